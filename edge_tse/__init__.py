@@ -1,0 +1,65 @@
+"""edge-tse: hear one enrolled talker, computed by an int8 network in 4 ms steps.
+
+The public names below load the module that holds them on first use, so that ``import edge_tse`` costs nothing and needs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+    from edge_tse.engines import Engine, open_network
+    from edge_tse.errors import EdgeTseError
+    from edge_tse.extract import Extraction, Extractor
+    from edge_tse.frame import FrameSpec
+    from edge_tse.graph import IntegerGraph
+    from edge_tse.report import Report, Timing
+    from edge_tse.voice import Voice, enroll, personalize
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Artifact",
+    "EdgeTseError",
+    "Engine",
+    "Extraction",
+    "Extractor",
+    "FrameSpec",
+    "IntegerGraph",
+    "Report",
+    "Timing",
+    "Voice",
+    "enroll",
+    "open_network",
+    "personalize",
+]
+
+_HOME = {
+    "Artifact": "artifact",
+    "EdgeTseError": "errors",
+    "Engine": "engines",
+    "Extraction": "extract",
+    "Extractor": "extract",
+    "FrameSpec": "frame",
+    "IntegerGraph": "graph",
+    "Report": "report",
+    "Timing": "report",
+    "Voice": "voice",
+    "enroll": "voice",
+    "open_network": "engines",
+    "personalize": "voice",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,146 @@
+"""Sound files in and out, and the checks that every signal passes before it meets a network.
+
+Signals are float32 ``[channels, samples]`` with full scale 1.0. A file that cannot be processed as asked raises ``AudioError``;
+a file that is merely poor (clipped, silent) is processed, and says so through a value.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.errors import AudioError
+from edge_tse.files import check_output, replacing
+
+__all__ = ["better_ear", "check", "check_ears", "check_format", "clipped_samples", "is_silent", "read", "resample", "write"]
+
+Float = NDArray[np.float32]
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
+LARGEST_PEAK = 100.0
+"""40 dB over full scale: no recording does this, but integers stored as floats do."""
+
+_CLIP_LEVEL = np.float32(1 - 2**-15)  # the largest positive int16
+_CLIP_RUN = 3  # one or two samples at full scale are how a normalised file looks, three in a row are not
+_SUFFIXES = (".wav", ".flac")
+_SUBTYPE = "PCM_24"  # holds everything a recording does, and every player opens it, which is not so for float WAV
+
+
+def read(path: Path) -> tuple[Float, int]:
+    """The signal ``[channels, samples]`` and its rate in Hz, from any format libsndfile knows, checked by :func:`check`."""
+    soundfile = _module("soundfile")
+    if not path.exists():
+        raise AudioError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise AudioError(f"{path} is not a file: give the name of a sound file")
+    try:
+        samples, rate_hz = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as failure:
+        reason = str(getattr(failure, "error_string", failure)).rstrip(".")
+        raise AudioError(f"{path} is not a readable sound file ({reason}): convert it to WAV or FLAC") from failure
+    signal: Float = np.ascontiguousarray(samples.T)
+    check(signal, rate_hz, str(path))
+    return signal, int(rate_hz)
+
+
+def write(path: Path, signal: Float, rate_hz: int, inputs: Iterable[Path] = ()) -> int:
+    """Write ``[channels, samples]``, whole or not at all; returns how many samples were clipped to full scale.
+
+    The suffix chooses WAV or FLAC, 24 bits. ``AudioError`` if it is another one, if the disk is full, or if ``path`` is one of
+    ``inputs``.
+    """
+    check_format(path)
+    check_output(path, inputs, AudioError)
+    soundfile = _module("soundfile")
+    with replacing(path, AudioError) as temporary:
+        try:
+            soundfile.write(str(temporary), signal.T, rate_hz, subtype=_SUBTYPE, format=path.suffix[1:].upper())
+        except soundfile.LibsndfileError as failure:
+            reason = str(failure.error_string).rstrip(".")
+            raise AudioError(f"{path} could not be written ({reason}; is the disk full?): nothing was changed there") from failure
+        # libsndfile may lose the last block of a full disk in close(), where it reports nothing.
+        if soundfile.info(str(temporary)).frames < signal.shape[1]:
+            raise AudioError(f"{path} could not be written whole (is the disk full?): nothing was changed there")
+    return int(np.count_nonzero(np.abs(signal) > 1))
+
+
+def check_format(path: Path) -> None:
+    """``AudioError`` unless the suffix names a format that can be written."""
+    if path.suffix.lower() not in _SUFFIXES:
+        raise AudioError(f"{path}: cannot write {path.suffix or 'a name without suffix'}, choose {' or '.join(_SUFFIXES)}")
+
+
+def check(signal: Float, rate_hz: int, name: str) -> None:
+    """``AudioError`` for what no processing can use: no samples, no plausible rate, values that are not sound."""
+    if signal.shape[-1] == 0:
+        raise AudioError(f"{name} is empty: 0 samples; record it again")
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise AudioError(f"{name} has {rate_hz} samples per second, {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} are accepted: resample it first")
+    bad = ~np.isfinite(signal)
+    if bad.any():
+        at_s = int(np.argmax(bad.any(axis=0))) / rate_hz
+        raise AudioError(
+            f"{name} has {np.count_nonzero(bad)} of {signal.size} samples that are NaN or infinite (first at {at_s:.3f} s): export it again"
+        )
+    peak = float(np.abs(signal).max())
+    if peak > LARGEST_PEAK:
+        raise AudioError(f"{name} peaks at {peak:.4g} where full scale is 1: it holds integers stored as floats, divide it by their full scale")
+
+
+def check_ears(signal: Float, ears: int, name: str) -> None:
+    """``AudioError`` for more channels than ears."""
+    if signal.shape[0] > ears:
+        raise AudioError(
+            f"{name} has {signal.shape[0]} channels, at most {ears} (left, right) are possible: "
+            "keep two, for instance with `sox in.wav out.wav remix 1 2`"
+        )
+
+
+def better_ear(signal: Float) -> Float:
+    """The channel with the most energy, ``[channels, samples] -> [samples]``.
+
+    Not the mean of both: ears hear the same talker at different times, and their sum is a comb filter.
+    """
+    energy = np.einsum("cn,cn->c", signal, signal, dtype=np.float64)
+    chosen: Float = signal[int(np.argmax(energy))]
+    return chosen
+
+
+def is_silent(signal: Float) -> bool:
+    """Whether every sample is below -90 dBFS: a muted microphone, not a quiet talker."""
+    return bool(np.abs(signal).max() < 10 ** (-90 / 20))
+
+
+def clipped_samples(signal: Float) -> int:
+    """How many samples lie in runs of three or more at (or over) full scale."""
+    total = 0
+    for channel in signal:
+        for full in (channel >= _CLIP_LEVEL, channel <= -_CLIP_LEVEL):
+            edges = np.flatnonzero(np.diff(full.astype(np.int8), prepend=0, append=0))
+            runs = edges[1::2] - edges[::2]
+            total += int(runs[runs >= _CLIP_RUN].sum())
+    return total
+
+
+def resample(signal: Float, from_hz: int, to_hz: int) -> Float:
+    """``[channels, n] -> [channels, ceil(n * to / from)]``, linear phase: nothing moves in time."""
+    if from_hz == to_hz:
+        return signal
+    wanted = -(-signal.shape[1] * to_hz // from_hz)
+    # soxr rounds the length to nearest and would drop the last sample: give it silence to drop instead.
+    padded = np.pad(signal, ((0, 0), (0, -(-from_hz // to_hz)))).T
+    out: Float = np.ascontiguousarray(_module("soxr").resample(np.ascontiguousarray(padded), from_hz, to_hz, quality="VHQ").T[:, :wanted])
+    return out
+
+
+def _module(name: str) -> ModuleType:
+    """soundfile and soxr are loaded by the first file, not by ``import edge_tse``."""
+    try:
+        return importlib.import_module(name)
+    except (ImportError, OSError) as failure:  # OSError: soundfile without its shared library
+        raise AudioError(f"{name} is not installed, sound files need it: pip install 'edge-tse[audio]'") from failure
