@@ -1,0 +1,215 @@
+"""Artifact: the one thing that moves through the system, and its file.
+
+A file is ``magic, schema, SHA-256, length, payload``; the digest covers schema, length and payload, so that a flipped byte
+anywhere is found before anything is believed. The payload is a JSON header and the arrays it lists, little-endian and aligned.
+Equal content gives equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.errors import ArtifactError
+from edge_tse.files import write_bytes
+from edge_tse.frame import FrameSpec
+from edge_tse.golden import Golden, record
+from edge_tse.graph import IntegerGraph
+from edge_tse.voice import VoiceModel
+
+__all__ = ["SCHEMA", "Artifact"]
+
+SCHEMA = 1
+"""Version of the file layout; raised when an older edge-tse could not read what a newer one writes."""
+
+_MAGIC = b"edge-tse"
+_PREFIX = struct.Struct("<8sQ32sQ")
+_HEADER_LENGTH = struct.Struct("<Q")
+_ALIGNMENT = 16
+_TYPES = {"int8": "|i1", "int32": "<i4", "float32": "<f4"}
+_DEFAULT = "small.etse"
+
+Arrays = dict[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, eq=False)
+class Artifact:
+    """A trained int8 model with everything it needs to run, to enroll, and to prove itself.
+
+    Construction checks that the parts belong together (``ArtifactError``).
+    """
+
+    frame: FrameSpec
+    graph: IntegerGraph
+    voice_model: VoiceModel
+    golden: Golden
+    provenance: Mapping[str, Any]
+    """JSON: how the model was made and what it scored; for people."""
+
+    def __post_init__(self) -> None:
+        for name, channels in (
+            *((n, self.frame.features) for n in self.graph.inputs),
+            *((n, self.frame.bands) for n in self.graph.outputs),
+        ):
+            tensor = self.graph.tensors[name]
+            if (tensor.frames, tensor.channels) != (1, channels):
+                raise ArtifactError(
+                    f"tensor {name} is [{tensor.frames}, {tensor.channels}], the frame geometry needs [1, {channels}]"
+                )
+        if self.graph.inputs != ("features",) or self.graph.outputs != ("mask", "velocity"):
+            raise ArtifactError(f"a model maps features to mask and velocity, not {self.graph.inputs} to {self.graph.outputs}")
+        if self.voice_model.frame != self.frame:
+            raise ArtifactError(f"the voice model is for {self.voice_model.frame}, the graph for {self.frame}")
+        missing = set(self.graph.films) - set(self.voice_model.slots)
+        if missing:
+            raise ArtifactError(
+                f"the voice model makes no modulation for {sorted(missing)}, only for {list(self.voice_model.slots)}"
+            )
+        features = self.golden.features
+        if features.dtype != np.int8 or features.shape[1:] != (self.frame.features,):
+            raise ArtifactError(
+                f"golden features are {features.dtype} {features.shape}, the model needs int8 [frames, {self.frame.features}]"
+            )
+
+    @property
+    def personalized(self) -> bool:
+        """Whether a voice is folded in."""
+        return not self.graph.films
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of the content: names this artifact, and is what its file is checked against."""
+        return bytes(_PREFIX.unpack_from(self.to_bytes())[2]).hex()
+
+    def with_graph(self, graph: IntegerGraph) -> Artifact:
+        """Another graph for the same front end and voices. The golden features stay, their outputs await :meth:`record`."""
+        return replace(self, graph=graph, golden=Golden(self.golden.features, None))
+
+    def record(self, features: NDArray[np.int8] | None = None) -> Artifact:
+        """Golden outputs of the present graph on the reference engine, for these features ``[frames, n]`` or the ones it has."""
+        return replace(self, golden=record(self.graph, self.golden.features if features is None else features))
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        description, arrays = self.graph.to_arrays()
+        named: Arrays = {f"graph.{k}": v for k, v in arrays.items()}
+        named |= {f"voice.{k}": v for k, v in self.voice_model.arrays.items()}
+        named["golden.features"] = self.golden.features
+        outputs = self.golden.outputs
+        named |= {f"golden.output.{k}": v for k, v in (outputs or {}).items()}
+        header = {
+            "frame": asdict(self.frame),
+            "graph": description,
+            "voice_blocks": self.voice_model.blocks,
+            "golden_outputs": None if outputs is None else list(outputs),
+            "provenance": self.provenance,
+        }
+        payload = _pack(header, named)
+        return _PREFIX.pack(_MAGIC, SCHEMA, _digest(SCHEMA, payload), len(payload)) + payload
+
+    def save(self, path: str | Path) -> None:
+        """Write the file whole or not at all. ``ArtifactError`` if it cannot be written."""
+        write_bytes(Path(path), self.to_bytes(), ArtifactError)
+
+    @classmethod
+    def from_bytes(cls, content: bytes, source: str = "artifact") -> Artifact:
+        """Inverse of :meth:`to_bytes`; ``source`` names the content in messages."""
+        header, arrays = _unpack(_checked_payload(content, source), source)
+        try:
+            frame = FrameSpec(**header["frame"])
+            graph = IntegerGraph.from_arrays(header["graph"], _part(arrays, "graph."))
+            voice_model = VoiceModel(frame, header["voice_blocks"], _part(arrays, "voice."))
+            names = header["golden_outputs"]
+            outputs = None if names is None else {name: arrays[f"golden.output.{name}"] for name in names}
+            golden = Golden(arrays["golden.features"], outputs)  # type: ignore[arg-type]  # checked on construction
+            return cls(frame=frame, graph=graph, voice_model=voice_model, golden=golden, provenance=header["provenance"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"{source}: a part is missing or malformed ({error}): make it again") from error
+
+    @classmethod
+    def load(cls, path: str | Path) -> Artifact:
+        """Read a file. ``ArtifactError`` if it is not there, not an artifact, truncated, damaged, or of a future schema."""
+        try:
+            content = Path(path).read_bytes()
+        except OSError as error:
+            raise ArtifactError(f"cannot read artifact {path}: {error.strerror}") from error
+        return cls.from_bytes(content, str(path))
+
+    @classmethod
+    def default(cls) -> Artifact:
+        """The model that ships with the package. ``ArtifactError`` if this build has none."""
+        file = resources.files("edge_tse") / "assets" / _DEFAULT
+        if not file.is_file():
+            raise ArtifactError(f"this build ships no default model (edge_tse/assets/{_DEFAULT}): give one with --artifact")
+        return cls.from_bytes(file.read_bytes(), _DEFAULT)
+
+
+def _checked_payload(content: bytes, source: str) -> bytes:
+    """The payload, once everything around it has been proved."""
+    if not content.startswith(_MAGIC):
+        raise ArtifactError(f"{source} is not an edge-tse artifact: it starts with {content[:8]!r}, not {_MAGIC!r}")
+    if len(content) < _PREFIX.size:
+        raise ArtifactError(f"{source} is truncated: {len(content)} bytes, the prefix alone has {_PREFIX.size}; copy it again")
+    _, schema, digest, length = _PREFIX.unpack_from(content)
+    if schema > SCHEMA:
+        raise ArtifactError(f"{source} has schema {schema}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
+    payload = content[_PREFIX.size :]
+    if len(payload) != length:
+        what = "truncated" if len(payload) < length else "followed by something else"
+        raise ArtifactError(f"{source} is {what}: {len(payload)} bytes where {length} are stated; copy it again")
+    found = _digest(schema, payload)
+    if found != digest:
+        raise ArtifactError(f"{source} is damaged: its digest is {found.hex()[:12]}, it states {digest.hex()[:12]}; copy it again")
+    return payload
+
+
+def _digest(schema: int, payload: bytes) -> bytes:
+    return hashlib.sha256(struct.pack("<QQ", schema, len(payload)) + payload).digest()
+
+
+def _pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """JSON header with an index of the arrays, then the arrays in order of their names."""
+    index, blobs, offset = {}, [], 0
+    for name in sorted(arrays):
+        array = arrays[name]
+        if array.dtype.name not in _TYPES:
+            raise ArtifactError(f"array {name} is {array.dtype}: an artifact holds {', '.join(_TYPES)}")
+        blob = np.ascontiguousarray(array, _TYPES[array.dtype.name]).tobytes()
+        blob += bytes(-len(blob) % _ALIGNMENT)
+        index[name] = {"type": array.dtype.name, "shape": list(array.shape), "offset": offset}
+        blobs.append(blob)
+        offset += len(blob)
+    text = json.dumps({**header, "arrays": index}, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    # Padded so that arrays are aligned in the file, for readers that map it.
+    text += b" " * (-(_PREFIX.size + _HEADER_LENGTH.size + len(text)) % _ALIGNMENT)
+    return b"".join([_HEADER_LENGTH.pack(len(text)), text, *blobs])
+
+
+def _unpack(payload: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
+    try:
+        (length,) = _HEADER_LENGTH.unpack_from(payload)
+        start = _HEADER_LENGTH.size + length
+        header = json.loads(payload[_HEADER_LENGTH.size : start])
+        arrays: Arrays = {}
+        for name, entry in header.pop("arrays").items():
+            shape = tuple(entry["shape"])
+            dtype = np.dtype(_TYPES[entry["type"]])
+            flat = np.frombuffer(payload, dtype, count=int(np.prod(shape)), offset=start + entry["offset"])
+            arrays[name] = flat.reshape(shape)
+    except (struct.error, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError(f"{source}: the header is malformed ({error}): make it again") from error
+    return header, arrays
+
+
+def _part(arrays: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}

@@ -1,0 +1,110 @@
+"""Golden frames: integers recorded once, which every engine must give again.
+
+They are how *correctness* is stated, in LSB; quality is another number, measured elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.errors import ArtifactError, EngineError, ParityError
+from edge_tse.graph import IntegerGraph
+from edge_tse.reference import ReferenceNetwork
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+
+__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "record", "replay", "verify"]
+
+Int8 = NDArray[np.int8]
+
+TOLERANCE_LSB: Mapping[str, int] = {"reference": 0, "litert/xnnpack": 0, "litert/builtin_ref": 8}
+"""Worst output difference allowed per ``Network.name``.
+
+0: the engine rounds as :mod:`edge_tse.quant` does. ``builtin_ref`` rounds each operator twice (1 LSB each).
+"""
+
+
+class Network(Protocol):
+    """A graph that runs: what each runtime provides."""
+
+    name: str
+
+    def reset(self) -> None:
+        """Forget the past: every history becomes its zero point."""
+
+    def run(self, features: Int8) -> tuple[Int8, ...]:
+        """One step: int8 ``[n]`` to the graph's outputs in order, each ``[channels]``; they may be views valid until the next step."""
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """Consecutive frames from reset."""
+
+    features: Int8
+    """``[frames, n]``"""
+    outputs: Mapping[str, Int8] | None
+    """By name, each ``[frames, channels]``; None where a changed graph has not been recorded yet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """How far an engine is from the golden integers."""
+
+    worst_lsb: int
+    mismatch_rate: float
+    """Share of output values that differ at all."""
+    frames: int
+    per_output: Mapping[str, tuple[int, float]]
+    """``worst_lsb`` and ``mismatch_rate`` by output name."""
+
+
+def record(graph: IntegerGraph, features: Int8) -> Golden:
+    """Outputs of the reference engine from reset, for int8 features ``[frames, n]``."""
+    return Golden(features, _run(ReferenceNetwork(graph), graph.outputs, features))
+
+
+def replay(golden: Golden, network: Network) -> Parity:
+    """Run a network from reset over the golden frames. ``ArtifactError`` if they hold no outputs."""
+    if golden.outputs is None:
+        raise ArtifactError("the golden frames hold no outputs for this graph: call Artifact.record() first")
+    got = _run(network, tuple(golden.outputs), golden.features)
+    per_output, differing, total = {}, 0, 0
+    for name, wanted in golden.outputs.items():
+        distance = np.abs(got[name].astype(np.int16) - wanted)
+        differing += int(np.count_nonzero(distance))
+        total += distance.size
+        per_output[name] = int(distance.max(initial=0)), float(np.count_nonzero(distance) / max(distance.size, 1))
+    worst = max((w for w, _ in per_output.values()), default=0)
+    return Parity(worst_lsb=worst, mismatch_rate=differing / max(total, 1), frames=len(golden.features), per_output=per_output)
+
+
+def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = None) -> Parity:
+    """Replay the artifact's golden frames; ``ParityError`` beyond the tolerance (that of the engine's name if None).
+
+    A personalised artifact whose frames have not been recorded is recorded on the reference engine first.
+    """
+    if tolerance_lsb is None:
+        if network.name not in TOLERANCE_LSB:
+            raise EngineError(f"engine {network.name} states no tolerance, known: {', '.join(TOLERANCE_LSB)}; give one")
+        tolerance_lsb = TOLERANCE_LSB[network.name]
+    golden = artifact.golden if artifact.golden.outputs is not None else artifact.record().golden
+    parity = replay(golden, network)
+    if parity.worst_lsb > tolerance_lsb:
+        output = max(parity.per_output, key=lambda name: parity.per_output[name][0])
+        raise ParityError(
+            f"{network.name}: {output} differs by {parity.worst_lsb} LSB, {tolerance_lsb} allowed "
+            f"({parity.mismatch_rate:.2%} of values over {parity.frames} frames): do not deploy; report it with `edge-tse doctor`"
+        )
+    return parity
+
+
+def _run(network: Network, names: tuple[str, ...], features: Int8) -> dict[str, Int8]:
+    network.reset()
+    frames = [[value.copy() for value in network.run(row)] for row in features]
+    return {name: np.array([frame[i] for frame in frames], np.int8) for i, name in enumerate(names)}

@@ -1,0 +1,189 @@
+"""IntegerGraph: the network as int8 tensors and a closed, small set of operators (:mod:`edge_tse.operators`).
+
+State is explicit: a graph has no memory, it maps (inputs, histories) to (outputs, histories).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.errors import ArtifactError
+from edge_tse.operators import (
+    Add,
+    Append,
+    Depthwise,
+    Node,
+    Pointwise,
+    Sigmoid,
+    Tail,
+    Tanh,
+    Tensor,
+    check_node,
+    check_tensor,
+    form,
+    node_inputs,
+)
+
+__all__ = ["Add", "Append", "Depthwise", "IntegerGraph", "Node", "Pointwise", "Sigmoid", "State", "Tail", "Tanh", "Tensor"]
+
+_OPS: dict[str, Any] = {op.__name__: op for op in (Pointwise, Depthwise, Append, Tail, Add, Sigmoid, Tanh)}
+_ARRAYS = ("weight", "weight_scale", "bias")
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """A delay line: after a step, ``output`` becomes the next step's ``input``. Starts at the zero point."""
+
+    name: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IntegerGraph:
+    """Nodes in execution order over named tensors.
+
+    Construction validates: every name defined once and before use, shapes and shared scales consistent, accumulators within
+    float32's exact integers. ``ArtifactError`` names the node otherwise.
+    """
+
+    tensors: Mapping[str, Tensor]
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    states: tuple[State, ...]
+
+    def __post_init__(self) -> None:
+        for name, tensor in self.tensors.items():
+            check_tensor(name, tensor)
+        self._check_names()
+        for node in self.nodes:
+            check_node(node, self.tensors)
+        for state in self.states:
+            source, target = self.tensors[state.output], self.tensors[state.input]
+            if replace(source, name="") != replace(target, name=""):
+                raise ArtifactError(f"state {state.name}: {form(source)} cannot become {form(target)}")
+
+    def _check_names(self) -> None:
+        _unique("node", (n.name for n in self.nodes))
+        _unique("state", (s.name for s in self.states))
+        _unique("output", (*self.outputs, *(s.output for s in self.states)))
+        defined = _unique("tensor", (*self.inputs, *(s.input for s in self.states)))
+        for node in self.nodes:
+            for name in node_inputs(node):
+                if name not in defined:
+                    raise ArtifactError(f"node {node.name}: input {name} is not defined before it is used")
+            if node.output in defined:
+                raise ArtifactError(f"node {node.name}: tensor {node.output} is defined twice")
+            defined.add(node.output)
+        if defined != set(self.tensors):
+            raise ArtifactError(f"tensors and their definitions differ in {sorted(defined ^ set(self.tensors))}")
+        made = {node.output for node in self.nodes}
+        for name in (*self.outputs, *(s.output for s in self.states)):
+            if name not in made:
+                raise ArtifactError(f"output {name} is not made by any node")
+
+    @cached_property
+    def films(self) -> Mapping[str, int]:
+        """Voice modulations still to be folded in: slot -> channels."""
+        return {n.film: len(n.bias) for n in self.nodes if isinstance(n, Pointwise) and n.film is not None}
+
+    def fold(self, modulation: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> IntegerGraph:
+        """This graph with ``{slot: (scale [channels], shift [channels])}`` made constant.
+
+        ``real' = scale * real + shift`` before the rounding (and ReLU) of each modulated node: the scale goes into the weight
+        scale, the shift into the bias. int8 weights are shared with this graph, not copied. ``ArtifactError`` if nothing is left
+        to fold, a slot is missing, a length differs, or a value is not finite or a scale not positive.
+        """
+        if not self.films:
+            raise ArtifactError("no voice can be folded in: this model is already personalised")
+        return replace(self, nodes=tuple(self._folded(n, modulation) for n in self.nodes))
+
+    def _folded(self, node: Node, modulation: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Node:
+        if not isinstance(node, Pointwise) or node.film is None:
+            return node
+        if node.film not in modulation:
+            raise ArtifactError(f"node {node.name}: modulation {node.film} is missing, there are {sorted(modulation)}")
+        scale, shift = (np.asarray(x, np.float32) for x in modulation[node.film])
+        if scale.shape != node.bias.shape or shift.shape != node.bias.shape:
+            raise ArtifactError(f"modulation {node.film}: shapes {scale.shape}, {shift.shape} where {node.bias.shape} is needed")
+        if not (np.isfinite(scale).all() and np.isfinite(shift).all() and (scale > 0).all()):
+            raise ArtifactError(f"modulation {node.film}: scales must be positive and finite, shifts finite")
+        weight_scale = node.weight_scale * scale
+        grid = np.float64(self.tensors[node.input].scale) * weight_scale.astype(np.float64)
+        # A bias out of int32 is far out of the accumulator bound too: let validation name the node.
+        bias = np.clip(node.bias + np.rint(shift.astype(np.float64) / grid), -(2**31), 2**31 - 1).astype(np.int32)
+        return replace(node, weight_scale=weight_scale, bias=bias, film=None)
+
+    @property
+    def weights(self) -> int:
+        """Number of int8 weights."""
+        return sum(n.weight.size for n in self.nodes if isinstance(n, Pointwise | Depthwise))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of constants: int8 weights, int32 biases, float32 scales."""
+        return sum(a.nbytes for n in self.nodes if isinstance(n, Pointwise | Depthwise) for a in (n.weight, n.bias, n.weight_scale))
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes remembered between two steps."""
+        return sum(self.tensors[s.input].frames * self.tensors[s.input].channels for s in self.states)
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one step."""
+        return sum(n.weight.size * self.tensors[n.output].frames for n in self.nodes if isinstance(n, Pointwise | Depthwise))
+
+    def to_arrays(self) -> tuple[dict[str, Any], dict[str, NDArray[np.generic]]]:
+        """A JSON-able description, and the arrays it refers to, named ``<node>.<field>``."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        nodes = []
+        for node in self.nodes:
+            fields = dict(vars(node))
+            arrays |= {f"{node.name}.{k}": fields.pop(k) for k in _ARRAYS if k in fields}
+            nodes.append({"op": type(node).__name__, **fields})
+        description = {
+            "tensors": [dict(vars(t)) for t in self.tensors.values()],
+            "nodes": nodes,
+            "inputs": list(self.inputs),
+            "outputs": list(self.outputs),
+            "states": [dict(vars(s)) for s in self.states],
+        }
+        return description, arrays
+
+    @classmethod
+    def from_arrays(cls, description: Mapping[str, Any], arrays: Mapping[str, NDArray[np.generic]]) -> IntegerGraph:
+        """Inverse of :meth:`to_arrays`.
+
+        ``ArtifactError`` on an unknown operator, an unknown or missing field, or an invalid graph.
+        """
+        try:
+            nodes = []
+            for entry in description["nodes"]:
+                fields = dict(entry)
+                op = _OPS[fields.pop("op")]
+                if op in (Pointwise, Depthwise):
+                    fields |= {k: arrays[f"{fields['name']}.{k}"] for k in _ARRAYS}
+                nodes.append(op(**fields))
+            tensors = [Tensor(**t) for t in description["tensors"]]
+            states = tuple(State(**s) for s in description["states"])
+            inputs, outputs = tuple(description["inputs"]), tuple(description["outputs"])
+            return cls(tensors={t.name: t for t in tensors}, nodes=tuple(nodes), inputs=inputs, outputs=outputs, states=states)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ArtifactError(f"the graph description has an unknown or missing part: {error}") from error
+
+
+def _unique(what: str, names: Iterable[str]) -> set[str]:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ArtifactError(f"{what} {name} is defined twice")
+        seen.add(name)
+    return seen
