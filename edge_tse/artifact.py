@@ -57,29 +57,22 @@ class Artifact:
     """JSON: how the model was made and what it scored; for people."""
 
     def __post_init__(self) -> None:
-        for name, channels in (
-            *((n, self.frame.features) for n in self.graph.inputs),
-            *((n, self.frame.bands) for n in self.graph.outputs),
-        ):
-            tensor = self.graph.tensors[name]
+        graph, frame, model = self.graph, self.frame, self.voice_model
+        if graph.inputs != ("features",) or graph.outputs != ("mask", "velocity"):
+            raise ArtifactError(f"a model maps features to mask and velocity, not {graph.inputs} to {graph.outputs}")
+        for name, channels in {"features": frame.features, "mask": frame.bands, "velocity": frame.bands}.items():
+            tensor = graph.tensors[name]
             if (tensor.frames, tensor.channels) != (1, channels):
-                raise ArtifactError(
-                    f"tensor {name} is [{tensor.frames}, {tensor.channels}], the frame geometry needs [1, {channels}]"
-                )
-        if self.graph.inputs != ("features",) or self.graph.outputs != ("mask", "velocity"):
-            raise ArtifactError(f"a model maps features to mask and velocity, not {self.graph.inputs} to {self.graph.outputs}")
-        if self.voice_model.frame != self.frame:
-            raise ArtifactError(f"the voice model is for {self.voice_model.frame}, the graph for {self.frame}")
-        missing = set(self.graph.films) - set(self.voice_model.slots)
-        if missing:
-            raise ArtifactError(
-                f"the voice model makes no modulation for {sorted(missing)}, only for {list(self.voice_model.slots)}"
-            )
+                raise ArtifactError(f"tensor {name} is [{tensor.frames}, {tensor.channels}], the geometry needs [1, {channels}]")
+        if model.frame != frame:
+            raise ArtifactError(f"the voice model is for {model.frame}, the graph for {frame}")
+        for slot, channels in graph.films.items():
+            rows = len(model.arrays.get(f"film.{slot}.weight", ()))
+            if rows != 2 * channels:
+                raise ArtifactError(f"the voice model makes {rows} values for modulation {slot}, the graph needs 2 * {channels}")
         features = self.golden.features
-        if features.dtype != np.int8 or features.shape[1:] != (self.frame.features,):
-            raise ArtifactError(
-                f"golden features are {features.dtype} {features.shape}, the model needs int8 [frames, {self.frame.features}]"
-            )
+        if features.dtype != np.int8 or features.shape[1:] != (frame.features,):
+            raise ArtifactError(f"golden features are {features.dtype} {features.shape}, not int8 [frames, {frame.features}]")
 
     @property
     def personalized(self) -> bool:

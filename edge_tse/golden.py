@@ -39,7 +39,7 @@ class Network(Protocol):
         """Forget the past: every history becomes its zero point."""
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 ``[n]`` to the graph's outputs in order, each ``[channels]``; they may be views valid until the next step."""
+        """One step: int8 ``[n]`` to the graph's outputs in order, each ``[channels]``, maybe views valid until the next step."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -167,7 +167,8 @@ def activation_table(node: Sigmoid | Tanh, source: Tensor) -> NDArray[np.int8]:
     """Output for every input, ``[256]`` from -128 to 127, rounded half to even."""
     real = (np.arange(INT8_MIN, INT8_MAX + 1) - source.zero_point) * np.float64(np.float32(source.scale))
     q = np.rint(256 / (1 + np.exp(-real))) - 128 if isinstance(node, Sigmoid) else np.rint(128 * np.tanh(real))
-    return np.clip(q, INT8_MIN, INT8_MAX).astype(np.int8)
+    table: NDArray[np.int8] = np.clip(q, INT8_MIN, INT8_MAX).astype(np.int8)
+    return table
 
 
 def check_tensor(name: str, tensor: Tensor) -> None:
