@@ -1,0 +1,64 @@
+"""Known answers, invariances, and the edges where a ratio has no value."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_tse.metrics import LIMIT_DB, attenuation_db, si_sdr
+
+RNG = np.random.default_rng(0)
+SPEECH = RNG.standard_normal(4000)
+NOISE = RNG.standard_normal(4000)
+ORTHOGONAL = NOISE - (NOISE @ SPEECH) / (SPEECH @ SPEECH) * SPEECH
+"""Noise with nothing of the speech in it: then the ratio is known by construction."""
+ORTHOGONAL *= np.sqrt((SPEECH @ SPEECH) / (ORTHOGONAL @ ORTHOGONAL))
+
+
+@pytest.mark.parametrize("snr_db", [-20.0, 0.0, 7.5, 40.0])
+def test_si_sdr_is_the_ratio_that_was_mixed(snr_db: float) -> None:
+    estimate = SPEECH + ORTHOGONAL * 10 ** (-snr_db / 20)
+    assert si_sdr(estimate, SPEECH) == pytest.approx(snr_db, abs=1e-6)
+
+
+@pytest.mark.parametrize("gain", [1e-3, -1.0, 50.0])
+def test_si_sdr_does_not_see_level_or_polarity(gain: float) -> None:
+    estimate = SPEECH + 0.3 * NOISE
+    assert si_sdr(gain * estimate, SPEECH) == pytest.approx(si_sdr(estimate, SPEECH), abs=1e-9)
+    assert si_sdr(estimate, gain * SPEECH) == pytest.approx(si_sdr(estimate, SPEECH), abs=1e-9)
+
+
+def test_si_sdr_counts_an_offset_as_error() -> None:
+    assert si_sdr(SPEECH + 1.0, SPEECH) == pytest.approx(0.0, abs=0.3)
+
+
+def test_si_sdr_of_two_ears_is_the_mean_of_the_ears() -> None:
+    left, right = SPEECH + 0.1 * NOISE, NOISE + SPEECH
+    both = si_sdr(np.stack([left, right]), np.stack([SPEECH, NOISE]))
+    assert both == pytest.approx((si_sdr(left, SPEECH) + si_sdr(right, NOISE)) / 2)
+
+
+def test_si_sdr_stays_finite_at_its_ends() -> None:
+    assert si_sdr(SPEECH, SPEECH) == LIMIT_DB
+    assert si_sdr(0.1 * SPEECH.astype(np.float32), SPEECH.astype(np.float32)) > 80
+    # Nothing of the target: neither in a signal orthogonal to it, nor in none at all.
+    spike, other = np.eye(2, 100)
+    assert si_sdr(spike, other) == -LIMIT_DB
+    assert si_sdr(0 * SPEECH, SPEECH) == -LIMIT_DB
+    assert si_sdr(1e-200 * SPEECH, SPEECH) == -LIMIT_DB  # its energy is zero in double precision
+
+
+def test_attenuation() -> None:
+    assert attenuation_db(0.1 * SPEECH, SPEECH) == pytest.approx(20.0)
+    assert attenuation_db(2 * SPEECH, SPEECH) == pytest.approx(-6.0206, abs=1e-4)
+    assert attenuation_db(0 * SPEECH, SPEECH) == LIMIT_DB
+    # One ear silenced out of two equal ones halves the energy.
+    assert attenuation_db(np.stack([SPEECH, 0 * SPEECH]), np.stack([SPEECH, SPEECH])) == pytest.approx(3.0103, abs=1e-4)
+
+
+@pytest.mark.parametrize(("estimate", "target"), [(SPEECH, SPEECH[1:]), (SPEECH, 0 * SPEECH), (SPEECH[:0], SPEECH[:0])])
+def test_what_has_no_meaning_is_refused(estimate: np.ndarray, target: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"shape|silent"):
+        si_sdr(estimate, target)
+    with pytest.raises(ValueError, match=r"shape|silent"):
+        attenuation_db(estimate, target)
