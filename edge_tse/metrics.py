@@ -22,8 +22,9 @@ LIMIT_DB = 100.0
 def si_sdr(estimate: NDArray[np.floating[Any]], target: NDArray[np.floating[Any]]) -> float:
     """Scale-invariant signal-to-distortion ratio in dB, within ±:data:`LIMIT_DB`.
 
-    Equation 2 of Le Roux et al., "SDR – half-baked or well done?" (ICASSP 2019), as written there: the mean is *not* removed first,
-    so an offset in the estimate is an error. ``ValueError`` where it has no meaning: shapes that differ, no samples, a silent target.
+    Equation 2 of Le Roux et al., "SDR – half-baked or well done?" (ICASSP 2019), as written there: the mean is *not* removed
+    first, so an offset in the estimate is an error. A silent estimate is at the lower end. ``ValueError`` where the ratio has no
+    meaning: shapes that differ, no samples, a silent target.
     """
     found, wanted = _ears(estimate), _ears(target)
     if found.shape != wanted.shape or not wanted.size:
