@@ -23,10 +23,20 @@ __all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "record", "replay", "
 
 Int8 = NDArray[np.int8]
 
-TOLERANCE_LSB: Mapping[str, int] = {"reference": 0, "litert/xnnpack": 0, "litert/builtin_ref": 8}
+_ROUNDS_TWICE = 32
+
+TOLERANCE_LSB: Mapping[str, int] = {
+    "reference": 0,
+    "litert/xnnpack": 0,
+    "litert/builtin": _ROUNDS_TWICE,
+    "litert/builtin_ref": _ROUNDS_TWICE,
+    "tflite-runtime/builtin": _ROUNDS_TWICE,
+    "tflite-runtime/builtin_ref": _ROUNDS_TWICE,
+}
 """Worst output difference allowed per ``Network.name``.
 
-0: the engine rounds as :mod:`edge_tse.quant` does. ``builtin_ref`` rounds each operator twice (1 LSB each).
+0: the engine rounds as :mod:`edge_tse.quant` does. TFLite's built-in kernels round each operator twice, 1 LSB now and then, and
+the layers that follow amplify it: 25 LSB is the worst measured over 1500 frames of an untrained network, which amplifies most.
 """
 
 

@@ -1,0 +1,132 @@
+"""Engines: hop in, hop out.
+
+A runtime gives a :class:`Network` (int8 frames in and out); an :class:`Engine` puts the front end around it. One module per
+runtime, each the only importer of it, loaded when it is asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.errors import AudioError, EngineError
+from edge_tse.frame import Analyzer, FrameSpec, Synthesizer
+from edge_tse.golden import Network
+from edge_tse.quant import dequantize, quantize
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+
+__all__ = ["ENGINES", "Engine", "EngineInfo", "Network", "Step", "open_network"]
+
+Float = NDArray[np.float32]
+
+
+class EngineInfo(NamedTuple):
+    """What a runtime is, and the extra of edge-tse that installs it (empty if none is needed)."""
+
+    description: str
+    extra: str
+
+
+ENGINES = {
+    "litert": EngineInfo("LiteRT (ai-edge-litert, else tflite-runtime) with XNNPACK kernels", "litert"),
+    "reference": EngineInfo("NumPy, the golden integers; needs nothing else", ""),
+}
+
+
+def open_network(artifact: Artifact, engine: str = "litert", *, kernels: str = "xnnpack", threads: int = 1) -> Network:
+    """The artifact's graph on a runtime, in its reset state.
+
+    ``kernels`` (``xnnpack`` or ``builtin_ref``) and ``threads`` are LiteRT's. ``EngineError`` if the engine is unknown, not
+    installed (with the command that installs it), or refuses the graph.
+    """
+    match engine:
+        case "reference":
+            from edge_tse.reference import ReferenceNetwork
+
+            return ReferenceNetwork(artifact.graph)
+        case "litert":
+            from edge_tse.engines.litert import LiteRTNetwork
+
+            return LiteRTNetwork(artifact.graph, kernels=kernels, threads=threads)
+        case _:
+            raise EngineError(f"there is no engine {engine}: choose one of {', '.join(ENGINES)}")
+
+
+class Engine:
+    """An artifact on a running network.
+
+    A network has one state, so an engine has one step at a time: :meth:`start` ends the one before.
+    """
+
+    def __init__(self, artifact: Artifact, network: Network) -> None:
+        self.artifact = artifact
+        self.network = network
+        self._step: Step | None = None
+
+    @property
+    def frame(self) -> FrameSpec:
+        """Geometry of a step."""
+        return self.artifact.frame
+
+    def start(self, ears: int) -> Step:
+        """A stream of ``ears`` channels from its beginning. ``AudioError`` if the model cannot hear that many."""
+        if not 1 <= ears <= self.frame.ears:
+            raise AudioError(f"{ears} channels, this model takes 1 to {self.frame.ears}: choose channels")
+        self._step = Step(self, ears)
+        return self._step
+
+    def _current(self, step: Step) -> bool:
+        return self._step is step
+
+
+class Step:
+    """One stream: a hop of samples in, a hop of the talker out, ``frame.delay`` samples later."""
+
+    mask: Float
+    """``[bands]`` in [0, 1): what the last step kept."""
+    velocity: Float
+    """``[bands]`` in [-1, 1): what the last step put back, or took further."""
+    gain: Float
+    """``[bands]``: what the last step applied, ``max(0, mask + velocity)``."""
+
+    def __init__(self, engine: Engine, ears: int) -> None:
+        self.ears = ears
+        self._engine = engine
+        self._frame = engine.frame
+        self._network = engine.network
+        tensors = engine.artifact.graph.tensors
+        self._features, self._mask, self._velocity = (tensors[name] for name in ("features", "mask", "velocity"))
+        self._analyzer = Analyzer(self._frame, ears)
+        self._synthesizer = Synthesizer(self._frame, ears)
+        self._shape = (ears, self._frame.hop)
+        self._network.reset()
+        self._forget_gains()
+
+    def __call__(self, hop: Float) -> Float:
+        """float32 ``[ears, frame.hop]`` to the same shape. ``AudioError`` on another shape, ``EngineError`` once superseded."""
+        if hop.shape != self._shape:
+            raise AudioError(f"a step takes {list(self._shape)} samples, not {list(hop.shape)}")
+        if not self._engine._current(self):
+            raise EngineError("this stream ended when the engine started another: start one stream per engine")
+        spectrum = self._analyzer.push(hop)
+        source = self._features
+        features = quantize(self._frame.frame_features(spectrum), source.scale, source.zero_point)
+        mask, velocity = self._network.run(features)
+        self.mask = dequantize(mask, self._mask.scale, self._mask.zero_point)
+        self.velocity = dequantize(velocity, self._velocity.scale, self._velocity.zero_point)
+        self.gain = np.maximum(self.mask + self.velocity, np.float32(0))
+        return self._synthesizer.push(spectrum * self._frame.bin_gains(self.gain))
+
+    def reset(self) -> None:
+        """Forget the past: the next hop is the first."""
+        self._network.reset()
+        self._analyzer.reset()
+        self._synthesizer.reset()
+        self._forget_gains()
+
+    def _forget_gains(self) -> None:
+        self.mask, self.velocity, self.gain = (np.zeros(self._frame.bands, np.float32) for _ in range(3))
