@@ -80,16 +80,20 @@ def check(signal: Float, rate_hz: int, name: str) -> None:
     if signal.shape[-1] == 0:
         raise AudioError(f"{name} is empty: 0 samples; record it again")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise AudioError(f"{name} has {rate_hz} samples per second, {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} are accepted: resample it first")
+        raise AudioError(
+            f"{name} has {rate_hz} samples per second, {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} are accepted: resample it first"
+        )
     bad = ~np.isfinite(signal)
     if bad.any():
         at_s = int(np.argmax(bad.any(axis=0))) / rate_hz
         raise AudioError(
-            f"{name} has {np.count_nonzero(bad)} of {signal.size} samples that are NaN or infinite (first at {at_s:.3f} s): export it again"
+            f"{name}: {np.count_nonzero(bad)} of {signal.size} samples are NaN or infinite (first at {at_s:.3f} s); export it again"
         )
     peak = float(np.abs(signal).max())
     if peak > LARGEST_PEAK:
-        raise AudioError(f"{name} peaks at {peak:.4g} where full scale is 1: it holds integers stored as floats, divide it by their full scale")
+        raise AudioError(
+            f"{name} peaks at {peak:.4g} where full scale is 1: it holds integers stored as floats, divide it by their full scale"
+        )
 
 
 def check_ears(signal: Float, ears: int, name: str) -> None:
@@ -134,7 +138,9 @@ def resample(signal: Float, from_hz: int, to_hz: int) -> Float:
     wanted = -(-signal.shape[1] * to_hz // from_hz)
     # soxr rounds the length to nearest and would drop the last sample: give it silence to drop instead.
     padded = np.pad(signal, ((0, 0), (0, -(-from_hz // to_hz)))).T
-    out: Float = np.ascontiguousarray(_module("soxr").resample(np.ascontiguousarray(padded), from_hz, to_hz, quality="VHQ").T[:, :wanted])
+    out: Float = np.ascontiguousarray(
+        _module("soxr").resample(np.ascontiguousarray(padded), from_hz, to_hz, quality="VHQ").T[:, :wanted]
+    )
     return out
 
 

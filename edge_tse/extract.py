@@ -46,7 +46,11 @@ class Extractor:
     """
 
     def __init__(
-        self, engine: Engine, ears: int, observe: Callable[[float], None] | None = None, clock: Callable[[], float] = time.perf_counter
+        self,
+        engine: Engine,
+        ears: int,
+        observe: Callable[[float], None] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """``observe`` is told the seconds that each step took by ``clock``, after the step."""
         self.frame = engine.frame

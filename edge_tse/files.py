@@ -53,7 +53,9 @@ def replacing(path: Path, error: type[EdgeTseError] = EdgeTseError) -> Iterator[
             os.fsync(file.fileno())
         temporary.replace(target)
     except OSError as failure:
-        raise error(f"{path} could not be written: {failure.strerror or failure}; nothing was changed there, choose another place") from failure
+        raise error(
+            f"{path} could not be written: {failure.strerror or failure}; nothing was changed there, choose another place"
+        ) from failure
     finally:
         temporary.unlink(missing_ok=True)
 

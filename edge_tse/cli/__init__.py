@@ -1,0 +1,46 @@
+"""The command line: ``edge-tse VERB``.
+
+The verbs are thin: they read files, call one function and show what it returns. Exit codes: 0 done, 2 the caller or the world is
+wrong (one line on stderr says what), 130 interrupted. Anything else is our bug and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from edge_tse.errors import EdgeTseError
+
+__all__ = ["main"]
+
+USER_ERROR = 2
+INTERRUPTED = 130  # as shells report SIGINT
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command, ``sys.argv`` if None, and return the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        from edge_tse.cli.verbs import app
+
+        result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
+    except EdgeTseError as failure:
+        return _complain(str(failure))
+    except KeyboardInterrupt:
+        result = INTERRUPTED
+    except Exception as failure:
+        # Typer carries its own copy of click, so its usage errors have no import path that holds for all its versions.
+        message = getattr(failure, "format_message", None)
+        if message is None:
+            raise
+        context = getattr(failure, "ctx", None)
+        return _complain(f"{message()} (see `{context.command_path if context else 'edge-tse'} --help`)")
+    if result == INTERRUPTED:
+        sys.stderr.write("edge-tse: interrupted\n")
+        return INTERRUPTED
+    return result if isinstance(result, int) else 0
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"edge-tse: {' '.join(message.split())}\n")
+    return USER_ERROR

@@ -1,0 +1,166 @@
+"""What runs here: packages found, engines really tried, and the line that installs what is missing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+
+import numpy as np
+from rich.table import Table
+
+from edge_tse.artifact import Artifact
+from edge_tse.cli.output import table
+from edge_tse.errors import EdgeTseError
+from edge_tse.report import environment
+
+__all__ = ["EngineFinding", "ExtraFinding", "Findings", "examine"]
+
+STEPS = 250
+"""Frames each engine is stepped: one second."""
+
+_EXTRAS = {
+    "audio": ("sound files", ("soundfile", "soxr")),
+    "litert": ("the LiteRT engine and the demonstration", ("ai-edge-litert", "flatbuffers", "matplotlib")),
+    "train": ("training and quantization", ("torch", "brevitas", "lightning-fabric")),
+    "eval": ("scores of evaluations", ("pesq", "pystoi")),
+}
+"""Extra to what it is for and the distributions that make it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtraFinding:
+    """A group of packages that ``pip install 'edge-tse[extra]'`` brings."""
+
+    extra: str
+    purpose: str
+    found: Mapping[str, str]
+    """Distribution to version."""
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineFinding:
+    """An engine, tried on the shipped model."""
+
+    engine: str
+    description: str
+    runs: bool
+    detail: str
+    """Measured step time, or why it does not run and what to do."""
+    network_p50_ms: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything the doctor saw."""
+
+    environment: Mapping[str, object]
+    model: Mapping[str, object] | None
+    """Digest, sizes and provenance of the shipped model; None if this build has none that can be read."""
+    model_detail: str
+    engines: tuple[EngineFinding, ...]
+    extras: tuple[ExtraFinding, ...]
+
+    def figures(self) -> dict[str, object]:
+        return {
+            "environment": self.environment,
+            "model": self.model,
+            "model_detail": self.model_detail,
+            "engines": [asdict(engine) for engine in self.engines],
+            "extras": [{**asdict(extra), "install": None if not extra.missing else _install(extra.extra)} for extra in self.extras],
+        }
+
+    def tables(self) -> list[Table]:
+        here = self.environment
+        machine = {
+            "edge-tse": str(_versions(here)["edge-tse"]),
+            "python": str(here["python"]),
+            "system": f"{here['system']}, {here['machine']}",
+            "processor": f"{here['cpu']}, {here['cpus']} cores",
+            "model": self.model_detail,
+        }
+        engines = {e.engine: f"{'runs' if e.runs else 'does not run'}: {e.detail}" for e in self.engines}
+        extras = {}
+        for extra in self.extras:
+            state = ", ".join(f"{name} {version}" for name, version in extra.found.items()) or "nothing installed"
+            if extra.missing:
+                state += f"; missing {', '.join(extra.missing)}: {_install(extra.extra)}"
+            extras[f"{extra.extra}"] = f"{extra.purpose}: {state}"
+        return [table("this machine", machine), table("engines", engines), table("packages", extras)]
+
+
+def examine() -> Findings:
+    """Look, and try every engine; nothing that is missing is an error here."""
+    model = None
+    try:
+        model = Artifact.default()
+        detail = f"{model.digest[:12]}, {model.graph.weight_bytes} bytes of int8 weights, {model.graph.macs} MAC per hop"
+    except EdgeTseError as failure:
+        detail = str(failure)
+    described = None
+    if model is not None:
+        described = {
+            "digest": model.digest,
+            "weight_bytes": model.graph.weight_bytes,
+            "state_bytes": model.graph.state_bytes,
+            "macs_per_hop": model.graph.macs,
+            "provenance": model.provenance,
+        }
+    from edge_tse.engines import ENGINES
+
+    return Findings(
+        environment=environment(),
+        model=described,
+        model_detail=detail,
+        engines=tuple(_try(name, description, model) for name, (description, _) in ENGINES.items()),
+        extras=tuple(_look(extra, purpose, names) for extra, (purpose, names) in _EXTRAS.items()),
+    )
+
+
+def _try(name: str, description: str, model: Artifact | None) -> EngineFinding:
+    from edge_tse.engines import open_network
+
+    if model is None:
+        return EngineFinding(
+            engine=name, description=description, runs=False, detail="there is no model to try", network_p50_ms=None
+        )
+    try:
+        network = open_network(model, name)
+        features = np.zeros(model.frame.features, np.int8)
+        step_s = np.empty(STEPS)
+        for i in range(STEPS):
+            began = time.perf_counter()
+            network.run(features)
+            step_s[i] = time.perf_counter() - began
+    except EdgeTseError as failure:
+        return EngineFinding(engine=name, description=description, runs=False, detail=str(failure), network_p50_ms=None)
+    p50_ms = float(np.median(step_s)) * 1e3
+    return EngineFinding(
+        engine=name,
+        description=description,
+        runs=True,
+        detail=f"{network.name}, {p50_ms:.3f} ms a step (the hop is {model.frame.period_s * 1e3:.1f} ms)",
+        network_p50_ms=p50_ms,
+    )
+
+
+def _look(extra: str, purpose: str, names: tuple[str, ...]) -> ExtraFinding:
+    found, missing = {}, []
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    return ExtraFinding(extra=extra, purpose=purpose, found=found, missing=tuple(missing))
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'edge-tse[{extra}]'"
+
+
+def _versions(here: Mapping[str, object]) -> Mapping[str, str]:
+    versions = here["versions"]
+    assert isinstance(versions, Mapping)
+    return versions

@@ -1,0 +1,71 @@
+"""The packages that the runtime does not depend on, found by name when a verb needs one."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from edge_tse.errors import EngineError, TargetError
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+
+__all__ = ["TARGETS", "condition_tables", "emitter", "evaluate", "quantize", "train"]
+
+TARGETS = {"litert": ("targets.tflite", "litert")}
+"""Target name to the module that emits it and the extra that installs what the module needs."""
+
+
+def emitter(target: str) -> Callable[[Artifact], bytes]:
+    """Artifact to the bytes that ``target`` loads. ``TargetError`` lists the known ones."""
+    if target not in TARGETS:
+        raise TargetError(f"unknown target {target!r}: one of {', '.join(sorted(TARGETS))}")
+    module = _found(*TARGETS[target])
+    return lambda artifact: bytes(module.emit(artifact.graph, {"artifact": artifact.digest}))
+
+
+def train(recipe: str, run: Path, data: Path, minutes: float | None, resume: bool, watch: Callable[[Any], None]) -> Path:
+    """Train ``recipe`` into folder ``run``; returns the checkpoint."""
+    checkpoint: Path = _found("quantization.train", "train").train(recipe, run, data, minutes=minutes, resume=resume, watch=watch)
+    return checkpoint
+
+
+def quantize(checkpoint: Path, recipe: str, artifact: Path, data: Path, watch: Callable[[Any], None]) -> None:
+    """Write the artifact of a checkpoint."""
+    _found("quantization.qat", "train").quantize(checkpoint, recipe, artifact, data, watch=watch)
+
+
+def evaluate(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, Any]:
+    """Figures by condition."""
+    figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(trials, artifact, engine)
+    progress(1.0)
+    return figures
+
+
+def condition_tables(figures: dict[str, Any]) -> list[Table]:
+    """One row a condition, in decibels of SI-SDR improvement; the report holds the rest."""
+    table = Table(title="SI-SDR improvement, dB", title_justify="left", title_style="bold")
+    for heading in ("condition", "n", "mean", "median", "p10", "below 0"):
+        table.add_column(heading, justify="left" if heading == "condition" else "right")
+    for name, condition in figures["conditions"].items():
+        scores = condition.get("si_sdr_i")
+        cells = [_db(scores[key]) for key in ("mean", "median", "p10")] if scores else ["-"] * 3
+        below = f"{scores['below_zero']:.0%}" if scores and scores["below_zero"] is not None else "-"
+        table.add_row(name, str(condition["n"]), *cells, below)
+    return [table]
+
+
+def _db(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _found(module: str, extra: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as failure:
+        raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[{extra}]'") from failure

@@ -1,0 +1,93 @@
+"""How verbs speak: results on stdout, as a table or as one JSON object; warnings and progress on stderr."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from edge_tse.report import to_json
+
+if TYPE_CHECKING:
+    from edge_tse.frame import FrameSpec
+    from edge_tse.report import Timing
+
+__all__ = ["compute_rows", "phases", "progress", "result", "table", "warn"]
+
+
+def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
+    """``figures`` as JSON, or what people read instead."""
+    if as_json:
+        sys.stdout.write(to_json(figures) + "\n")
+        return
+    console = Console(highlight=False)
+    for item in shown:
+        # A path may hold square brackets: it is text, not markup.
+        console.print(item, markup=False, soft_wrap=isinstance(item, str))
+
+
+def table(title: str, rows: Mapping[str, str]) -> Table:
+    """Two columns: what, and how much."""
+    out = Table(title=title, show_header=False, title_justify="left", title_style="bold")
+    out.add_column("figure", style="cyan", no_wrap=True)
+    out.add_column("value", overflow="fold")
+    for name, value in rows.items():
+        out.add_row(name, value)
+    return out
+
+
+def warn(message: str) -> None:
+    """One line on stderr; the work goes on."""
+    sys.stderr.write(f"edge-tse: warning: {message}\n")
+
+
+@contextmanager
+def progress(label: str, as_json: bool) -> Iterator[Callable[[float], None]]:
+    """A bar on stderr for work of known length, told the fraction done; nothing with JSON or when nobody is watching."""
+    if as_json or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=1.0)
+        yield lambda fraction: bar.update(task, completed=fraction)
+
+
+@contextmanager
+def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
+    """A bar for each phase of a long run, told values with ``phase``, ``step``, ``steps`` and ``figures``."""
+    if as_json:
+        yield lambda _: None
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def watch(told: Any) -> None:
+            if told.phase not in tasks:
+                tasks[told.phase] = bar.add_task(told.phase, total=told.steps, figures="")
+            figures = "  ".join(f"{name} {value:.4g}" for name, value in told.figures.items())
+            bar.update(tasks[told.phase], completed=told.step, total=told.steps, figures=figures)
+
+        yield watch
+
+
+def compute_rows(timing: Timing, frame: FrameSpec) -> dict[str, str]:
+    """The two latencies, never mixed, and whether the machine keeps up."""
+    return {
+        "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.1f} ms",
+        "compute per hop": f"p50 {timing.percentile_s(50) * 1e3:.3f} ms, p99 {timing.percentile_s(99) * 1e3:.3f} ms"
+        f" (deadline {timing.period_s * 1e3:.1f} ms, missed {timing.misses} of {len(timing.hop_s)})",
+        "real-time factor": f"{timing.real_time_factor:.4f}",
+    }

@@ -1,0 +1,289 @@
+"""The verbs and their options. Everything heavier than argument types is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_tse import __version__
+from edge_tse.cli import lab, output
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Hear one enrolled talker: int8 target speaker extraction in 4 ms steps.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+ArtifactOption = Annotated[
+    Path | None, typer.Option("--artifact", metavar="FILE", help="Model to use; the shipped one if left out.")
+]
+ArtifactArgument = Annotated[Path | None, typer.Argument(metavar="[ARTIFACT]", help="Model to use; the shipped one if left out.")]
+EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network: litert or reference.")]
+VoiceOption = Annotated[Path, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
+DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the speech corpus.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        typer.echo(f"edge-tse {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for sound, picture and page.")] = Path("demo"),
+    mix: Annotated[Path | None, typer.Option("--mix", metavar="FILE", help="Your own mixture, with --enroll.")] = None,
+    enroll_clip: Annotated[
+        Path | None, typer.Option("--enroll", metavar="FILE", help="Your own enrollment clip, with --mix.")
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option("--reference", metavar="FILE", help="The talker alone, if you have it: gives --mix an SI-SDR.")
+    ] = None,
+    artifact: ArtifactOption = None,
+    engine: EngineOption = "litert",
+    as_json: Json = False,
+) -> None:
+    """Enroll, extract hop by hop, and leave sound, a picture and a page to listen to."""
+    from edge_tse import demo as demonstration
+
+    cases = (
+        demonstration.own_case(mix, enroll_clip, reference) if mix or enroll_clip or reference else demonstration.shipped_cases()
+    )
+    with output.progress("extracting", as_json) as tell:
+        shown = demonstration.run(cases, _artifact(artifact), engine, out, tell)
+    for outcome in shown.outcomes:
+        _warn_about(outcome.case.mixture.name, outcome.extraction.clipped_samples, silent=outcome.extraction.silent)
+    tables = [output.table(outcome.case.title, outcome.rows()) for outcome in shown.outcomes]
+    output.result(shown.figures(), as_json, *tables, f"Open {shown.page} in a browser to listen.")
+
+
+@app.command()
+def enroll(
+    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="The talker alone, together 2 s of speech or more.")],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")],
+    artifact: ArtifactOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make a voice file from recordings of one talker."""
+    from edge_tse.enrollment import enroll_files
+    from edge_tse.files import check_output
+    from edge_tse.voice import save_voice
+
+    check_output(to, [*clips, *_given(artifact)])
+    model = _artifact(artifact).voice_model
+    made = enroll_files(model, clips)
+    save_voice(made.voice, to)
+    for path, clipped in zip(clips, made.clipped_samples, strict=True):
+        _warn_about(str(path), clipped)
+    figures = {
+        "voice": to,
+        "clips": clips,
+        "speech_s": made.speech_s,
+        "clipped_samples": sum(made.clipped_samples),
+        "model": model.digest,
+    }
+    output.result(figures, as_json, f"{to}: a voice from {made.speech_s:.1f} s of speech in {made.voice.source}")
+
+
+@app.command()
+def extract(
+    mixture: Annotated[Path, typer.Argument(metavar="MIXTURE", help="Sound file, mono or left and right, any rate.")],
+    voice: VoiceOption,
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write: .wav or .flac.")],
+    artifact: ArtifactOption = None,
+    engine: EngineOption = "litert",
+    no_trim: Annotated[bool, typer.Option("--no-trim", help="Keep the algorithmic latency that a live device has.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the enrolled talker alone, aligned with the mixture sample for sample."""
+    from edge_tse import audio
+    from edge_tse.engines import Engine, open_network
+    from edge_tse.errors import AudioError
+    from edge_tse.extract import extract as run
+    from edge_tse.files import check_output
+    from edge_tse.report import memory
+    from edge_tse.voice import load_voice, personalize
+
+    audio.check_format(to)
+    check_output(to, [mixture, voice, *_given(artifact)], AudioError)
+    signal, rate_hz = audio.read(mixture)
+    model = personalize(_artifact(artifact), load_voice(voice))
+    network = open_network(model, engine)
+    with output.progress("extracting", as_json) as tell:
+        got = run(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
+    over = audio.write(to, got.signal, rate_hz, inputs=[mixture])
+    _warn_about(str(mixture), got.clipped_samples, silent=got.silent)
+    if over:
+        output.warn(f"{to}: {over} samples were over full scale and are clipped: lower the level of the mixture")
+    figures = {
+        "output": to,
+        "channels": got.signal.shape[0],
+        "rate_hz": rate_hz,
+        "seconds": got.signal.shape[1] / rate_hz,
+        "trimmed": not no_trim,
+        "engine": network.name,
+        "artifact": model.digest,
+        "algorithmic_latency_ms": model.frame.algorithmic_latency_s * 1e3,
+        "compute": got.timing.figures(),
+        "memory": memory(),
+        "input_clipped_samples": got.clipped_samples,
+        "input_silent": got.silent,
+        "output_clipped_samples": over,
+    }
+    rows = {
+        "talker": f"{to} ({got.signal.shape[1] / rate_hz:.2f} s, {got.signal.shape[0]} ch, {rate_hz} Hz)",
+        "engine": network.name,
+        **output.compute_rows(got.timing, model.frame),
+    }
+    output.result(figures, as_json, output.table("extracted", rows))
+
+
+@app.command(name="compile")
+def compile_(
+    target: Annotated[str, typer.Option("--target", metavar="NAME", help="What it is for: litert.")],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
+    artifact: ArtifactArgument = None,
+    voice: Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Fold this voice in.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write what a device loads."""
+    from edge_tse.files import check_output, write_bytes
+    from edge_tse.voice import load_voice, personalize
+
+    emit = lab.emitter(target)
+    check_output(to, [*_given(artifact), *_given(voice)])
+    model = _artifact(artifact)
+    if voice is not None:
+        model = personalize(model, load_voice(voice))
+    content = emit(model)
+    write_bytes(to, content)
+    figures = {
+        "output": to,
+        "target": target,
+        "bytes": len(content),
+        "weight_bytes": model.graph.weight_bytes,
+        "state_bytes": model.graph.state_bytes,
+        "macs_per_hop": model.graph.macs,
+        "personalized": model.personalized,
+        "artifact": model.digest,
+    }
+    whose = "with the voice folded in" if model.personalized else "for no particular voice (give --voice)"
+    output.result(figures, as_json, f"{to}: {len(content)} bytes for {target}, {whose}")
+
+
+@app.command()
+def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
+    """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
+    from edge_tse import golden
+    from edge_tse.engines import open_network
+
+    model = _artifact(artifact)
+    network = open_network(model, engine)
+    parity = golden.verify(model, network)
+    figures = {
+        "engine": network.name,
+        "artifact": model.digest,
+        "frames": parity.frames,
+        "worst_lsb": parity.worst_lsb,
+        "mismatch_rate": parity.mismatch_rate,
+        "outputs": {name: {"worst_lsb": w, "mismatch_rate": rate} for name, (w, rate) in parity.per_output.items()},
+    }
+    rows = {
+        "engine": network.name,
+        "frames": str(parity.frames),
+        "worst difference": f"{parity.worst_lsb} LSB",
+        "values that differ": f"{parity.mismatch_rate:.3%}",
+    }
+    output.result(figures, as_json, output.table(f"artifact {model.digest[:12]}", rows))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe.")],
+    run: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
+    data: DataOption,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", min=0, help="Stop after this long; the recipe's steps if left out.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a float model; Ctrl-C stops it cleanly."""
+    with output.phases(as_json) as watch:
+        checkpoint = lab.train(recipe, run, data, minutes, resume, watch)
+    output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
+
+
+@app.command()
+def quantize(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `edge-tse train` wrote.")],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="ARTIFACT", help="Artifact to write.")],
+    data: DataOption,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to quantize.")] = "w8a8",
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a checkpoint to int8 and freeze it into an artifact."""
+    from edge_tse.files import check_output
+
+    check_output(to, [checkpoint])
+    with output.phases(as_json) as watch:
+        lab.quantize(checkpoint, recipe, to, data, watch)
+    model = _artifact(to)
+    figures = {"artifact": to, "digest": model.digest, "weight_bytes": model.graph.weight_bytes, "provenance": model.provenance}
+    output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
+
+
+@app.command()
+def evaluate(
+    trials: Annotated[
+        Path, typer.Option("--trials", metavar="CSV", help="Columns id, mixture, enrollment, target, interferer, condition.")
+    ],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="JSON", help="Report to write.")],
+    artifact: ArtifactOption = None,
+    engine: EngineOption = "litert",
+    as_json: Json = False,
+) -> None:
+    """Score a list of mixtures: SI-SDR, PESQ and ESTOI per condition."""
+    from edge_tse.files import check_output, write_bytes
+    from edge_tse.report import to_json
+
+    check_output(to, [trials, *_given(artifact)])
+    with output.progress("evaluating", as_json) as tell:
+        figures = lab.evaluate(trials, _artifact(artifact), engine, tell)
+    write_bytes(to, (to_json(figures) + "\n").encode())
+    output.result(figures, as_json, *lab.condition_tables(figures), f"{to}: the whole report")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Say what is installed, which engines really run here, and how to get the rest."""
+    from edge_tse.cli.doctor import examine
+
+    found = examine()
+    output.result(found.figures(), as_json, *found.tables())
+
+
+def _artifact(path: Path | None) -> Artifact:
+    from edge_tse.artifact import Artifact
+
+    return Artifact.default() if path is None else Artifact.load(path)
+
+
+def _given(path: Path | None) -> list[Path]:
+    return [] if path is None else [path]
+
+
+def _warn_about(name: str, clipped: int, silent: bool = False) -> None:
+    if clipped:
+        output.warn(f"{name}: {clipped} samples are clipped; record at a lower level")
+    if silent:
+        output.warn(f"{name} is silent: there is nothing to extract")
