@@ -1,0 +1,270 @@
+"""Evaluation of a small untrained model on the demo voices: figures are those of the parts, and bad lists are refused by row."""
+
+from __future__ import annotations
+
+import csv
+import math
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge_tse import audio
+from edge_tse.artifact import Artifact
+from edge_tse.engines import Engine, open_network
+from edge_tse.enrollment import enroll_files
+from edge_tse.errors import DataError, EngineError
+from edge_tse.extract import extract
+from edge_tse.metrics import attenuation_db, si_sdr
+from edge_tse.voice import personalize
+from quantization.evaluate import COLUMNS, evaluate, read_trials
+from tests.graphs import Sizes
+from tests.graphs import artifact as random_artifact
+
+RATE_HZ = 16000
+CLIPS = Path(audio.__file__).parent / "assets" / "demo"
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    return random_artifact(Sizes(8, 12, (1, 2), 6, 8, (1,)))
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two talkers, their mixtures and their enrollments, 2 s each."""
+    folder = tmp_path_factory.mktemp("sound")
+    a, b = (_speech(name, 2.0) for name in ("rms", "slt"))
+    audio.write(folder / "a.wav", a, RATE_HZ)
+    audio.write(folder / "b.wav", b, RATE_HZ)
+    audio.write(folder / "mix.wav", a + b, RATE_HZ)
+    ears = np.concatenate([a + 0.5 * b, 0.5 * a + b])
+    audio.write(folder / "mix2.wav", ears, RATE_HZ)
+    audio.write(folder / "a2.wav", np.concatenate([a, 0.5 * a]), RATE_HZ)
+    audio.write(folder / "silence.wav", 0 * a, RATE_HZ)
+    audio.write(folder / "short.wav", (a + b)[:, 8000:9000], RATE_HZ)
+    audio.write(folder / "short-a.wav", a[:, 8000:9000], RATE_HZ)
+    audio.write(folder / "longer.wav", np.pad(a, ((0, 0), (0, 50))), RATE_HZ)
+    audio.write(folder / "mix44.wav", audio.resample(a + b, RATE_HZ, 44100), 44100)
+    (folder / "noise.wav").write_bytes(b"not sound")
+    for name in ("rms", "slt"):
+        (folder / f"{name}.flac").write_bytes((CLIPS / f"{name}-enroll.flac").read_bytes())
+    return folder
+
+
+@pytest.fixture
+def trials(sound: Path, request: pytest.FixtureRequest) -> Write:
+    """Writes a list: rows of (mixture, enrollment, target, interferer, condition)."""
+
+    def write(*rows: tuple[str, ...], columns: tuple[str, ...] = COLUMNS) -> Path:
+        path = sound / f"{request.node.name.replace('/', '-')}.csv"
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows((f"t{i}", *row)[: len(columns)] for i, row in enumerate(rows))
+        return path
+
+    return write
+
+
+TWO = ("mix.wav", "rms.flac", "a.wav", "b.wav", "two")
+
+
+def _speech(name: str, seconds: float) -> np.ndarray:
+    signal, rate_hz = audio.read(CLIPS / f"{name}-speech.flac")
+    start = rate_hz // 4
+    cut = audio.resample(signal[:1, start : start + round(seconds * rate_hz)], rate_hz, RATE_HZ)
+    return 0.05 * cut / np.sqrt(np.mean(cut**2))
+
+
+def _by_hand(artifact: Artifact, sound: Path, mixture: str, enrollment: str = "rms.flac") -> tuple[np.ndarray, np.ndarray]:
+    own = personalize(artifact, enroll_files(artifact.voice_model, [sound / enrollment]).voice)
+    heard, rate_hz = audio.read(sound / mixture)
+    return heard, extract(heard, rate_hz, Engine(own, open_network(own, "reference"))).signal
+
+
+def test_scores_are_those_of_the_extraction(artifact: Artifact, sound: Path, trials: Write) -> None:
+    report = evaluate(trials(TWO, ("mix.wav", "slt.flac", "b.wav", "a.wav", "two")), artifact, "reference")
+    for item, target, clip in zip(report["items"], ("a.wav", "b.wav"), ("rms.flac", "slt.flac"), strict=True):
+        mixture, estimate = _by_hand(artifact, sound, "mix.wav", clip)
+        wanted, _ = audio.read(sound / target)
+        assert item["scores"]["si_sdr"] == pytest.approx(si_sdr(estimate, wanted), abs=1e-4)
+        assert item["scores"]["si_sdr_i"] == pytest.approx(si_sdr(estimate, wanted) - si_sdr(mixture, wanted), abs=1.1e-4)
+        assert item["scores"]["si_sdr_mixture"] == pytest.approx(0.0, abs=0.3)  # two talkers of equal level
+        assert 1.0 < item["scores"]["pesq_wb"] < 4.7
+        assert 0.0 < item["scores"]["estoi"] < 1.0
+    condition = report["conditions"]["two"]
+    gains = [item["scores"]["si_sdr_i"] for item in report["items"]]
+    assert condition["n"] == 2
+    assert condition["si_sdr_i"]["mean"] == pytest.approx(np.mean(gains))
+    assert condition["si_sdr_i"]["median"] == pytest.approx(np.median(gains))
+    assert condition["si_sdr_i"]["p10"] == pytest.approx(min(gains) + 0.1 * (max(gains) - min(gains)))
+    assert condition["si_sdr_i"]["below_zero"] == sum(g < 0 for g in gains) / 2
+    assert condition["pesq_wb"] == pytest.approx(np.mean([item["scores"]["pesq_wb"] for item in report["items"]]))
+    assert condition["estoi_mixture"] > 0
+    assert condition["failed"] == {}
+    assert condition["not_computed"] == {}
+    assert report["artifact"] == artifact.digest
+    assert report["engine"] == open_network(artifact, "reference").name
+    assert {"edge-tse", "numpy", "pesq", "pystoi"} <= set(report["versions"])
+
+
+def test_conditions_are_kept_apart_and_in_order(artifact: Artifact, trials: Write) -> None:
+    report = evaluate(trials((*TWO[:4], "second"), (*TWO[:4], "first"), (*TWO[:4], "second")), artifact, "reference")
+    assert [(name, part["n"]) for name, part in report["conditions"].items()] == [("second", 2), ("first", 1)]
+
+
+@pytest.mark.parametrize("target", ["", "silence.wav"])
+def test_absent_talker_is_scored_by_attenuation(artifact: Artifact, sound: Path, trials: Write, target: str) -> None:
+    report = evaluate(trials(("b.wav", "rms.flac", target, "b.wav", "absent")), artifact, "reference")
+    mixture, estimate = _by_hand(artifact, sound, "b.wav")
+    condition = report["conditions"]["absent"]
+    assert condition["attenuation_db"]["mean"] == pytest.approx(attenuation_db(estimate, mixture), abs=1e-4)
+    assert condition["absent"] == 1
+    assert condition["si_sdr_i"] is None
+    assert condition["pesq_wb"] is None
+
+
+def test_two_ears_are_scored_each(artifact: Artifact, sound: Path, trials: Write) -> None:
+    report = evaluate(trials(("mix2.wav", "rms.flac", "a2.wav", "", "ears")), artifact, "reference")
+    mixture, estimate = _by_hand(artifact, sound, "mix2.wav")
+    wanted, _ = audio.read(sound / "a2.wav")
+    ears = [si_sdr(estimate[i], wanted[i]) - si_sdr(mixture[i], wanted[i]) for i in range(2)]
+    assert report["items"][0]["scores"]["si_sdr_i"] == pytest.approx(np.mean(ears), abs=1.1e-4)
+    assert "wrong_talker" not in report["items"][0]["scores"]
+
+
+def test_a_mixture_at_another_rate_scores_the_same(artifact: Artifact, trials: Write) -> None:
+    report = evaluate(trials(TWO, ("mix44.wav", *TWO[1:])), artifact, "reference")
+    here, there = (item["scores"] for item in report["items"])
+    assert there["si_sdr"] == pytest.approx(here["si_sdr"], abs=0.2)
+
+
+def test_several_enrollment_clips_make_one_voice(artifact: Artifact, trials: Write) -> None:
+    one, both = (
+        evaluate(trials(("mix.wav", clips, *TWO[2:])), artifact, "reference") for clips in ("rms.flac", "rms.flac;slt.flac")
+    )
+    assert one["items"][0]["scores"]["si_sdr"] != both["items"][0]["scores"]["si_sdr"]
+
+
+def test_the_wrong_talker_is_told(artifact: Artifact, trials: Write) -> None:
+    """The output for two mixtures that are one talker alone resembles that talker, whoever was asked for."""
+    report = evaluate(
+        trials(("mix.wav", "rms.flac", "a.wav", "mix.wav", "x"), ("mix.wav", "rms.flac", "mix.wav", "a.wav", "x")),
+        artifact,
+        "reference",
+    )
+    nearer, farther = (item["scores"]["wrong_talker"] for item in report["items"])
+    assert {nearer, farther} == {0.0, 1.0}
+    assert report["conditions"]["x"]["wrong_talker"] == 0.5
+
+
+def test_what_cannot_be_computed_is_counted_with_its_reason(artifact: Artifact, trials: Write) -> None:
+    report = evaluate(
+        trials(
+            ("short.wav", "rms.flac", "short-a.wav", "gone.wav", "short"),
+            ("mix.wav", "short.wav", "a.wav", "b.wav", "unenrolled"),
+            ("a.wav", "rms.flac", "a.wav", "", "alone"),
+        ),
+        artifact,
+        "reference",
+    )
+    short, unenrolled, alone = report["conditions"].values()
+    assert short["si_sdr"] is not None
+    assert short["pesq_wb"] is None
+    assert short["estoi"] is None
+    assert short["wrong_talker"] is None
+    assert {name: sum(reasons.values()) for name, reasons in short["not_computed"].items()} == {
+        "pesq_wb": 1,
+        "estoi": 1,
+        "pesq_wb_mixture": 1,
+        "estoi_mixture": 1,
+        "wrong_talker": 1,
+    }
+    assert "gone.wav" in next(iter(short["not_computed"]["wrong_talker"]))
+    assert unenrolled["n"] == 1
+    assert unenrolled["si_sdr"] is None
+    assert "of speech" in next(iter(unenrolled["failed"]))
+    assert alone["si_sdr_i"] is None
+    assert alone["not_computed"] == {"si_sdr_i": {"the mixture is the target alone": 1}}
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "why"),
+    [
+        (("gone.wav", *TWO[1:]), "mixture", "no file"),
+        (("mix.wav", "rms.flac;gone.wav", *TWO[2:]), "enrollment", "no file"),
+        ((*TWO[:2], "gone.wav", *TWO[3:]), "target", "no file"),
+        ((*TWO[:2], "a.wav;b.wav", *TWO[3:]), "target", "2 files"),
+        (("", *TWO[1:]), "mixture", "empty"),
+        ((*TWO[:4], ""), "condition", "empty"),
+        (("noise.wav", *TWO[1:]), "mixture", "not a readable sound file"),
+        (("mix.wav", "noise.wav", *TWO[2:]), "enrollment", "not a readable sound file"),
+        ((*TWO[:2], "longer.wav", *TWO[3:]), "target", "1 x 32050 and 1 x 32000"),
+        ((*TWO[:2], "a2.wav", *TWO[3:]), "target", "2 x 32000 and 1 x 32000"),
+    ],
+)
+def test_a_bad_row_is_named(artifact: Artifact, trials: Write, row: tuple[str, ...], column: str, why: str) -> None:
+    with pytest.raises(DataError, match=rf"row 3, column {column}: .*{why}"):
+        evaluate(trials(TWO, row), artifact, "reference")
+
+
+def test_bad_lists_are_refused(artifact: Artifact, sound: Path, trials: Write) -> None:
+    with pytest.raises(DataError, match="no column enrollment"):
+        read_trials(trials(("mix.wav",), columns=("id", "mixture")))
+    with pytest.raises(DataError, match="0 trials"):
+        read_trials(trials())
+    with pytest.raises(DataError, match="No such file"):
+        read_trials(sound / "none.csv")
+    with pytest.raises(DataError, match="cannot read"):
+        read_trials(sound / "mix.wav")
+    empty = sound / "empty.csv"
+    empty.touch()
+    with pytest.raises(DataError, match="no column id"):
+        read_trials(empty)
+
+
+def test_a_list_from_a_spreadsheet_is_read(sound: Path, trials: Write) -> None:
+    path = trials(TWO)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (trial,) = read_trials(path)
+    assert (trial.id, trial.mixture, trial.enrollment) == ("t0", sound / "mix.wav", (sound / "rms.flac",))
+
+
+def test_limit_and_progress(artifact: Artifact, trials: Write) -> None:
+    told: list[float] = []
+    report = evaluate(trials(TWO, TWO, TWO), artifact, "reference", progress=told.append, limit=2)
+    assert len(report["items"]) == 2
+    assert told == [0.5, 1.0]
+
+
+def test_a_missing_package_is_one_line(artifact: Artifact, trials: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pesq", None)
+    with pytest.raises(EngineError, match=r"pip install 'edge-tse\[eval\]'"):
+        evaluate(trials(TWO), artifact, "reference")
+
+
+@pytest.mark.slow
+def test_processes_give_the_same_report(artifact: Artifact, trials: Write) -> None:
+    rows = [TWO, ("mix.wav", "slt.flac", "b.wav", "a.wav", "two")] * 3
+    one, two = (evaluate(trials(*rows), artifact, "reference", jobs=jobs) for jobs in (1, 2))
+    assert _close(one["items"], two["items"])
+
+
+def _close(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> bool:
+    """ESTOI adds noise of 1e-16 to avoid division by zero: the last rounded digit may differ."""
+    return len(a) == len(b) and all(
+        x["id"] == y["id"] and all(math.isclose(x["scores"][k], y["scores"][k], abs_tol=1.1e-4) for k in x["scores"])
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_evaluation_needs_no_torch() -> None:
+    code = "import sys, quantization.evaluate; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
