@@ -1,0 +1,88 @@
+"""Enrollment encoder: levels of a clip to a unit vector; :class:`edge_tse.voice.VoiceModel` is its NumPy twin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = ["AdditiveMargin", "Encoder"]
+
+BLOCKS = 4
+
+
+class _Block(nn.Module):
+    def __init__(self, channels: int, hidden: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.depthwise = nn.Parameter(torch.randn(channels, 3) * 0.3)
+        self.depthwise_bias = nn.Parameter(torch.zeros(channels))
+        self.expand = nn.Linear(channels, hidden, bias=False)
+        self.norm = nn.BatchNorm1d(hidden)
+        self.project = nn.Linear(hidden, channels)
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        d, t = self.dilation, x_BTC.shape[1]
+        padded = functional.pad(x_BTC, (0, 0, d, d))
+        h = sum(padded[:, k * d : k * d + t] * self.depthwise[:, k] for k in range(3)) + self.depthwise_bias
+        h = self.norm(self.expand(h).flatten(0, 1)).unflatten(0, x_BTC.shape[:2])
+        return x_BTC + self.project(functional.relu(h))
+
+
+class Encoder(nn.Module):
+    """``[B, T, bands] -> [B, dimension]``, unit length.
+
+    Attentive statistics pooling after Okabe et al., Interspeech 2018.
+    """
+
+    def __init__(self, bands: int = 96, channels: int = 128, hidden: int = 256, dimension: int = 128) -> None:
+        super().__init__()
+        self.stem = nn.Linear(bands, channels, bias=False)
+        self.stem_norm = nn.BatchNorm1d(channels)
+        self.blocks = nn.ModuleList(_Block(channels, hidden, 2**i) for i in range(BLOCKS))
+        self.attend = nn.Linear(channels, 64)
+        self.score = nn.Linear(64, channels)
+        self.out = nn.Linear(2 * channels, dimension)
+
+    def forward(self, levels_BTG: Tensor) -> Tensor:
+        x = functional.relu(self.stem_norm(self.stem(levels_BTG).flatten(0, 1)).unflatten(0, levels_BTG.shape[:2]))
+        for block in self.blocks:
+            x = block(x)
+        a = self.score(torch.tanh(self.attend(x))).softmax(dim=1)
+        mean = (a * x).sum(dim=1)
+        std = ((a * x * x).sum(dim=1) - mean.square()).clamp_min(1e-5).sqrt()
+        return functional.normalize(self.out(torch.cat([mean, std], dim=-1)), dim=-1)
+
+    @torch.no_grad()
+    def arrays(self) -> dict[str, Tensor]:
+        """Weights by the names of :class:`~edge_tse.voice.VoiceModel`, batch normalisation folded in."""
+
+        def fold(linear: nn.Linear, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            return linear.weight * gain[:, None], norm.bias - norm.running_mean * gain
+
+        out: dict[str, Tensor] = {}
+        out["encoder.stem.weight"], out["encoder.stem.bias"] = fold(self.stem, self.stem_norm)
+        for i, block in enumerate(self.blocks):
+            name = f"encoder.block.{i}"
+            out[f"{name}.depthwise.weight"], out[f"{name}.depthwise.bias"] = block.depthwise, block.depthwise_bias
+            out[f"{name}.expand.weight"], out[f"{name}.expand.bias"] = fold(block.expand, block.norm)
+            out[f"{name}.project.weight"], out[f"{name}.project.bias"] = block.project.weight, block.project.bias
+        for name in ("attend", "score", "out"):
+            layer = getattr(self, name)
+            out[f"encoder.{name}.weight"], out[f"encoder.{name}.bias"] = layer.weight, layer.bias
+        return {name: value.detach().clone() for name, value in out.items()}
+
+
+class AdditiveMargin(nn.Module):
+    """AM-softmax over training talkers (Wang et al., "Additive margin softmax for face verification", 2018)."""
+
+    def __init__(self, dimension: int, talkers: int, margin: float = 0.2, scale: float = 30.0) -> None:
+        super().__init__()
+        self.centres = nn.Parameter(torch.randn(talkers, dimension) * 0.1)
+        self.margin, self.scale = margin, scale
+
+    def forward(self, embedding: Tensor, talker: Tensor) -> Tensor:
+        cosine = embedding @ functional.normalize(self.centres, dim=-1).T
+        cosine = cosine - self.margin * functional.one_hot(talker, cosine.shape[1])
+        return functional.cross_entropy(self.scale * cosine, talker)

@@ -1,0 +1,79 @@
+"""The front end of :mod:`edge_tse.frame` in torch, batched and differentiable; a test holds the two equal."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_tse.frame import FrameSpec
+
+__all__ = ["Front"]
+
+_FLOOR = 1e-9
+
+
+class Front(nn.Module):
+    """``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``K`` bins, ``G`` bands."""
+
+    def __init__(self, frame: FrameSpec) -> None:
+        super().__init__()
+        self.frame = frame
+        self.register_buffer("analysis", torch.from_numpy(frame.analysis_window.copy()), persistent=False)
+        self.register_buffer("synthesis", torch.from_numpy(frame.synthesis_window.copy()), persistent=False)
+        band = torch.from_numpy(frame.band_of_bin.copy())
+        self.register_buffer("band_of_bin", band, persistent=False)
+        self.register_buffer("band_sum", functional.one_hot(band, frame.bands).float(), persistent=False)
+        self.unit = 4.0 / float(frame.analysis_window.sum()) ** 2
+
+    def analyze(self, signal: Tensor) -> Tensor:
+        """``[B, E, N] -> complex [B, E, T, K]``; ``N`` must be whole hops."""
+        padded = functional.pad(signal, (self.frame.window - self.frame.hop, 0))
+        return torch.fft.rfft(padded.unfold(-1, self.frame.window, self.frame.hop) * self.analysis)
+
+    def synthesize(self, spectra: Tensor) -> Tensor:
+        """``complex [B, E, T, K] -> [B, E, N]``, delayed by ``frame.delay``."""
+        hop = self.frame.hop
+        tail = torch.fft.irfft(spectra, self.frame.window)[..., -2 * hop :] * self.synthesis
+        out = tail[..., :hop] + functional.pad(tail[..., :-1, hop:], (0, 0, 1, 0))
+        return out.flatten(-2)
+
+    def energy(self, spectra: Tensor) -> Tensor:
+        """Band energies relative to a full-scale sine, ``[B, E, T, K] -> [B, E, T, G]``."""
+        return (spectra.real.square() + spectra.imag.square()) @ self.band_sum * self.unit
+
+    def product(self, left: Tensor, right: Tensor) -> Tensor:
+        """Real part of the band-summed cross spectrum, ``2 x [B, E, T, K] -> [B, E, T, G]``."""
+        return (left.real * right.real + left.imag * right.imag) @ self.band_sum * self.unit
+
+    def features(self, spectra: Tensor) -> Tensor:
+        """``[B, E, T, K] -> [B, T, features]`` in [-1, 1]."""
+        frame = self.frame
+        energy = self.energy(spectra)
+        levels = self.level(energy.mean(dim=1))
+        if spectra.shape[1] == 1:
+            return functional.pad(levels, (0, 3 * frame.spatial_bands))
+        group = frame.bands // frame.spatial_bands
+        per_ear = energy.unflatten(-1, (frame.spatial_bands, group)).sum(-1) + _FLOOR
+        left, right = per_ear[:, 0], per_ear[:, 1]
+        cross = spectra[:, 0] * spectra[:, 1].conj() * self.unit
+        weight = (left * right).rsqrt()
+
+        def grouped(x: Tensor) -> Tensor:
+            return (x @ self.band_sum).unflatten(-1, (frame.spatial_bands, group)).sum(-1)
+
+        level = (left / right).log10() * 0.5
+        sine = grouped(cross.imag) * weight
+        deviation = (1 - (grouped(cross.real) + _FLOOR) * weight) * 0.5
+        return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
+
+    @staticmethod
+    def level(energy: Tensor) -> Tensor:
+        """Energy relative to a full-scale sine to [-1, 1], linear in dB from -90 to -10."""
+        return ((energy + _FLOOR).log() * (0.25 / math.log(10)) + 1.25).clamp(-1, 1)
+
+    def amplify(self, spectra: Tensor, band_gains: Tensor) -> Tensor:
+        """Shared band gains on every ear, ``[B, E, T, K], [B, T, G] -> [B, E, T, K]``."""
+        return spectra * band_gains[:, None].index_select(-1, self.band_of_bin)

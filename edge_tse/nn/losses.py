@@ -1,0 +1,99 @@
+"""What training minimises. ``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``G`` bands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from edge_tse.nn.front import Front
+from edge_tse.nn.student import Student
+
+__all__ = ["Losses", "Weights", "extraction_losses"]
+
+_CEILING = 1e-3  # -30 dB: an item better than this no longer pulls
+_ABSENT_CEILING = 10**-2.5  # an absent target is suppressed by 25 dB at most: silence costs onsets elsewhere
+_MAX_GAIN = 2.0  # sigmoid + tanh reach no further
+_COMPRESSION = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Relative weights of the terms; the output's error in dB has weight 1."""
+
+    mask: float
+    flow: float
+    magnitude: float
+
+
+class Losses(NamedTuple):
+    """Scalars, and their weighted sum."""
+
+    total: Tensor
+    output_db: Tensor
+    mask_db: Tensor
+    flow: Tensor
+    magnitude: Tensor
+
+
+def extraction_losses(
+    student: Student, front: Front, mixture_BEN: Tensor, target_BEN: Tensor, voice_BE: Tensor, t_B: Tensor, weights: Weights
+) -> Losses:
+    """All terms of one batch.
+
+    * output: error of the waveform after one Euler step, relative to the target, in dB (for an absent target: energy of the
+      output relative to the mixture);
+    * mask: the same for stage 1 alone, in the band domain;
+    * flow: rectified-flow regression (Liu et al., "Flow straight and fast", ICLR 2023) of the velocity ``m* - m`` at t = 0 and at
+      ``t_B``, weighted by compressed band energy, the mask held fixed as the start of the path;
+    * magnitude: compressed band magnitudes, for what the dB terms leave unheard.
+    """
+    spectra = front.analyze(mixture_BEN)
+    wanted = front.analyze(target_BEN)
+    power = front.energy(spectra).sum(dim=1)
+    cross = front.product(spectra, wanted).sum(dim=1)
+    clean = front.energy(wanted).sum(dim=1)
+    best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
+
+    features = front.features(spectra)
+    hidden, mask = student.masked(features, voice_BE)
+    start = mask.detach()
+    velocity = student.velocity(hidden, mask, voice_BE)
+    gain = functional.relu(mask + velocity)
+    estimate = front.synthesize(front.amplify(spectra, gain))
+
+    delay = front.frame.delay
+    aligned = target_BEN[..., :-delay]
+    error = (estimate[..., delay:] - aligned).square().sum(dim=(1, 2))
+    energy = aligned.square().sum(dim=(1, 2))
+    mixed = mixture_BEN.square().sum(dim=(1, 2))
+    output_db = _decibel(error, energy, mixed)
+    banded = (mask.square() * power - 2 * mask * cross + clean).clamp_min(0).sum(dim=(1, 2))
+    mask_db = _decibel(banded, clean.sum(dim=(1, 2)), power.sum(dim=(1, 2)))
+
+    importance = power.pow(_COMPRESSION)
+    importance = importance / importance.mean(dim=(1, 2), keepdim=True)
+    flow = (importance * (velocity - (best - start)).square()).mean()
+    # Random t costs a second pass of the refiner: a quarter of the items carries it.
+    some = slice(0, max(1, len(t_B) // 4))
+    t = t_B[some, None, None]
+    between = (1 - t) * start[some] + t * best[some]
+    later = student.velocity(hidden[some], between, voice_BE[some], t_B[some])
+    flow = flow + (importance[some] * (later - (best[some] - start[some])).square()).mean()
+
+    loud = power.sqrt() + 1e-5
+    magnitude = ((gain * loud + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)).square()
+    magnitude = (magnitude.mean(dim=(1, 2)) / loud.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
+    total = output_db.mean() + weights.mask * mask_db.mean() + weights.flow * flow + weights.magnitude * magnitude
+    return Losses(total, output_db.mean(), mask_db.mean(), flow, magnitude)
+
+
+def _decibel(error_B: Tensor, wanted_B: Tensor, mixture_B: Tensor) -> Tensor:
+    """Error over target in dB with a floor; error over mixture where there is no target."""
+    absent = wanted_B <= 1e-9 * mixture_B
+    reference = torch.where(absent, mixture_B, wanted_B) + 1e-9
+    floor = torch.where(absent, _ABSENT_CEILING, _CEILING)
+    return 10 * (error_B / reference + floor).log10()

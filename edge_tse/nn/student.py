@@ -1,0 +1,229 @@
+"""The causal streaming student of Mask2Flow-TSE: a mask stage that deletes, a one-step flow that inserts.
+
+Both stages are stacks of dilated causal blocks over ``[B, T, C]`` (channels last, pointwise layers as matrix products: on CPUs the
+dilated depthwise ``Conv1d`` of oneDNN is 20 times slower). The flow lives in the gain domain: a spectrogram is described by its
+band gain on the mixture, so the masked spectrogram is the mask ``m``, the clean one its best real gain ``m*``, the path
+``m_t = (1 - t) m + t m*``, the velocity ``m* - m``, and one Euler step from t = 0 gives ``max(0, m + v(m, 0))``.
+
+The voice (and t) enter only as a positive scale and a shift per channel after a convolution, so for one voice at t = 0 they are
+constants of the integer graph.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge_tse.frame import FrameSpec
+
+__all__ = ["BASE", "NANO", "SMALL", "Block", "Depthwise", "Modulated", "Stage", "StageConfig", "Student", "StudentConfig"]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One stack of blocks."""
+
+    channels: int
+    hidden: int
+    dilations: tuple[int, ...]
+    """One block each; the depthwise taps of a block are this many frames apart."""
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """Geometry and sizes: everything that shapes the student."""
+
+    mask: StageConfig
+    refine: StageConfig
+    frame: FrameSpec = field(default_factory=FrameSpec)
+    taps: int = 3
+    embedding: int = 128
+    code: int = 64
+    """Width of the bottleneck between a voice and its modulations."""
+
+    @property
+    def receptive_field(self) -> int:
+        """Frames that one output frame depends on."""
+        return 1 + (self.taps - 1) * (sum(self.mask.dilations) + sum(self.refine.dilations))
+
+
+_OCTAVES = (1, 2, 4, 8, 16, 32, 64, 128)
+NANO = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(48, 64, _OCTAVES[:3]))
+SMALL = StudentConfig(StageConfig(128, 192, _OCTAVES), StageConfig(96, 128, _OCTAVES[:4]))
+BASE = StudentConfig(StageConfig(224, 368, _OCTAVES + (1, 4)), StageConfig(128, 192, _OCTAVES[:4]))
+
+
+class Depthwise(nn.Module):
+    """Causal dilated taps in time, one filter per channel: ``[B, T, C] -> [B, T, C]``."""
+
+    def __init__(self, channels: int, taps: int, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+        self.weight = nn.Parameter(torch.randn(taps, channels) / math.sqrt(taps))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x_BTC: Tensor) -> Tensor:
+        return causal_taps(x_BTC, self.weight, self.dilation) + self.bias
+
+
+def causal_taps(x_BTC: Tensor, weight_KC: Tensor, dilation: int) -> Tensor:
+    """``y[t] = sum_k weight[k] * x[t - (K - 1 - k) * dilation]``: as shifted multiply-adds."""
+    taps, t = weight_KC.shape[0], x_BTC.shape[1]
+    padded = functional.pad(x_BTC, (0, 0, (taps - 1) * dilation, 0))
+    out = padded[:, :t] * weight_KC[0]
+    for k in range(1, taps):
+        out = torch.addcmul(out, padded[:, k * dilation : k * dilation + t], weight_KC[k])
+    return out
+
+
+class Modulated(nn.Module):
+    """Pointwise layer, batch normalisation, voice scale and shift, ReLU: ``[B, T, C] -> [B, T, H]``.
+
+    Moments are taken over all processes, so the loss does not depend on how many share a batch.
+    """
+
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, hidden, bias=False)
+        self.gain = nn.Parameter(torch.ones(hidden))
+        self.offset = nn.Parameter(torch.zeros(hidden))
+        self.register_buffer("mean", torch.zeros(hidden))
+        self.register_buffer("variance", torch.ones(hidden))
+        self.eps, self.momentum = 1e-5, 0.02
+
+    def forward(self, x_BTC: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:
+        h = self.linear(x_BTC)
+        mean, variance = self._moments(h) if self.training else (self.mean, self.variance)
+        gain = self.gain * (variance + self.eps).rsqrt()
+        a = gain * scale_BH
+        b = (self.offset - mean * gain) * scale_BH + shift_BH
+        return functional.relu(torch.addcmul(b[:, None], h, a[:, None]))
+
+    def _moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
+        mean = h.mean(dim=(0, 1))
+        square = h.square().mean(dim=(0, 1))
+        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+            from torch.distributed.nn.functional import all_reduce
+
+            both = all_reduce(torch.stack([mean, square])) / torch.distributed.get_world_size()
+            mean, square = both[0], both[1]
+        variance = (square - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            self.mean.lerp_(mean.detach(), self.momentum)
+            self.variance.lerp_(variance.detach(), self.momentum)
+        return mean, variance
+
+    @torch.no_grad()
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[H, C]`` and bias ``[H]`` with the running moments folded in."""
+        gain = self.gain * (self.variance + self.eps).rsqrt()
+        return self.linear.weight * gain[:, None], self.offset - self.mean * gain
+
+
+class Block(nn.Module):
+    """``x + project(relu(film(expand(depthwise(x)))))``."""
+
+    def __init__(self, config: StageConfig, taps: int, dilation: int) -> None:
+        super().__init__()
+        self.depthwise: nn.Module = Depthwise(config.channels, taps, dilation)
+        self.expand: nn.Module = Modulated(config.channels, config.hidden)
+        self.project: nn.Module = nn.Linear(config.hidden, config.channels)
+        # Stacks of residual branches train from the identity (Zhang et al., "Fixup initialization", ICLR 2019).
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, x_BTC: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:
+        return self.project(self.expand(self.depthwise(x_BTC), scale_BH, shift_BH))
+
+
+Film = tuple[Tensor, Tensor]
+
+
+class Stage(nn.Module):
+    """Blocks on one residual stream."""
+
+    def __init__(self, config: StageConfig, taps: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(config, taps, d) for d in config.dilations)
+        self.settle: nn.Module = nn.Identity()
+        """What the stream passes through after every addition: its shared quantizer in QAT."""
+
+    def forward(self, x_BTC: Tensor, films: list[Film]) -> Tensor:
+        for block, (scale, shift) in zip(self.blocks, films, strict=True):
+            x_BTC = self.settle(x_BTC + block(x_BTC, scale, shift))
+        return x_BTC
+
+
+class Student(nn.Module):
+    """Mask stage and refiner with the heads that turn a voice into modulations."""
+
+    def __init__(self, config: StudentConfig) -> None:
+        super().__init__()
+        self.config = config
+        frame = config.frame
+        self.entry: nn.Module = nn.Identity()
+        self.stem: nn.Module = nn.Linear(frame.features, config.mask.channels)
+        self.mask = Stage(config.mask, config.taps)
+        self.mask_head: nn.Module = nn.Linear(config.mask.channels, frame.bands)
+        self.mask_out: nn.Module = nn.Sigmoid()
+        self.from_hidden: nn.Module = nn.Linear(config.mask.channels, config.refine.channels)
+        self.from_gain: nn.Module = nn.Linear(frame.bands, config.refine.channels, bias=False)
+        self.refine = Stage(config.refine, config.taps)
+        self.velocity_head: nn.Module = nn.Linear(config.refine.channels, frame.bands)
+        self.velocity_out: nn.Module = nn.Tanh()
+        nn.init.zeros_(self.velocity_head.weight)
+        nn.init.zeros_(self.velocity_head.bias)
+        self.code = nn.Linear(config.embedding, config.code)
+        self.films = nn.ModuleDict(
+            {slot.replace(".", "_"): nn.Linear(config.code, 2 * hidden) for slot, hidden in self.slots(config).items()}
+        )
+        self.time = nn.Linear(1, config.code, bias=False)
+        """Enters the refiner's code as t times a vector: nothing at t = 0."""
+        nn.init.zeros_(self.time.weight)
+
+    @staticmethod
+    def slots(config: StudentConfig) -> dict[str, int]:
+        """Modulations by name (``mask.0`` ...) and their channel counts."""
+        stages = {"mask": config.mask, "refine": config.refine}
+        return {f"{name}.{i}": stage.hidden for name, stage in stages.items() for i in range(len(stage.dilations))}
+
+    def encode(self, voice_BE: Tensor, t_B: Tensor | None = None) -> Tensor:
+        """Voice (and flow time) to the code that modulates."""
+        h = self.code(voice_BE * math.sqrt(voice_BE.shape[-1]))
+        return functional.relu(h if t_B is None else h + self.time(t_B[:, None]))
+
+    def modulations(self, stage: str, code_BD: Tensor) -> list[Film]:
+        """Positive scale and shift per block of ``mask`` or ``refine``."""
+        out = []
+        for name, layer in self.films.items():
+            if name.startswith(stage):
+                scale, shift = layer(code_BD).chunk(2, dim=-1)
+                out.append((scale.tanh().exp(), shift))
+        return out
+
+    def masked(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
+        """Stage 1: hidden stream ``[B, T, C]`` and mask ``[B, T, G]`` in (0, 1)."""
+        x = self.mask(self.stem(self.entry(features_BTF)), self.modulations("mask", self.encode(voice_BE)))
+        return x, self.mask_out(self.mask_head(x))
+
+    def velocity(self, hidden_BTC: Tensor, gain_BTG: Tensor, voice_BE: Tensor, t_B: Tensor | None = None) -> Tensor:
+        """Stage 2: velocity of the band gain at state ``gain`` and time ``t`` (0 if None), ``[B, T, G]`` in (-1, 1)."""
+        films = self.modulations("refine", self.encode(voice_BE, t_B))
+        x = self.refine.settle(self.from_hidden(hidden_BTC) + self.from_gain(gain_BTG))
+        return self.velocity_out(self.velocity_head(self.refine(x, films)))
+
+    def forward(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
+        """One Euler step at t = 0: mask and velocity, each ``[B, T, G]``; the gain is ``relu(mask + velocity)``."""
+        hidden, mask = self.masked(features_BTF, voice_BE)
+        return mask, self.velocity(hidden, mask, voice_BE)
+
+    @property
+    def resident_weights(self) -> int:
+        """Weights a personalised device holds: everything but the modulation heads."""
+        parts = (self.stem, self.mask, self.mask_head, self.from_hidden, self.from_gain, self.refine, self.velocity_head)
+        return sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)

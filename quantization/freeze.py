@@ -1,0 +1,140 @@
+"""From a quantization-aware twin to the integer artifact: every learned scale becomes a constant, every weight an int8."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edge_tse.artifact import Artifact
+from edge_tse.graph import IntegerGraph, State
+from edge_tse.nn.encoder import BLOCKS, Encoder
+from edge_tse.nn.student import Stage, Student
+from edge_tse.operators import Add, Append, Depthwise, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
+from edge_tse.quant import quantize_bias
+from edge_tse.voice import VoiceModel
+from quantization.qat import Activation, Fixed, QuantDepthwise, QuantModulated, QuantPointwise
+
+__all__ = ["freeze", "freeze_graph", "freeze_voice_model"]
+
+
+def freeze(twin: Student, encoder: Encoder, features: NDArray[np.int8], provenance: Mapping[str, Any]) -> Artifact:
+    """The artifact of a twin; ``features`` (int8 ``[frames, features]``) become its golden frames."""
+    return Artifact(
+        frame=twin.config.frame,
+        graph=freeze_graph(twin),
+        voice_model=freeze_voice_model(twin, encoder),
+        golden=None,
+        provenance=dict(provenance),
+    ).record(features)
+
+
+class _Builder:
+    """Collects tensors and nodes in execution order."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self.nodes: list[Node] = []
+        self.states: list[State] = []
+
+    def tensor(self, name: str, channels: int, like: Activation | Fixed, frames: int = 1) -> str:
+        scale = float(like.scale.detach().float())
+        self.tensors[name] = Tensor(name=name, frames=frames, channels=channels, scale=scale, zero_point=like.zero_point)
+        return name
+
+    def pointwise(self, name: str, layer: QuantPointwise, source: str, film: str | None = None) -> str:
+        weight, scale, _ = layer.weight_and_grid()
+        output = self.tensor(f"{name}.out", weight.shape[0], layer.output.module)
+        self.nodes.append(
+            Pointwise(name=name, input=source, output=output, film=film, **_constants(weight / scale[:, None], scale, layer.bias, self.tensors[source]))
+        )
+        return output
+
+    def depthwise(self, name: str, layer: QuantDepthwise, source: str, frames: int) -> str:
+        """With its delay line: append the new frame to the history, filter, keep the tail."""
+        weight, scale, _ = layer.weight_and_grid()
+        channels = weight.shape[1]
+        like = layer.source.module
+        history = self.tensor(f"{name}.history", channels, like, frames)
+        window = self.tensor(f"{name}.window", channels, like, frames + 1)
+        kept = self.tensor(f"{name}.history_out", channels, like, frames)
+        self.nodes.append(Append(name=f"{name}.append", history=history, input=source, output=window))
+        self.nodes.append(Tail(name=f"{name}.tail", input=window, output=kept))
+        self.states.append(State(name=name, input=history, output=kept))
+        output = self.tensor(f"{name}.out", channels, layer.output.module)
+        constants = _constants(weight / scale, scale, layer.bias, self.tensors[source])
+        self.nodes.append(Depthwise(name=name, input=window, output=output, dilation=layer.dilation, **constants))
+        return output
+
+    def add(self, name: str, left: str, right: str) -> str:
+        like = self.tensors[left]
+        output = f"{name}.out"
+        self.tensors[output] = Tensor(name=output, frames=1, channels=like.channels, scale=like.scale, zero_point=like.zero_point)
+        self.nodes.append(Add(name=name, left=left, right=right, output=output))
+        return output
+
+    def stage(self, name: str, stage: Stage, stream: str, taps: int) -> str:
+        for i, block in enumerate(stage.blocks):
+            at = f"{name}.{i}"
+            assert isinstance(block.depthwise, QuantDepthwise) and isinstance(block.expand, QuantModulated)
+            assert isinstance(block.project, QuantPointwise)
+            tapped = self.depthwise(f"{at}.depthwise", block.depthwise, stream, (taps - 1) * block.depthwise.dilation)
+            hidden = self.pointwise(f"{at}.expand", block.expand, tapped, film=at)
+            stream = self.add(f"{at}.add", stream, self.pointwise(f"{at}.project", block.project, hidden))
+        return stream
+
+    def gate(self, kind: type[Sigmoid] | type[Tanh], name: str, source: str, like: Fixed) -> str:
+        output = self.tensor(name, self.tensors[source].channels, like)
+        self.nodes.append(kind(name=f"{name}.{kind.__name__.lower()}", input=source, output=output))
+        return output
+
+
+def _constants(steps: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, source: Tensor) -> dict[str, NDArray[Any]]:
+    """int8 weights, their scales, and the bias on the grid of the tensor they are applied to."""
+    weight_scale = scale.detach().float().numpy().copy()
+    return {
+        "weight": np.rint(steps.detach().numpy()).astype(np.int8),
+        "weight_scale": weight_scale,
+        "bias": quantize_bias(bias.detach().numpy(), source.scale, weight_scale),
+    }
+
+
+@torch.no_grad()
+def freeze_graph(twin: Student) -> IntegerGraph:
+    """The twin's arithmetic as an integer graph, modulations still open."""
+    config, b = twin.config, _Builder()
+    for part in (twin.stem, twin.mask_head, twin.from_hidden, twin.from_gain, twin.velocity_head):
+        assert isinstance(part, QuantPointwise), "freeze takes the output of quantized_twin"
+    features = b.tensor("features", config.frame.features, twin.entry)
+    hidden = b.stage("mask", twin.mask, b.pointwise("stem", twin.stem, features), config.taps)
+    mask = b.gate(Sigmoid, "mask", b.pointwise("mask.logits", twin.mask_head, hidden), twin.mask_out[-1])
+    later = b.add(
+        "refine.entry",
+        b.pointwise("refine.from_hidden", twin.from_hidden, hidden),
+        b.pointwise("refine.from_gain", twin.from_gain, mask),
+    )
+    later = b.stage("refine", twin.refine, later, config.taps)
+    velocity = b.gate(Tanh, "velocity", b.pointwise("refine.logits", twin.velocity_head, later), twin.velocity_out[-1])
+    return IntegerGraph(tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=(mask, velocity), states=tuple(b.states))
+
+
+@torch.no_grad()
+def freeze_voice_model(student: Student, encoder: Encoder) -> VoiceModel:
+    """Encoder and modulation heads with int8 matrices, one scale per row."""
+    arrays: dict[str, NDArray[np.generic]] = {}
+    weights = {name: value.numpy() for name, value in encoder.arrays().items()}
+    weights["code.weight"], weights["code.bias"] = student.code.weight.numpy(), student.code.bias.numpy()
+    for name, layer in student.films.items():
+        slot = name.replace("_", ".")
+        weights[f"film.{slot}.weight"], weights[f"film.{slot}.bias"] = layer.weight.numpy(), layer.bias.numpy()
+    for name, value in weights.items():
+        if value.ndim == 2 and "depthwise" not in name:
+            scale = (np.abs(value).max(axis=1) / 127 + 1e-12).astype(np.float32)
+            arrays[name] = np.rint(value / scale[:, None]).astype(np.int8)
+            arrays[f"{name}.scale"] = scale
+        else:
+            arrays[name] = value.astype(np.float32)
+    return VoiceModel(frame=student.config.frame, blocks=BLOCKS, arrays=arrays)

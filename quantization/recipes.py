@@ -1,0 +1,76 @@
+"""What a run is: a frozen value made by a function of the same name as the recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from edge_tse.errors import DataError
+from edge_tse.nn.student import NANO, SMALL, StudentConfig
+from quantization.corpus import Scene
+
+__all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderRecipe:
+    """Enrollment encoder, trained as a speaker classifier."""
+
+    steps: int = 1500
+    batch: int = 64
+    frames: tuple[int, int] = (60, 200)
+    """Length of training crops in pooled frames of 16 ms (active speech only)."""
+    lr: float = 3e-3
+    tilt: float = 0.15
+    """Largest spectral tilt added to a crop, in units of 40 dB from the lowest to the highest band."""
+    noisy: float = 0.5
+    """Share of crops with a noise floor added, 5 to 30 dB below the mean level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything a training run depends on besides the data."""
+
+    name: str
+    student: StudentConfig
+    scene: Scene = field(default_factory=Scene)
+    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    steps: int = 6000
+    batch: int = 8
+    """Items per step over all processes."""
+    lr: float = 2e-3
+    warmup: int = 200
+    weight_decay: float = 0.01
+    clip: float = 5.0
+    seed: int = 1
+    mask_weight: float = 0.5
+    """Stage 1's own error, in dB like the output's."""
+    flow_weight: float = 4.0
+    """Rectified-flow regression at t = 0 and at random t."""
+    magnitude_weight: float = 3.0
+    """Compressed band magnitudes."""
+
+
+def nano() -> Recipe:
+    """At most 150 k resident weights: for microcontrollers."""
+    return Recipe(name="nano", student=NANO)
+
+
+def small() -> Recipe:
+    """At most 600 k resident weights: the default model."""
+    return Recipe(name="small", student=SMALL)
+
+
+def smoke() -> Recipe:
+    """Seconds, not hours: shows that every part runs. Learns nothing worth hearing."""
+    return replace(nano(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0))
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (nano, small, smoke)}
+
+
+def recipe(name: str) -> Recipe:
+    """A recipe by name. ``DataError`` lists the known ones."""
+    if name not in RECIPES:
+        raise DataError(f"unknown recipe {name!r}: one of {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]()
