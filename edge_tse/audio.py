@@ -7,6 +7,7 @@ a file that is merely poor (clipped, silent) is processed, and says so through a
 from __future__ import annotations
 
 import importlib
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
-from edge_tse.files import check_output, replacing
+from edge_tse.files import check_output, write_bytes
 
 __all__ = ["better_ear", "check", "check_ears", "check_format", "clipped_samples", "is_silent", "read", "resample", "write"]
 
@@ -25,6 +26,7 @@ LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
 LARGEST_PEAK = 100.0
 """40 dB over full scale: no recording does this, but integers stored as floats do."""
 
+_LONGEST = 2**40  # samples: two years
 _CLIP_LEVEL = np.float32(1 - 2**-15)  # the largest positive int16
 _CLIP_RUN = 3  # one or two samples at full scale are how a normalised file looks, three in a row are not
 _SUFFIXES = (".wav", ".flac")
@@ -39,7 +41,10 @@ def read(path: Path) -> tuple[Float, int]:
     if not path.is_file():
         raise AudioError(f"{path} is not a file: give the name of a sound file")
     try:
-        samples, rate_hz = soundfile.read(str(path), dtype="float32", always_2d=True)
+        with soundfile.SoundFile(str(path)) as file:
+            if file.frames > _LONGEST:  # how libsndfile says that it does not know
+                raise AudioError(f"{path} does not state its length: it is truncated or was streamed; convert it to WAV")
+            samples, rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate
     except (soundfile.LibsndfileError, OSError) as failure:
         reason = str(getattr(failure, "error_string", failure)).rstrip(".")
         raise AudioError(f"{path} is not a readable sound file ({reason}): convert it to WAV or FLAC") from failure
@@ -57,15 +62,10 @@ def write(path: Path, signal: Float, rate_hz: int, inputs: Iterable[Path] = ()) 
     check_format(path)
     check_output(path, inputs, AudioError)
     soundfile = _module("soundfile")
-    with replacing(path, AudioError) as temporary:
-        try:
-            soundfile.write(str(temporary), signal.T, rate_hz, subtype=_SUBTYPE, format=path.suffix[1:].upper())
-        except soundfile.LibsndfileError as failure:
-            reason = str(failure.error_string).rstrip(".")
-            raise AudioError(f"{path} could not be written ({reason}; is the disk full?): nothing was changed there") from failure
-        # libsndfile may lose the last block of a full disk in close(), where it reports nothing.
-        if soundfile.info(str(temporary)).frames < signal.shape[1]:
-            raise AudioError(f"{path} could not be written whole (is the disk full?): nothing was changed there")
+    # Encoded in memory: libsndfile, given a file, loses the last block of a full disk in close() and reports nothing.
+    encoded = io.BytesIO()
+    soundfile.write(encoded, signal.T, rate_hz, subtype=_SUBTYPE, format=path.suffix[1:].upper())
+    write_bytes(path, encoded.getbuffer(), AudioError)
     return int(np.count_nonzero(np.abs(signal) > 1))
 
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from edge_tse import audio
 from edge_tse.artifact import Artifact
-from edge_tse.engines import Engine, open_network
+from edge_tse.engines import Engine, Network
 from edge_tse.enrollment import enroll_clips
 from edge_tse.errors import AudioError
 from edge_tse.extract import Extraction, extract
 from edge_tse.files import check_output, write_bytes
 from edge_tse.metrics import si_sdr
-from edge_tse.report import Report, environment, memory
+from edge_tse.report import Report, busy, environment, memory
 from edge_tse.voice import personalize, save_voice
 
 __all__ = ["Case", "Outcome", "Shown", "Sound", "own_case", "run", "shipped_cases"]
@@ -79,6 +79,8 @@ class Outcome:
     si_sdr_db: tuple[float, float] | None
     """Of the mixture and of the estimate against the reference, mean over channels."""
     folder: Path
+    busy: str | None
+    """What :func:`edge_tse.report.busy` said during the run."""
 
     def figures(self) -> dict[str, object]:
         graph, frame = self.artifact.graph, self.artifact.frame
@@ -112,7 +114,7 @@ class Outcome:
         if self.si_sdr_db is not None:
             before, after = self.si_sdr_db
             scores = f"{before:.1f} dB in the mixture, {after:.1f} dB extracted ({after - before:+.1f} dB)"
-        return {
+        rows = {
             "SI-SDR": scores,
             "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.1f} ms",
             "compute per hop": f"p50 {timing.percentile_s(50) * 1e3:.3f} ms, p99 {timing.percentile_s(99) * 1e3:.3f} ms "
@@ -121,6 +123,7 @@ class Outcome:
             "model": f"{graph.weight_bytes:,} bytes of int8 weights in an artifact of {self.artifact_bytes:,} bytes",
             "change of voice": f"{self.voice_switch_s * 1e3:.0f} ms",
         }
+        return rows if self.busy is None else {**rows, "note": self.busy}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -171,9 +174,16 @@ def own_case(mixture: Path | None, enrollment: Path | None, reference: Path | No
 
 
 def run(
-    cases: Sequence[Case], artifact: Artifact, engine: str, out: Path, progress: Callable[[float], None] = lambda fraction: None
+    cases: Sequence[Case],
+    artifact: Artifact,
+    opened: Callable[[Artifact], Network],
+    out: Path,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Shown:
-    """Extract every case; write sound, pictures, ``figures.json`` and ``index.html`` to ``out``, later cases to folders in it."""
+    """Extract every case; write sound, pictures, ``figures.json`` and ``index.html`` to ``out``, later cases to folders in it.
+
+    ``opened`` puts a personalized artifact on a runtime, for instance :func:`edge_tse.engines.open_network`.
+    """
     from edge_tse.page import page
     from edge_tse.picture import picture
 
@@ -191,20 +201,21 @@ def run(
     def part(i: int) -> Callable[[float], None]:
         return lambda fraction: progress((i + fraction) / len(cases))
 
+    opened(artifact)  # loads the runtime, so that a change of voice is measured and not an import
     outcomes, pictures = [], []
     for i, (case, folder) in enumerate(zip(cases, folders, strict=True)):
         clip = case.enrollment
         voice = enroll_clips(artifact.voice_model, [(clip.name, clip.signal, clip.rate_hz)]).voice
         began = time.perf_counter()
         personal = personalize(artifact, voice)
-        network = open_network(personal, engine)
-        opened = Engine(personal, network)
+        network = opened(personal)
+        engine = Engine(personal, network)
         voice_switch_s = time.perf_counter() - began
         mixture = case.mixture
         got = extract(
             mixture.signal,
             mixture.rate_hz,
-            opened,
+            engine,
             keep_gains=True,
             name=mixture.name,
             progress=part(i),
@@ -218,6 +229,7 @@ def run(
             voice_switch_s=voice_switch_s,
             si_sdr_db=_scores(case, got),
             folder=folder,
+            busy=busy(),
         )
         audio.write(folder / "mixture.wav", mixture.signal, mixture.rate_hz, inputs)
         audio.write(folder / "estimate.wav", got.signal, got.rate_hz, inputs)

@@ -60,7 +60,7 @@ def replacing(path: Path, error: type[EdgeTseError] = EdgeTseError) -> Iterator[
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, content: bytes, error: type[EdgeTseError] = EdgeTseError) -> None:
+def write_bytes(path: Path, content: bytes | memoryview, error: type[EdgeTseError] = EdgeTseError) -> None:
     """Atomic ``Path.write_bytes``."""
     with replacing(path, error) as temporary:
         temporary.write_bytes(content)

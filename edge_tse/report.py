@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edge_tse import __version__
 from edge_tse.files import write_bytes
 
-__all__ = ["Report", "Timing", "environment", "memory", "to_json", "versions"]
+__all__ = ["Report", "Timing", "busy", "environment", "memory", "to_json", "versions"]
 
 _PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "soundfile", "soxr", "torch", "brevitas", "rich", "typer", "matplotlib")
 
@@ -112,12 +112,19 @@ def versions() -> dict[str, str]:
     return found
 
 
+def busy() -> str | None:
+    """A remark when other programs compete for the processor, since they make hops late that are not slow; else None."""
+    if not hasattr(os, "getloadavg") or os.getloadavg()[0] <= _cpus():
+        return None
+    return f"the machine is busy (load {os.getloadavg()[0]:.1f} on {_cpus()} cores): late hops may be its doing"
+
+
 def environment() -> dict[str, object]:
     """Machine, system, Python, versions and time: what a figure needs beside it to be compared."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpus": _cpus(),
         "load_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
@@ -147,6 +154,11 @@ def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"a report cannot hold {type(value).__name__}")
+
+
+def _cpus() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @cache

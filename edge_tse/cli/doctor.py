@@ -11,7 +11,7 @@ import numpy as np
 from rich.table import Table
 
 from edge_tse.artifact import Artifact
-from edge_tse.cli.output import table
+from edge_tse.cli.output import open_quietly, table
 from edge_tse.errors import EdgeTseError
 from edge_tse.report import environment
 
@@ -120,14 +120,12 @@ def examine() -> Findings:
 
 
 def _try(name: str, description: str, model: Artifact | None) -> EngineFinding:
-    from edge_tse.engines import open_network
-
     if model is None:
         return EngineFinding(
             engine=name, description=description, runs=False, detail="there is no model to try", network_p50_ms=None
         )
     try:
-        network = open_network(model, name)
+        network = open_quietly(model, name)
         features = np.zeros(model.frame.features, np.int8)
         step_s = np.empty(STEPS)
         for i in range(STEPS):

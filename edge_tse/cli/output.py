@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,13 +13,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from edge_tse.report import to_json
+from edge_tse.report import busy, to_json
 
 if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+    from edge_tse.engines import Network
     from edge_tse.frame import FrameSpec
     from edge_tse.report import Timing
 
-__all__ = ["compute_rows", "phases", "progress", "result", "table", "warn"]
+__all__ = ["compute_rows", "open_quietly", "phases", "progress", "result", "table", "warn"]
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
@@ -85,9 +89,33 @@ def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
 
 def compute_rows(timing: Timing, frame: FrameSpec) -> dict[str, str]:
     """The two latencies, never mixed, and whether the machine keeps up."""
-    return {
+    rows = {
         "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.1f} ms",
         "compute per hop": f"p50 {timing.percentile_s(50) * 1e3:.3f} ms, p99 {timing.percentile_s(99) * 1e3:.3f} ms"
         f" (deadline {timing.period_s * 1e3:.1f} ms, missed {timing.misses} of {len(timing.hop_s)})",
         "real-time factor": f"{timing.real_time_factor:.4f}",
     }
+    remark = busy()
+    return rows if remark is None else {**rows, "note": remark}
+
+
+def open_quietly(artifact: Artifact, engine: str) -> Network:
+    """``open_network`` without LiteRT's greeting: its C++ writes it to file descriptor 2 and has no switch for it.
+
+    Every other line that a runtime writes is passed on.
+    """
+    from edge_tse.engines import open_network
+
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            return open_network(artifact, engine)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written.read().decode(errors="replace").splitlines():
+                if not line.startswith("INFO: "):
+                    sys.stderr.write(f"{line}\n")

@@ -59,7 +59,7 @@ def demo(
         demonstration.own_case(mix, enroll_clip, reference) if mix or enroll_clip or reference else demonstration.shipped_cases()
     )
     with output.progress("extracting", as_json) as tell:
-        shown = demonstration.run(cases, _artifact(artifact), engine, out, tell)
+        shown = demonstration.run(cases, _artifact(artifact), lambda personal: output.open_quietly(personal, engine), out, tell)
     for outcome in shown.outcomes:
         _warn_about(outcome.case.mixture.name, outcome.extraction.clipped_samples, silent=outcome.extraction.silent)
     tables = [output.table(outcome.case.title, outcome.rows()) for outcome in shown.outcomes]
@@ -106,7 +106,7 @@ def extract(
 ) -> None:
     """Write the enrolled talker alone, aligned with the mixture sample for sample."""
     from edge_tse import audio
-    from edge_tse.engines import Engine, open_network
+    from edge_tse.engines import Engine
     from edge_tse.errors import AudioError
     from edge_tse.extract import extract as run
     from edge_tse.files import check_output
@@ -117,7 +117,7 @@ def extract(
     check_output(to, [mixture, voice, *_given(artifact)], AudioError)
     signal, rate_hz = audio.read(mixture)
     model = personalize(_artifact(artifact), load_voice(voice))
-    network = open_network(model, engine)
+    network = output.open_quietly(model, engine)
     with output.progress("extracting", as_json) as tell:
         got = run(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
     over = audio.write(to, got.signal, rate_hz, inputs=[mixture])
@@ -184,10 +184,9 @@ def compile_(
 def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
     """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
     from edge_tse import golden
-    from edge_tse.engines import open_network
 
     model = _artifact(artifact)
-    network = open_network(model, engine)
+    network = output.open_quietly(model, engine)
     parity = golden.verify(model, network)
     figures = {
         "engine": network.name,

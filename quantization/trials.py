@@ -1,0 +1,294 @@
+"""Fixed validation trials from a data folder, the same bytes for the same seed: what :mod:`quantization.evaluate` reads.
+
+    python -m quantization.trials --data DIR -o OUT --split choose
+
+Talkers, noises and heads are those that training holds out. Decisions are taken on the split ``choose`` (every other validation
+talker), figures are published for ``report`` (the ones between), so that no figure was picked by looking at its own talkers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+from numpy.typing import NDArray
+
+from edge_tse import audio
+from edge_tse.errors import DataError, EdgeTseError
+from edge_tse.files import write_bytes
+from quantization.corpus import Corpus, open_corpus
+from quantization.evaluate import COLUMNS
+
+__all__ = ["CONDITIONS", "SPLITS", "Condition", "make_trials"]
+
+Float = NDArray[np.float32]
+
+RATE_HZ = 16000
+SPLITS = ("choose", "report")
+LENGTH_S = (4.0, 6.0)
+SIR_DB = (-5.0, 5.0)
+SNR_DB = (5.0, 15.0)
+LEVEL_DB = (-28.0, -20.0)
+"""RMS of the mixture relative to full scale."""
+APART_DEG = 30.0
+"""Least angle between two talkers around one head."""
+ENROLLMENT_S = (4.0, 10.0)
+PEAK = 0.98
+_ACTIVE_SHARE = 0.7  # of 20 ms frames: with fewer, one talker often pauses and is not in the way
+_DRAWS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """What a mixture holds, besides the enrolled talker."""
+
+    interferers: tuple[int, ...]
+    """Talkers in the way, one of these numbers."""
+    absent: bool = False
+    """The enrolled talker says nothing."""
+    ears: int = 1
+    noise: bool = False
+
+
+CONDITIONS = {
+    "two_talkers": Condition(interferers=(1,)),
+    "two_talkers_binaural": Condition(interferers=(1,), ears=2),
+    "two_talkers_noise": Condition(interferers=(1,), noise=True),
+    "three_talkers": Condition(interferers=(2,)),
+    "target_absent": Condition(interferers=(1, 2), absent=True),
+    "target_alone": Condition(interferers=(0,)),
+}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Item:
+    """One trial in memory. Signals ``[ears, samples]``."""
+
+    mixture: Float
+    enrollment: Float
+    target: Float | None
+    interferers: tuple[Float, ...]
+    facts: dict[str, str]
+    """What it was made of, for people."""
+
+
+def make_trials(
+    data: Path,
+    out: Path,
+    split: str,
+    seed: int = 1,
+    per_condition: int = 100,
+    progress: Callable[[float], None] | None = None,
+) -> Path:
+    """Write WAV files and ``trials.csv`` into folder ``out``; returns the path of the CSV.
+
+    An item depends on the seed, its condition and its number alone: more per condition adds items and changes none. Conditions for
+    which the data hold no noise or no head are left out. ``DataError`` if the split has too few talkers with long enough files.
+    """
+    if split not in SPLITS:
+        raise DataError(f"there is no split {split}: choose {' or '.join(SPLITS)}")
+    if per_condition < 1:
+        raise DataError(f"{per_condition} trials per condition: at least 1 is needed")
+    corpus = open_corpus(data)
+    scene = _Scene(corpus, split, seed)
+    for folder in ("mixture", "enrollment", "target", "interferer"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    noise, heads = bool(corpus.noises_validation), bool(corpus.hrirs_validation)
+    names = [name for name, c in CONDITIONS.items() if (noise or not c.noise) and (heads or c.ears == 1)]
+    rows = []
+    for name in names:
+        for number, item in enumerate(scene.items(name, per_condition)):
+            rows.append(_written(out, f"{name}-{number:03}", name, item))
+            if progress is not None:
+                progress(len(rows) / (len(names) * per_condition))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=[*COLUMNS, *_FACTS], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    path = out / "trials.csv"
+    write_bytes(path, text.getvalue().encode())
+    return path
+
+
+_FACTS = ("talker", "others", "sir_db", "snr_db", "head", "azimuths_deg")
+
+
+class _Scene:
+    """Talkers of one split, and items made of them."""
+
+    def __init__(self, corpus: Corpus, split: str, seed: int) -> None:
+        self._corpus = corpus
+        self._seed = seed
+        self._files: dict[str, list[Float]] = {}
+        for speaker in corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)]:
+            files = [x for x in map(_mono, corpus.utterances(speaker)) if len(x) >= ENROLLMENT_S[0] * RATE_HZ]
+            # One long file gives the target, any other one enrolls.
+            if len(files) >= 2 and any(_long(x) for x in files):
+                self._files[speaker] = files
+        if len(self._files) < 3:
+            wanted = f"a file of {LENGTH_S[1]:.0f} s and another of {ENROLLMENT_S[0]:.0f} s"
+            raise DataError(f"split {split} has {len(self._files)} talkers with {wanted}, 3 are needed: add talkers")
+
+    def items(self, name: str, count: int) -> Iterator[_Item]:
+        condition = CONDITIONS[name]
+        key = [self._seed, zlib.crc32(name.encode())]
+        speakers = list(self._files)
+        for number in range(count):
+            # Every talker is the target as often as any other, in an order of its own for each condition.
+            turn, place = divmod(number, len(speakers))
+            order = np.random.default_rng([*key, turn]).permutation(len(speakers))
+            yield self._item(np.random.default_rng([*key, turn, place, 1]), speakers[order[place]], condition)
+
+    def _item(self, rng: np.random.Generator, talker: str, condition: Condition) -> _Item:
+        count = int(rng.choice(condition.interferers))
+        others = [str(s) for s in rng.choice([s for s in self._files if s != talker], size=count, replace=False)]
+        n = round(rng.uniform(*LENGTH_S) * RATE_HZ)
+        used, speech = self._excerpt(rng, talker, n)
+        voices = [speech, *(self._excerpt(rng, other, n)[1] for other in others)]
+        images, facts = self._placed(rng, voices, condition)
+        target, interferers = images[0], images[1:]
+        sir_db = rng.uniform(*SIR_DB)
+        interferers = [x * _gain(target, x, sir_db + 10 * np.log10(count)) for x in interferers]
+        mixture = sum(interferers, np.zeros_like(target) if condition.absent else target)
+        if condition.noise:
+            snr_db = rng.uniform(*SNR_DB)
+            noise = self._noise(rng, n)
+            mixture = mixture + noise * _gain(target, noise, snr_db)
+            facts["snr_db"] = f"{snr_db:.2f}"
+        # No file of the item may clip, the target alone can be louder than the mixture where waves cancel.
+        peak = max(float(np.abs(x).max()) for x in (mixture, target, *interferers))
+        gain = np.float32(min(10 ** (rng.uniform(*LEVEL_DB) / 20) / _rms(mixture), PEAK / peak))
+        return _Item(
+            mixture=mixture * gain,
+            enrollment=self._enrollment(rng, talker, used),
+            target=None if condition.absent else target * gain,
+            interferers=tuple(x * gain for x in interferers),
+            facts={
+                "talker": talker,
+                "others": ";".join(others),
+                **({"sir_db": f"{sir_db:.2f}"} if count and not condition.absent else {}),
+                **facts,
+            },
+        )
+
+    def _excerpt(self, rng: np.random.Generator, talker: str, n: int) -> tuple[int, Float]:
+        """``[n]`` samples of mostly speech, RMS 1, and which of the talker's files they are from."""
+        files = self._files[talker]
+        used = int(rng.choice([i for i, x in enumerate(files) if _long(x)]))
+        signal = files[used]
+        best, most = signal[:n], -1.0
+        for _ in range(_DRAWS):
+            start = int(rng.integers(len(signal) - n + 1))
+            piece = signal[start : start + n]
+            share = _active_share(piece)
+            if share > most:
+                best, most = piece, share
+            if share >= _ACTIVE_SHARE:
+                break
+        return used, best / np.float32(_rms(best))
+
+    def _enrollment(self, rng: np.random.Generator, talker: str, used: int) -> Float:
+        """``[1, samples]`` from another file than the target's."""
+        files = [x for i, x in enumerate(self._files[talker]) if i != used]
+        signal = files[rng.integers(len(files))][: round(ENROLLMENT_S[1] * RATE_HZ)]
+        return signal[None] * np.float32(min(1.0, PEAK / float(np.abs(signal).max())))
+
+    def _placed(self, rng: np.random.Generator, voices: list[Float], condition: Condition) -> tuple[list[Float], dict[str, str]]:
+        """``[ears, n]`` of each voice: as recorded, or around one head at least :data:`APART_DEG` apart."""
+        if condition.ears == 1:
+            return [voice[None] for voice in voices], {}
+        heads = self._corpus.hrirs_validation
+        path = heads[rng.integers(len(heads))]
+        with np.load(path) as file:
+            responses, azimuths = file["ir"].astype(np.float32), file["azimuth_deg"]
+        first = int(rng.integers(len(azimuths)))
+        apart = np.abs((azimuths - azimuths[first] + 180) % 360 - 180)
+        chosen = [first, int(rng.choice(np.flatnonzero(apart >= APART_DEG)))]
+        images = [
+            scipy.signal.oaconvolve(voice[None], responses[i], axes=1)[:, : len(voice)].astype(np.float32)
+            for voice, i in zip(voices, chosen, strict=True)
+        ]
+        return images, {"head": path.stem, "azimuths_deg": ";".join(f"{azimuths[i]:g}" for i in chosen)}
+
+    def _noise(self, rng: np.random.Generator, n: int) -> Float:
+        noises = self._corpus.noises_validation
+        signal = _mono(noises[rng.integers(len(noises))])
+        start = int(rng.integers(len(signal)))
+        stretch: Float = np.take(signal, np.arange(start, start + n), mode="wrap")[None]
+        return stretch
+
+
+def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str]:
+    """The files of an item, and its row."""
+
+    def put(folder: str, stem: str, signal: Float) -> str:
+        relative = f"{folder}/{stem}.wav"
+        audio.write(out / relative, signal, RATE_HZ)
+        return relative
+
+    return {
+        "id": name,
+        "mixture": put("mixture", name, item.mixture),
+        "enrollment": put("enrollment", name, item.enrollment),
+        "target": "" if item.target is None else put("target", name, item.target),
+        "interferer": ";".join(put("interferer", f"{name}-{i}", x) for i, x in enumerate(item.interferers)),
+        "condition": condition,
+        **item.facts,
+    }
+
+
+def _mono(path: Path) -> Float:
+    signal, rate_hz = audio.read(path)
+    return audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
+
+
+def _long(signal: Float) -> bool:
+    """Whether any excerpt fits."""
+    return len(signal) >= LENGTH_S[1] * RATE_HZ
+
+
+def _rms(signal: Float) -> float:
+    return float(np.sqrt(np.mean(np.square(signal, dtype=np.float64)))) or 1.0
+
+
+def _gain(target: Float, other: Float, db: float) -> np.float32:
+    """Factor on ``other`` that puts it ``db`` below the target, all ears together."""
+    return np.float32(_rms(target) / _rms(other) * 10 ** (-db / 20))
+
+
+def _active_share(signal: Float) -> float:
+    """Share of 20 ms frames within 30 dB of the loud ones."""
+    n = RATE_HZ // 50
+    frames = signal[: len(signal) // n * n].reshape(-1, n)
+    power = np.mean(np.square(frames, dtype=np.float64), axis=1)
+    return float(np.mean(power > np.percentile(power, 95) * 1e-3))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run from a shell; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m quantization.trials", description="Make fixed validation trials.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the speech corpus")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the sound files and trials.csv")
+    parser.add_argument("--split", choices=SPLITS, required=True, help="whose talkers: choose to take decisions, report to publish")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--per-condition", type=int, default=100, metavar="N")
+    given = parser.parse_args(arguments)
+    try:
+        path = make_trials(given.data, given.output, given.split, given.seed, given.per_condition)
+    except EdgeTseError as failure:
+        sys.stderr.write(f"trials: {failure}\n")
+        return 2
+    sys.stdout.write(f"{path}: evaluate with `edge-tse evaluate --trials {path} -o report.json`\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
