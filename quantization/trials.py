@@ -247,7 +247,8 @@ def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str
 
 def _mono(path: Path) -> Float:
     signal, rate_hz = audio.read(path)
-    return audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
+    mono: Float = audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
+    return mono
 
 
 def _long(signal: Float) -> bool:
