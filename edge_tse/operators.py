@@ -166,7 +166,8 @@ def accumulator_bound(node: Pointwise | Depthwise, input_zero_point: int) -> NDA
 def activation_table(node: Sigmoid | Tanh, source: Tensor) -> NDArray[np.int8]:
     """Output for every input, ``[256]`` from -128 to 127, rounded half to even."""
     real = (np.arange(INT8_MIN, INT8_MAX + 1) - source.zero_point) * np.float64(np.float32(source.scale))
-    q = np.rint(256 / (1 + np.exp(-real))) - 128 if isinstance(node, Sigmoid) else np.rint(128 * np.tanh(real))
+    # 1 / (1 + exp(-x)) = (1 + tanh(x / 2)) / 2, which cannot overflow
+    q = np.rint(128 * (1 + np.tanh(real / 2))) - 128 if isinstance(node, Sigmoid) else np.rint(128 * np.tanh(real))
     table: NDArray[np.int8] = np.clip(q, INT8_MIN, INT8_MAX).astype(np.int8)
     return table
 

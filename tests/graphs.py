@@ -145,7 +145,7 @@ def features(sizes: Sizes, frames: int, seed: int = 0) -> NDArray[np.int8]:
     rng = np.random.default_rng(seed)
     n = sizes.frame.features
     walk = np.cumsum(rng.normal(0, 12, (frames, n)), axis=0) + rng.normal(0, 20, (frames, n))
-    q = np.clip(np.rint(walk), -128, 127).astype(np.int8)
+    q: NDArray[np.int8] = np.clip(np.rint(walk), -128, 127).astype(np.int8)
     if frames >= 64:
         q[16:24], q[24:32], q[40:44] = -128, 127, 0
         q[48:56] = rng.choice(np.array([-128, 127], np.int8), (8, n))
