@@ -1,0 +1,59 @@
+# Two commands do all the set-up: `make demo` and `make test`. Each creates or reuses .venv, installs what it needs and says so.
+# A file in .venv remembers each installation, so that the second run is quick.
+
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+.DELETE_ON_ERROR:
+
+# For the shell, which quotes them: a file name may hold anything.
+export MIX ENROLL REFERENCE PYTHON
+
+help:
+	@echo "make demo                       enroll, extract and leave sound, a picture and a page in demo/"
+	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
+	@echo "make test                       system packages, Python packages, lint, every test (ARGS='-m \"not slow\"' for the quick ones)"
+	@echo "make lint                       ruff and mypy alone"
+	@echo "make clean                      remove demo/, builds and caches; .venv stays"
+
+demo: $(VENV)/.installed-litert
+	@$(RUN) -m edge_tse demo --out demo $${MIX:+--mix "$$MIX"} $${ENROLL:+--enroll "$$ENROLL"} $${REFERENCE:+--reference "$$REFERENCE"}
+
+test: lint
+	@echo "==> pytest"
+	@$(RUN) -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-dev
+	@echo "==> ruff, mypy"
+	@$(RUN) -m ruff check .
+	@$(RUN) -m ruff format --check .
+	@$(RUN) -m mypy
+
+clean:
+	rm -rf demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# A half-made environment (Debian without python3-venv leaves one) has a python and no pip.
+$(VENV)/.created:
+	@if ! $(RUN) -m pip --version >/dev/null 2>&1; then \
+		.ci/system venv && \
+		echo "==> virtual environment $(VENV)" && \
+		"$$PYTHON" -m venv $(VENV); \
+	fi
+	@touch $@
+
+$(VENV)/.installed-litert: pyproject.toml | $(VENV)/.created
+	@echo "==> packages: NumPy, LiteRT, soundfile, soxr, matplotlib, rich, typer (about 100 MB, no PyTorch)"
+	@$(PIP) --editable '.[litert]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
+	@$(RUN) -c 'import pesq' 2>/dev/null || PYTHON=$(RUN) .ci/system compiler
+	@echo "==> packages: the demo's, PyTorch, Brevitas, PESQ, STOI, pytest, ruff, mypy"
+	@echo "    (PyTorch can be a download of gigabytes or of 200 MB: CONTRIBUTING.md says how to choose)"
+	@$(PIP) --editable '.[dev]'
+	@touch $@
