@@ -88,13 +88,17 @@ class VoiceModel:
         for name, value in self.arrays.items():
             if not name.endswith(".scale"):
                 scale = self.arrays.get(f"{name}.scale")
-                out[name] = value.astype(np.float32) if scale is None else value.astype(np.float32) * scale.astype(np.float32)[:, None]
+                out[name] = (
+                    value.astype(np.float32) if scale is None else value.astype(np.float32) * scale.astype(np.float32)[:, None]
+                )
         return out
 
     @property
     def slots(self) -> tuple[str, ...]:
         """Names of the modulations this model makes (the ``film`` of graph nodes)."""
-        return tuple(sorted(n[len("film.") : -len(".weight")] for n in self._weights if n.startswith("film.") and n.endswith(".weight")))
+        return tuple(
+            sorted(n[len("film.") : -len(".weight")] for n in self._weights if n.startswith("film.") and n.endswith(".weight"))
+        )
 
     def embed(self, levels: Float) -> Float:
         """``[frames, bands]`` from :func:`active_levels` to a unit vector ``[dimension]``."""
@@ -105,7 +109,10 @@ class VoiceModel:
             h = _same_depthwise(x, w[f"{name}.depthwise.weight"], 2**i) + w[f"{name}.depthwise.bias"]
             h = _relu(h @ w[f"{name}.expand.weight"].T + w[f"{name}.expand.bias"])
             x = x + h @ w[f"{name}.project.weight"].T + w[f"{name}.project.bias"]
-        a = np.tanh(x @ w["encoder.attend.weight"].T + w["encoder.attend.bias"]) @ w["encoder.score.weight"].T + w["encoder.score.bias"]
+        a = (
+            np.tanh(x @ w["encoder.attend.weight"].T + w["encoder.attend.bias"]) @ w["encoder.score.weight"].T
+            + w["encoder.score.bias"]
+        )
         a = np.exp(a - a.max(axis=0))
         a /= a.sum(axis=0)
         mean = (a * x).sum(axis=0)
@@ -146,9 +153,13 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
     levels = [active_levels(model.frame.band_levels(model.frame.analyze(clip[None]))) for clip in clips]
     speech_s = sum(len(x) for x in levels) * POOL * model.frame.period_s
     if speech_s < MIN_SPEECH_S:
-        raise AudioError(f"{source}: {speech_s:.1f} s of speech, at least {MIN_SPEECH_S:.1f} s are needed: record a longer or louder clip")
+        raise AudioError(
+            f"{source}: {speech_s:.1f} s of speech, at least {MIN_SPEECH_S:.1f} s are needed: record a longer or louder clip"
+        )
     total = np.sum([model.embed(x) * np.float32(len(x)) for x in levels if len(x)], axis=0)
-    return Voice(embedding=(total / np.linalg.norm(total)).astype(np.float32), model_digest=model.digest, created=created, source=source)
+    return Voice(
+        embedding=(total / np.linalg.norm(total)).astype(np.float32), model_digest=model.digest, created=created, source=source
+    )
 
 
 def personalize(artifact: Artifact, voice: Voice) -> Artifact:
@@ -207,7 +218,7 @@ def _voice_bytes(voice: Voice) -> bytes:
         "source": voice.source,
         "created": voice.created,
         "model_digest": voice.model_digest,
-        "embedding": [float(x) for x in voice.embedding],
+        "embedding": voice.embedding.tolist(),
     }
     fields["checksum"] = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
     return json.dumps(fields, indent=1).encode() + b"\n"
