@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -67,6 +69,9 @@ def test_pointwise(seed: int, channels: int, outputs: int) -> None:
     out = Tensor(name="out", frames=1, channels=outputs, scale=rng.uniform(1e-3, 1), zero_point=int(rng.choice([-128, 0, 127])))
     # from dead to saturated
     weight_scale = (out.scale / source.scale * 10 ** rng.uniform(-5, 0, outputs)).astype(np.float32)
+    if rng.random() < 0.5:  # factors that are powers of two: many accumulators lie between two outputs
+        source, out = replace(source, scale=1.0), replace(out, scale=1.0)
+        weight_scale = (2.0 ** -rng.integers(1, 16, outputs)).astype(np.float32)
     node = Pointwise(
         name="node",
         input="features",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import time
+import weakref
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
@@ -96,12 +97,13 @@ def test_built_in_kernels_stay_within_their_tolerance() -> None:
         assert 0 < parity.worst_lsb <= TOLERANCE_LSB[network.name]
 
 
-def single(seed: int, kind: str) -> IntegerGraph:
-    """One convolution on its own, with factors from dead to saturating."""
+def single(seed: int, kind: str, ties: bool) -> IntegerGraph:
+    """One convolution on its own, with factors from dead to saturating; ``ties``: with factors that are powers of two."""
     rng = np.random.default_rng(seed)
     channels, outputs = 48, 40
-    source = Tensor(name="features", frames=1, channels=channels, scale=0.02, zero_point=int(rng.integers(-128, 128)))
-    out = Tensor(name="out", frames=1, channels=outputs if kind == "pointwise" else channels, scale=0.05, zero_point=-3)
+    scales = (1.0, 1.0) if ties else (0.02, 0.05)
+    source = Tensor(name="features", frames=1, channels=channels, scale=scales[0], zero_point=int(rng.integers(-128, 128)))
+    out = Tensor(name="out", frames=1, channels=outputs if kind == "pointwise" else channels, scale=scales[1], zero_point=-3)
     common: dict[str, Any] = {"name": "node", "input": "features", "output": "out"}
     if kind == "pointwise":
         weight = rng.integers(-127, 128, (outputs, channels)).astype(np.int8)
@@ -109,7 +111,9 @@ def single(seed: int, kind: str) -> IntegerGraph:
         weight = rng.integers(-127, 128, (1, channels)).astype(np.int8)
     common |= {
         "weight": weight,
-        "weight_scale": (10 ** rng.uniform(-4, -1.5, out.channels)).astype(np.float32),
+        "weight_scale": (2.0 ** -rng.integers(3, 14, out.channels) if ties else 10 ** rng.uniform(-4, -1.5, out.channels)).astype(
+            np.float32
+        ),
         "bias": rng.integers(-5000, 5000, out.channels).astype(np.int32),
     }
     node = Pointwise(**common) if kind == "pointwise" else Depthwise(**common, dilation=1)
@@ -117,14 +121,16 @@ def single(seed: int, kind: str) -> IntegerGraph:
 
 
 @pytest.mark.parametrize("kind", ["pointwise", "depthwise"])
+@pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_one_operator_on_each_kernel_set(kind: str, seed: int) -> None:
-    graph = single(seed, kind)
+def test_one_operator_on_each_kernel_set(kind: str, ties: bool, seed: int) -> None:
+    """One rounding, half to even, on XNNPACK; within 1 LSB on kernels that round twice, or halves away from zero."""
+    graph = single(seed, kind, ties)
     golden = record(graph, np.random.default_rng(seed).integers(-128, 128, (400, 48)).astype(np.int8))
     assert replay(golden, LiteRTNetwork(graph)).worst_lsb == 0
     twice = replay(golden, LiteRTNetwork(graph, kernels="builtin_ref"))
     assert twice.worst_lsb <= 1
-    assert twice.mismatch_rate < 0.01
+    assert twice.mismatch_rate < (0.2 if ties else 0.01)
 
 
 @pytest.mark.parametrize("op", [Sigmoid, Tanh])
@@ -191,11 +197,14 @@ def test_outputs_outlive_their_network() -> None:
     network = LiteRTNetwork(graph)
     outputs = network.run(row)
     wanted = [value.copy() for value in outputs]
+    interpreter = weakref.ref(network._interpreter)
     del network
     gc.collect()
-    blocks = [np.full(4096, 99, np.int8) for _ in range(200)]  # would land where freed memory was
+    assert interpreter() is not None
     np.testing.assert_array_equal(np.concatenate(outputs), np.concatenate(wanted))
-    assert len(blocks) == 200
+    del outputs
+    gc.collect()
+    assert interpreter() is None
 
 
 def test_run_timed_is_run(small: IntegerGraph) -> None:
