@@ -67,18 +67,19 @@ def test_pointwise(seed: int, channels: int, outputs: int) -> None:
         name="features", frames=1, channels=channels, scale=rng.uniform(1e-3, 1), zero_point=int(rng.integers(-128, 128))
     )
     out = Tensor(name="out", frames=1, channels=outputs, scale=rng.uniform(1e-3, 1), zero_point=int(rng.choice([-128, 0, 127])))
+    weight, bias = weights(rng, (outputs, channels)), rng.integers(-(2**20), 2**20, outputs)
     # from dead to saturated
-    weight_scale = (out.scale / source.scale * 10 ** rng.uniform(-5, 0, outputs)).astype(np.float32)
-    if rng.random() < 0.5:  # factors that are powers of two: many accumulators lie between two outputs
-        source, out = replace(source, scale=1.0), replace(out, scale=1.0)
-        weight_scale = (2.0 ** -rng.integers(1, 16, outputs)).astype(np.float32)
+    weight_scale = out.scale / source.scale * 10 ** rng.uniform(-5, 0, outputs)
+    if rng.random() < 0.5:  # small accumulators, factors that are powers of two: many lie between two outputs
+        source, out = replace(source, scale=1.0, zero_point=0), replace(out, scale=1.0, zero_point=0)
+        weight, bias, weight_scale = np.sign(weight), bias % 64, 2.0 ** -rng.integers(1, 6, outputs)
     node = Pointwise(
         name="node",
         input="features",
         output="out",
-        weight=weights(rng, (outputs, channels)),
-        weight_scale=weight_scale,
-        bias=rng.integers(-(2**20), 2**20, outputs).astype(np.int32),
+        weight=weight,
+        weight_scale=weight_scale.astype(np.float32),
+        bias=bias.astype(np.int32),
     )
     graph = IntegerGraph(tensors={"features": source, "out": out}, nodes=(node,), inputs=("features",), outputs=("out",), states=())
     assert_plain(graph, int8s(rng, (4, channels)))
