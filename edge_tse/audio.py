@@ -123,9 +123,11 @@ def is_silent(signal: Float) -> bool:
 def clipped_samples(signal: Float) -> int:
     """How many samples lie in runs of three or more at (or over) full scale."""
     total = 0
+    edged = np.zeros(signal.shape[1] + 2, bool)
     for channel in signal:
         for full in (channel >= _CLIP_LEVEL, channel <= -_CLIP_LEVEL):
-            edges = np.flatnonzero(np.diff(full.astype(np.int8), prepend=0, append=0))
+            edged[1:-1] = full
+            edges = np.flatnonzero(edged[1:] != edged[:-1])
             runs = edges[1::2] - edges[::2]
             total += int(runs[runs >= _CLIP_RUN].sum())
     return total

@@ -35,15 +35,17 @@ def train(recipe: str, run: Path, data: Path, minutes: float | None, resume: boo
     return checkpoint
 
 
-def quantize(checkpoint: Path, recipe: str, artifact: Path, data: Path, watch: Callable[[Any], None]) -> None:
-    """Write the artifact of a checkpoint."""
-    _found("quantization.qat", "train").quantize(checkpoint, recipe, artifact, data, watch=watch)
+def quantize(checkpoint: Path, recipe: str, artifact: Path, data: Path, resume: bool, watch: Callable[[Any], None]) -> Artifact:
+    """Write the artifact of a checkpoint, and return it."""
+    made: Artifact = _found("quantization.quantize", "train").quantize(
+        checkpoint, recipe, artifact, data, resume=resume, watch=watch
+    )
+    return made
 
 
-def evaluate(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, Any]:
+def evaluate(trials: Path, artifact: Artifact, engine: str, jobs: int, progress: Callable[[float], None]) -> dict[str, Any]:
     """Figures by condition."""
-    figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(trials, artifact, engine)
-    progress(1.0)
+    figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(trials, artifact, engine, progress, jobs=jobs)
     return figures
 
 

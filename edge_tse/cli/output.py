@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -64,27 +65,49 @@ def progress(label: str, as_json: bool) -> Iterator[Callable[[float], None]]:
 
 @contextmanager
 def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
-    """A bar for each phase of a long run, told values with ``phase``, ``step``, ``steps`` and ``figures``."""
+    """Watch a long run, told values with ``phase``, ``step``, ``steps`` and ``figures``: a bar for each phase.
+
+    Where nobody is watching, a line on stderr every half minute for the log; nothing with JSON.
+    """
     if as_json:
-        yield lambda _: None
+        yield lambda told: None
         return
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[figures]}"),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
+    if not sys.stderr.isatty():
+        yield _log_lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, TextColumn("{task.fields[figures]}"), console=Console(stderr=True))
+    tasks: dict[str, TaskID] = {}
 
-        def watch(told: Any) -> None:
-            if told.phase not in tasks:
-                tasks[told.phase] = bar.add_task(told.phase, total=told.steps, figures="")
-            figures = "  ".join(f"{name} {value:.4g}" for name, value in told.figures.items())
-            bar.update(tasks[told.phase], completed=told.step, total=told.steps, figures=figures)
+    def watch(told: Any) -> None:
+        bar.start()
+        if told.phase not in tasks:
+            tasks[told.phase] = bar.add_task(told.phase, total=told.steps, figures="")
+        bar.update(tasks[told.phase], completed=told.step, total=told.steps, figures=_short(told.figures))
 
+    try:
         yield watch
+    finally:
+        if tasks:
+            bar.stop()
+
+
+def _log_lines(every_s: float = 30.0) -> Callable[[Any], None]:
+    """A watcher that writes a line when a phase begins or ends, and one now and then in between."""
+    last: dict[str, float] = {}
+
+    def watch(told: Any) -> None:
+        now = time.monotonic()
+        if told.phase in last and told.step != told.steps and now - last[told.phase] < every_s:
+            return
+        last[told.phase] = now
+        sys.stderr.write(f"{told.phase} {told.step}/{told.steps}  {_short(told.figures)}\n")
+
+    return watch
+
+
+def _short(figures: Mapping[str, float]) -> str:
+    return "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
 
 
 def compute_rows(timing: Timing, frame: FrameSpec) -> dict[str, str]:

@@ -228,6 +228,7 @@ def quantize(
     to: Annotated[Path, typer.Option("--output", "-o", metavar="ARTIFACT", help="Artifact to write.")],
     data: DataOption,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to quantize.")] = "w8a8",
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a checkpoint to int8 and freeze it into an artifact."""
@@ -235,8 +236,7 @@ def quantize(
 
     check_output(to, [checkpoint])
     with output.phases(as_json) as watch:
-        lab.quantize(checkpoint, recipe, to, data, watch)
-    model = _artifact(to)
+        model = lab.quantize(checkpoint, recipe, to, data, resume, watch)
     figures = {"artifact": to, "digest": model.digest, "weight_bytes": model.graph.weight_bytes, "provenance": model.provenance}
     output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
 
@@ -249,6 +249,7 @@ def evaluate(
     to: Annotated[Path, typer.Option("--output", "-o", metavar="JSON", help="Report to write.")],
     artifact: ArtifactOption = None,
     engine: EngineOption = "litert",
+    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes that share the work.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Score a list of mixtures: SI-SDR, PESQ and ESTOI per condition."""
@@ -257,7 +258,7 @@ def evaluate(
 
     check_output(to, [trials, *_given(artifact)])
     with output.progress("evaluating", as_json) as tell:
-        figures = lab.evaluate(trials, _artifact(artifact), engine, tell)
+        figures = lab.evaluate(trials, _artifact(artifact), engine, jobs, tell)
     write_bytes(to, (to_json(figures) + "\n").encode())
     output.result(figures, as_json, *lab.condition_tables(figures), f"{to}: the whole report")
 
