@@ -19,7 +19,8 @@ INT8_MAX = 127
 def quantize(real: NDArray[np.float32], scale: float, zero_point: int = 0) -> NDArray[np.int8]:
     """Real to int8, rounding half to even and saturating. Same shape as ``real``."""
     q = np.rint(np.asarray(real, np.float32) * (np.float32(1) / np.float32(scale)))
-    return np.clip(q + np.float32(zero_point), INT8_MIN, INT8_MAX).astype(np.int8)
+    clipped: NDArray[np.int8] = np.clip(q + np.float32(zero_point), INT8_MIN, INT8_MAX).astype(np.int8)
+    return clipped
 
 
 def dequantize(q: NDArray[np.int8], scale: float, zero_point: int = 0) -> NDArray[np.float32]:
@@ -39,7 +40,8 @@ def requantize(acc: NDArray[np.float32], factor: NDArray[np.float32], zero_point
     """
     q = np.rint(acc.astype(np.float32, copy=False) * factor)
     q += np.float32(zero_point)
-    return np.clip(q, INT8_MIN, INT8_MAX).astype(np.int8)
+    clipped: NDArray[np.int8] = np.clip(q, INT8_MIN, INT8_MAX).astype(np.int8)
+    return clipped
 
 
 def quantize_bias(bias: NDArray[np.float64], input_scale: float, weight_scale: NDArray[np.float32]) -> NDArray[np.int32]:

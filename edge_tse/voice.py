@@ -56,11 +56,11 @@ def active_levels(levels: Float) -> Float:
     how loud somebody was recorded says nothing about who it is.
     """
     bands = levels.shape[-1]
-    pooled = levels[: len(levels) // POOL * POOL].reshape(-1, POOL, bands).mean(axis=1)
+    pooled: Float = levels[: len(levels) // POOL * POOL].reshape(-1, POOL, bands).mean(axis=1)
     if not len(pooled):
         return pooled
     loudness = np.sort(pooled, axis=1)[:, -bands // 4 :].mean(axis=1)
-    active = pooled[(loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (loudness > -1 + _ACTIVE_ABOVE_FLOOR)]
+    active: Float = pooled[(loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (loudness > -1 + _ACTIVE_ABOVE_FLOOR)]
     return active - active.mean() if len(active) else active
 
 
@@ -118,7 +118,8 @@ class VoiceModel:
         mean = (a * x).sum(axis=0)
         std = np.sqrt(np.maximum((a * x * x).sum(axis=0) - mean**2, np.float32(1e-5)))
         e = w["encoder.out.weight"] @ np.concatenate([mean, std]) + w["encoder.out.bias"]
-        return e / np.linalg.norm(e)
+        unit: Float = e / np.linalg.norm(e)
+        return unit
 
     def modulation(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
         """Per slot the positive scale and the shift of each channel, ``{slot: ([channels], [channels])}``."""
@@ -231,5 +232,7 @@ def _relu(x: Float) -> Float:
 def _same_depthwise(x: Float, weight: Float, dilation: int) -> Float:
     """Centred depthwise convolution in time, zero padded: ``[frames, channels]`` with ``weight [channels, 3]``."""
     padded = np.pad(x, ((dilation, dilation), (0, 0)))
-    n = len(x)
-    return sum(padded[k * dilation : k * dilation + n] * weight[:, k] for k in range(weight.shape[1]))
+    out = np.zeros_like(x)
+    for k in range(weight.shape[1]):
+        out += padded[k * dilation : k * dilation + len(x)] * weight[:, k]
+    return out
