@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 from edge_tse.errors import AudioError
 from edge_tse.files import check_output, write_bytes
 
-__all__ = ["better_ear", "check", "check_ears", "check_format", "clipped_samples", "is_silent", "read", "resample", "write"]
+__all__ = [
+    "better_ear",
+    "check",
+    "check_ears",
+    "check_format",
+    "clipped_samples",
+    "encode",
+    "is_silent",
+    "read",
+    "resample",
+    "write",
+]
 
 Float = NDArray[np.float32]
 
@@ -61,12 +72,16 @@ def write(path: Path, signal: Float, rate_hz: int, inputs: Iterable[Path] = ()) 
     """
     check_format(path)
     check_output(path, inputs, AudioError)
-    soundfile = _module("soundfile")
     # Encoded in memory: libsndfile, given a file, loses the last block of a full disk in close() and reports nothing.
-    encoded = io.BytesIO()
-    soundfile.write(encoded, signal.T, rate_hz, subtype=_SUBTYPE, format=path.suffix[1:].upper())
-    write_bytes(path, encoded.getbuffer(), AudioError)
+    write_bytes(path, encode(signal, rate_hz, path.suffix[1:].upper(), _SUBTYPE), AudioError)
     return int(np.count_nonzero(np.abs(signal) > 1))
+
+
+def encode(signal: Float, rate_hz: int, container: str = "WAV", subtype: str = "PCM_16") -> memoryview:
+    """The content of a sound file holding ``[channels, samples]``, in libsndfile's names; what is over full scale is clipped."""
+    encoded = io.BytesIO()
+    _module("soundfile").write(encoded, signal.T, rate_hz, format=container, subtype=subtype)
+    return encoded.getbuffer()
 
 
 def check_format(path: Path) -> None:
