@@ -1,0 +1,79 @@
+"""How good could a real gain be? Oracles that know the target, at our resolution.
+
+python -m benchmarks.ceilings --trials runs/trials-choose/trials.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks import RESULTS
+from edge_tse import audio
+from edge_tse.frame import FrameSpec
+from edge_tse.metrics import si_sdr
+from edge_tse.report import Report, environment
+from quantization.evaluate import read_trials
+
+_TINY = 1e-12
+
+
+def oracle_gains(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+    """Gain per bin ``[frames, bins]`` of each oracle, from spectra ``[frames, ears, bins]``; one gain for all ears."""
+    cross = (target * mixture.conj()).real.sum(axis=1)
+    power = (np.abs(mixture) ** 2).sum(axis=1)
+    wanted, rest = ((np.abs(x) ** 2).sum(axis=1) for x in (target, mixture - target))
+    edges = frame.band_edges[:-1]
+    best = cross / (power + _TINY)
+    best_band = frame.bin_gains(np.add.reduceat(cross, edges, axis=-1) / (np.add.reduceat(power, edges, axis=-1) + _TINY))
+    return {
+        "ideal_ratio_mask": np.sqrt(wanted / (wanted + rest + _TINY)),
+        "best_gain_to_1": np.clip(best, 0, 1),
+        "best_gain_to_3": np.clip(best, 0, 3),
+        "best_gain_to_1_bands": np.clip(best_band, 0, 1),
+        "best_gain_to_2_bands": np.clip(best_band, 0, 2),
+        "best_gain_to_3_bands": np.clip(best_band, 0, 3),
+    }
+
+
+def improvements(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """SI-SDR improvement in dB of each oracle on one mixture, signals ``[ears, samples]``."""
+    n = mixture.shape[1]
+    padded = [np.pad(x, ((0, 0), (0, frame.delay))) for x in (mixture, target)]
+    spectra, wanted = (frame.analyze(x) for x in padded)
+    before = si_sdr(mixture, target)
+    out = {}
+    for name, gain in oracle_gains(frame, spectra, wanted).items():
+        estimate = frame.synthesize((spectra * gain[:, None]).astype(np.complex64))[:, frame.delay : frame.delay + n]
+        out[name] = si_sdr(estimate, target) - before
+    return out
+
+
+def main() -> None:
+    """Measure, print, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=Path, required=True, metavar="CSV")
+    parser.add_argument("--condition", default="two_talkers")
+    parser.add_argument("--limit", type=int, default=100)
+    given = parser.parse_args()
+    frame = FrameSpec()
+    scores: dict[str, list[float]] = {}
+    trials = [t for t in read_trials(given.trials) if t.condition == given.condition and t.target is not None][: given.limit]
+    for trial in trials:
+        mixture, target = (audio.resample(*audio.read(path), frame.sample_rate_hz) for path in (trial.mixture, trial.target))
+        for name, value in improvements(frame, mixture, target).items():
+            scores.setdefault(name, []).append(value)
+    figures = {
+        "condition": given.condition,
+        "n": len(trials),
+        "si_sdr_i_mean_db": {name: round(float(np.mean(values)), 2) for name, values in scores.items()},
+    }
+    report = Report(question="How good could a real gain be?", figures=figures, environment=environment())
+    report.save(RESULTS / "ceilings.json")
+    print(report.to_json())
+
+
+if __name__ == "__main__":
+    main()

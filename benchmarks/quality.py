@@ -1,0 +1,53 @@
+"""How well does an artifact do on talkers it never heard? Fixed trials, made anew from the data folder.
+
+python -m benchmarks.quality --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks import RESULTS
+from edge_tse.artifact import Artifact
+from edge_tse.report import Report, environment
+from quantization.evaluate import evaluate
+from quantization.trials import SPLITS, make_trials
+
+
+def main() -> None:
+    """Measure, print, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="the shipped one if left out")
+    parser.add_argument("--engine", default="litert")
+    parser.add_argument("--split", choices=SPLITS, default="report")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--per-condition", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--name", default="quality", help="name of the result")
+    given = parser.parse_args()
+    artifact = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+    with tempfile.TemporaryDirectory() as folder:
+        trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
+        found = evaluate(trials, artifact, given.engine, jobs=given.jobs)
+    figures = {
+        "conditions": found["conditions"],
+        "artifact": found["artifact"],
+        "engine": found["engine"],
+        "trials": {
+            "split": given.split,
+            "seed": given.seed,
+            "per_condition": given.per_condition,
+            "sha256": found["trials"]["sha256"],
+        },
+    }
+    question = "How well does an artifact do on talkers it never heard?"
+    report = Report(question=question, figures=figures, environment=environment())
+    report.save(RESULTS / f"{given.name}.json")
+    print(report.to_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Who may import what: the four packages, and every package that is not ours.
+
+Read from the source, so that an import inside a function or under ``TYPE_CHECKING`` counts as much as one at the top.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+OURS = {
+    "edge_tse": {"edge_tse"},
+    "quantization": {"edge_tse", "quantization"},
+    "targets": {"edge_tse", "targets"},
+    "firmware_bridge": {"edge_tse", "firmware_bridge"},
+}
+"""Package -> which of ours it may import. What it must reach otherwise, it finds by name when a verb or an engine needs it."""
+
+LEAVES = {
+    "PIL": ("edge_tse/picture.py",),
+    "ai_edge_litert": ("edge_tse/engines/litert.py",),
+    "brevitas": ("quantization/qat.py",),
+    "flatbuffers": ("targets/tflite.py",),
+    "lightning_fabric": ("quantization/train.py",),
+    "matplotlib": ("edge_tse/picture.py",),
+    "numpy": ("",),
+    "pesq": ("quantization/evaluate.py",),
+    "pystoi": ("quantization/evaluate.py",),
+    "rich": ("edge_tse/cli/",),
+    "scipy": ("quantization/corpus.py", "quantization/trials.py"),
+    "soundfile": ("edge_tse/audio.py",),
+    "soxr": ("edge_tse/audio.py",),
+    "tflite_runtime": ("edge_tse/engines/litert.py",),
+    "torch": ("edge_tse/nn/", "quantization/"),
+    "typer": ("edge_tse/cli/verbs.py",),
+}
+"""Package of others -> the files, or folders, that may import it. What is not here is imported nowhere."""
+
+BY_NAME = {"import_module", "_module"}
+"""Functions that import what their first argument names."""
+
+
+def sources() -> list[Path]:
+    """Every module of the four packages, relative to the root."""
+    return sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))
+
+
+def imported(source: str) -> Iterator[tuple[str, bool, int]]:
+    """Top-level name of each import of a module, whether it is written as an import (or named by a string), and its line."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.partition(".")[0], True, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield str(node.module).partition(".")[0], True, node.lineno
+        elif isinstance(node, ast.Call) and node.args and isinstance(name := node.args[0], ast.Constant):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if called in BY_NAME and isinstance(name.value, str):
+                yield name.value.partition(".")[0], False, node.lineno
+
+
+def violations(path: Path, source: str) -> list[str]:
+    """What a module at ``path`` may not import."""
+    found = []
+    for name, written, line in imported(source):
+        if name in OURS:
+            wrong = written and name not in OURS[path.parts[0]]
+        elif name in sys.stdlib_module_names:
+            wrong = False
+        else:
+            wrong = not path.as_posix().startswith(LEAVES.get(name, ()))
+        if wrong:
+            found.append(f"{path}:{line} imports {name}")
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_module_imports_only_what_it_may(path: Path) -> None:
+    assert violations(path, (ROOT / path).read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("edge_tse/voice.py", "import targets.tflite"),
+        ("edge_tse/voice.py", "def f():\n    from quantization import evaluate"),
+        ("targets/tflite.py", "from quantization.corpus import open_corpus"),
+        ("quantization/train.py", "import firmware_bridge"),
+        ("firmware_bridge/wire.py", "if TYPE_CHECKING:\n    from targets import tflite"),
+        ("edge_tse/voice.py", "from torch import nn"),
+        ("edge_tse/voice.py", "import_module('torch')"),
+        ("edge_tse/voice.py", "importlib.import_module('torch.nn')"),
+        ("edge_tse/engines/litert.py", "import soundfile"),
+        ("edge_tse/voice.py", "import a_package_nobody_decided_on"),
+    ],
+)
+def test_the_rule_has_teeth(path: str, source: str) -> None:
+    assert len(violations(Path(path), source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("edge_tse/cli/lab.py", "import_module('quantization.evaluate')"),
+        ("edge_tse/nn/student.py", "import torch, json, numpy as np"),
+        ("edge_tse/voice.py", "from . import frame\nfrom edge_tse.frame import FrameSpec"),
+    ],
+)
+def test_the_rule_lets_pass_what_it_should(path: str, source: str) -> None:
+    assert violations(Path(path), source) == []
+
+
+def test_every_leaf_exists_and_imports_what_it_is_listed_for() -> None:
+    """A list that outlives its reason would allow what nobody needs."""
+    reasons = {(path.as_posix(), name) for path in sources() for name, _, _ in imported((ROOT / path).read_text())}
+    stale = [
+        (package, leaf)
+        for package, leaves in LEAVES.items()
+        for leaf in leaves
+        if not any(path.startswith(leaf) and name == package for path, name in reasons)
+    ]
+    assert stale == []
