@@ -114,9 +114,10 @@ def versions() -> dict[str, str]:
 
 def busy() -> str | None:
     """A remark when other programs compete for the processor, since they make hops late that are not slow; else None."""
-    if not hasattr(os, "getloadavg") or os.getloadavg()[0] <= _cpus():
+    cores = os.cpu_count() or 1  # of the machine, as the load is, not those this process is bound to
+    if not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores:
         return None
-    return f"the machine is busy (load {os.getloadavg()[0]:.1f} on {_cpus()} cores): late hops may be its doing"
+    return f"the machine is busy (load {os.getloadavg()[0]:.1f} on {cores} cores): late hops may be its doing"
 
 
 def environment() -> dict[str, object]:
