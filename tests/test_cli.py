@@ -469,6 +469,19 @@ class TestLab:
         assert "pip install 'edge-tse[train]'" in complaint
 
 
+def test_a_runtime_is_hushed_but_not_gagged(run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
+    """LiteRT greets on file descriptor 2; whatever else a runtime says there is passed on."""
+    from edge_tse import engines
+    from edge_tse.reference import ReferenceNetwork
+
+    def chatty(artifact: Artifact, engine: str) -> ReferenceNetwork:
+        os.write(2, b"INFO: Created a delegate.\nERROR: the sky falls\n")
+        return ReferenceNetwork(artifact.graph)
+
+    monkeypatch.setattr(engines, "open_network", chatty)
+    assert run("verify", files.artifact).err == "ERROR: the sky falls\n"
+
+
 def test_bugs_show_a_traceback(run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
     def broken(cls: type[Artifact], path: Path) -> Artifact:
         raise RuntimeError("a bug")
