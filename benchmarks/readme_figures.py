@@ -1,0 +1,138 @@
+"""The figures in the README, from the shipped artifact and ``results/*.json``: ``python -m benchmarks.readme_figures`` writes them.
+
+With ``--check`` nothing is written; exit code 1 says that the README is out of date.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import RESULTS
+from edge_tse.artifact import Artifact
+
+README = Path(__file__).parent.parent / "README.md"
+START, END = "<!-- figures:start -->", "<!-- figures:end -->"
+
+TITLES = {
+    "two_talkers": "two talkers",
+    "two_talkers_binaural": "two talkers, two ears",
+    "two_talkers_noise": "two talkers and noise",
+    "three_talkers": "three talkers",
+    "target_absent": "talker absent",
+    "target_alone": "talker alone",
+}
+
+
+def block(artifact: Artifact, results: Path) -> str:
+    """Everything between the marks."""
+    quality, latency = (json.loads((results / f"{name}.json").read_text()) for name in ("quality", "latency"))
+    parts = [_sizes(artifact), _speed(latency), _quality(quality), _others(results)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _sizes(artifact: Artifact) -> str:
+    graph, frame = artifact.graph, artifact.frame
+    rows = {
+        "int8 weights": f"{graph.weights:,}",
+        "constants with scales and biases": f"{graph.weight_bytes / 1000:,.0f} kB",
+        "state between steps": f"{graph.state_bytes / 1000:,.1f} kB",
+        "multiply-accumulates per step": f"{graph.macs:,}",
+        "step": f"{frame.period_s * 1e3:.0f} ms",
+        "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.0f} ms",
+    }
+    return "**The model** (counted; `edge-tse compile --json` prints them)\n\n" + _table(("", ""), list(rows.items()))
+
+
+def _speed(report: dict[str, Any]) -> str:
+    where = report["environment"]
+    rows = [
+        (name, f"{e['p50_ms']:.3f} ms", f"{e['p99_ms']:.3f} ms", f"{e['real_time_factor']:.3f}")
+        for name, e in report["figures"]["engines"].items()
+    ]
+    title = f"**Compute per 4 ms step**, front end included (hardware: one core of {where['cpu']}; `python -m benchmarks.latency`)"
+    return f"{title}\n\n" + _table(("engine", "p50", "p99", "real-time factor"), rows)
+
+
+def _quality(report: dict[str, Any]) -> str:
+    conditions = report["figures"]["conditions"]
+    rows = []
+    for name, c in conditions.items():
+        gain = c["si_sdr_i"]
+        if gain:
+            rows.append(
+                (
+                    TITLES.get(name, name),
+                    str(c["n"]),
+                    _pair(c["si_sdr_mixture"], c["si_sdr"]["mean"], 1),
+                    f"{gain['median']:.1f}",
+                    f"{gain['p10']:.1f}",
+                    f"{gain['below_zero']:.0%}",
+                    _pair(c["pesq_wb_mixture"], c["pesq_wb"], 2),
+                    _pair(c["estoi_mixture"], c["estoi"], 2),
+                )
+            )
+    trials = report["figures"]["trials"]
+    title = (
+        f"**Quality on talkers it never heard** (real speech, split `{trials['split']}`, seed {trials['seed']}; "
+        "`python -m benchmarks.quality --data DIR`)"
+    )
+    head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI")
+    text = f"{title}\n\n{_table(head, rows)}"
+    rest = []
+    if absent := conditions.get("target_absent", {}).get("attenuation_db"):
+        quieter = f"{absent['median']:.1f} dB quieter than the mixture (median; p10 {absent['p10']:.1f} dB)"
+        rest.append(f"When the enrolled talker says nothing, the output is {quieter}.")
+    if alone := conditions.get("target_alone", {}).get("si_sdr"):
+        rest.append(f"Alone, the talker comes through with an SI-SDR of {alone['median']:.1f} dB (median).")
+    return "\n\n".join([text, " ".join(rest)] if rest else [text])
+
+
+def _others(results: Path) -> str:
+    """What other quantizations of the checkpoint give: every ``quality-NAME.json``, on the same trials."""
+    found = {"shipped": "quality", **{p.stem.removeprefix("quality-"): p.stem for p in sorted(results.glob("quality-*.json"))}}
+    if len(found) == 1:
+        return ""
+    reports = {name: json.loads((results / f"{stem}.json").read_text())["figures"]["conditions"] for name, stem in found.items()}
+    names = [name for name, c in reports["shipped"].items() if c["si_sdr_i"]]
+    rows = [(name, *(_db(conditions.get(c)) for c in names)) for name, conditions in reports.items()]
+    title = "**What quantization costs**, median SI-SDR improvement in dB on the same trials"
+    return f"{title}\n\n" + _table(("", *(TITLES.get(n, n) for n in names)), rows)
+
+
+def _db(condition: dict[str, Any] | None) -> str:
+    return f"{condition['si_sdr_i']['median']:.2f}" if condition and condition["si_sdr_i"] else "-"
+
+
+def _pair(before: float | None, after: float | None, digits: int) -> str:
+    return "-" if before is None or after is None else f"{before:.{digits}f} → {after:.{digits}f}"
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" if i == 0 else "---:" for i in range(len(head))), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def filled(text: str, figures: str) -> str:
+    """``text`` with what is between the marks replaced."""
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise SystemExit(f"README.md has no {START} ... {END}")
+    return f"{before}{START}\n{figures}\n{END}{after}"
+
+
+def main() -> int:
+    """Write, or check."""
+    text = README.read_text()
+    new = filled(text, block(Artifact.default(), RESULTS))
+    if "--check" in sys.argv[1:]:
+        return int(new != text)
+    README.write_text(new)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

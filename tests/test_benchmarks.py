@@ -1,0 +1,47 @@
+"""Benchmarks measure what they say: known answers, and the result on file is what the code gives."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import RESULTS, ceilings, geometry
+from edge_tse.frame import FrameSpec
+
+FRAME = FrameSpec()
+
+
+def test_geometry_on_file_is_that_of_the_code() -> None:
+    stored = json.loads((RESULTS / "geometry.json").read_text())["figures"]
+    for name, found in geometry.figures(FRAME).items():
+        assert isinstance(found, dict)
+        assert stored[name] == pytest.approx(found, rel=1e-3, abs=2e-7), name
+
+
+def test_a_tone_through_a_known_window() -> None:
+    """A rectangle's main lobe: 0.886 bins wide at -3 dB, highest side lobe 13.3 dB down."""
+    seen = geometry.line(np.ones(1600), 16000)
+    assert seen["width_3db_hz"] == pytest.approx(0.886 * 10, rel=0.01)
+    assert seen["highest_side_lobe_db"] == pytest.approx(-13.26, abs=0.05)
+
+
+def test_oracles_are_ordered_and_bounded() -> None:
+    rng = np.random.default_rng(0)
+    t = np.arange(16000) / 16000
+    target = np.stack([np.sin(2 * np.pi * 300 * t), 0.5 * np.sin(2 * np.pi * 300 * t)]).astype(np.float32)
+    noise = 0.3 * rng.standard_normal((2, 16000)).astype(np.float32)
+    gained = ceilings.improvements(FRAME, target + noise, target)
+    assert gained["best_gain_to_1"] <= gained["best_gain_to_3"] + 1e-6
+    assert gained["best_gain_to_1_bands"] <= gained["best_gain_to_2_bands"] + 1e-6 <= gained["best_gain_to_3_bands"] + 2e-6
+    assert gained["best_gain_to_3_bands"] <= gained["best_gain_to_3"] + 0.5  # 300 Hz is in a band of a single bin
+    assert gained["ideal_ratio_mask"] > 10
+
+
+def test_an_oracle_leaves_the_target_alone() -> None:
+    spectra = FRAME.analyze(np.random.default_rng(1).standard_normal((1, 3200)).astype(np.float32))
+    for name, gain in ceilings.oracle_gains(FRAME, spectra, spectra).items():
+        np.testing.assert_allclose(gain, 1, atol=1e-5, err_msg=name)
+    for name, gain in ceilings.oracle_gains(FRAME, spectra, np.zeros_like(spectra)).items():
+        np.testing.assert_allclose(gain, 0, atol=1e-5, err_msg=name)

@@ -1,0 +1,128 @@
+"""Extras: what is installed imports, what is declared resolves, and the wheel does the main job on its own."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+MODULES = {
+    "ai-edge-litert": "ai_edge_litert.interpreter",
+    "lightning-fabric": "lightning_fabric",
+    "pyserial": "serial",
+    "tflite-runtime": "tflite_runtime.interpreter",
+}
+"""Distribution -> module, where the names differ."""
+
+
+def distributions() -> list[str]:
+    """Everything any extra names, without versions and without edge-tse itself."""
+    names = {re.split(r"[\[<>=;~! ]", line)[0] for lines in (*EXTRAS.values(), PROJECT["dependencies"]) for line in lines}
+    return sorted(names - {"edge-tse"})
+
+
+def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+def test_extras_have_their_names() -> None:
+    assert set(EXTRAS) == {"litert", "audio", "train", "executorch", "onnx", "firmware", "eval", "device-legacy", "all", "dev"}
+
+
+def test_all_is_all_that_goes_together() -> None:
+    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,firmware,eval]"]
+
+
+def test_torch_has_one_version() -> None:
+    """executorch is built against one and does not say which."""
+    stated = {line for lines in EXTRAS.values() for line in lines if line.startswith("torch=")}
+    assert len(stated) == 1
+
+
+@pytest.mark.parametrize("name", distributions())
+def test_what_is_installed_imports(name: str) -> None:
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{name} is not installed here")
+    # In a process of its own: two of them may not like each other's libraries, and warnings of theirs are not ours.
+    run(sys.executable, "-c", f"import {MODULES.get(name, name)}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", ["all", "device-legacy"])
+def test_extras_resolve_together(extra: str, tmp_path: Path) -> None:
+    """``all`` holds every other extra, so each of them resolves too."""
+    if extra == "device-legacy" and sys.version_info >= (3, 12):
+        pytest.skip("tflite-runtime 2.14 has no wheel for Python 3.12 and later")
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    report = tmp_path / "report.json"
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--dry-run", "--report", report, f"{ROOT}[{extra}]")
+    chosen = {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in json.loads(report.read_text())["install"]}
+    if extra == "all":
+        assert {"torch", "executorch", "onnx", "onnxruntime", "ziglang", "brevitas", "ai-edge-litert", "pesq"} <= set(chosen)
+        assert "tflite-runtime" not in chosen
+    else:
+        assert chosen["numpy"].startswith("1.")
+        assert chosen["tflite-runtime"] == "2.14.0"
+
+
+def tracked() -> list[str]:
+    """Paths in the repository that exist."""
+    return [name for name in run("git", "ls-files", "-z", cwd=ROOT).stdout.split("\0") if name and (ROOT / name).exists()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy of what is in the repository, so that no stray file gets in and no build folder stays."""
+    folder = tmp_path_factory.mktemp("wheel")
+    for name in tracked():
+        copy = folder / "source" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes((ROOT / name).read_bytes())
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder / "source")
+    (found,) = folder.glob("*.whl")
+    return found
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_four_packages_whole(wheel: Path) -> None:
+    packages = ("edge_tse/", "quantization/", "targets/", "firmware_bridge/")
+    with zipfile.ZipFile(wheel) as file:
+        inside = {name for name in file.namelist() if ".dist-info/" not in name}
+    assert inside == {name for name in tracked() if name.startswith(packages)}
+    assert {"edge_tse/assets/small.etse", "edge_tse/py.typed", "targets/tflite.py"} <= inside
+
+
+@pytest.mark.slow
+def test_the_wheel_does_the_main_job_without_torch(wheel: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "venv", tmp_path / "venv")
+    binaries = tmp_path / "venv" / "bin"
+    run(binaries / "python", "-m", "pip", "install", "--quiet", f"{wheel}[litert]")
+    run(binaries / "python", "-m", "pip", "check")
+    listed = json.loads(run(binaries / "python", "-m", "pip", "list", "--format", "json").stdout)
+    names = {item["name"].lower() for item in listed}
+    assert "edge-tse" in names
+    assert not names & {"torch", "brevitas", "scipy", "tensorflow"}
+    # Elsewhere than in the repository: what runs is what was installed.
+    doctor = json.loads(run(binaries / "edge-tse", "doctor", "--json", cwd=tmp_path).stdout)
+    assert {engine["engine"]: engine["runs"] for engine in doctor["engines"]} == {"litert": True, "reference": True}
+    run(binaries / "edge-tse", "verify", "--json", cwd=tmp_path)
+    run(binaries / "edge-tse", "demo", "--out", tmp_path / "demo", "--json", cwd=tmp_path)
+    page = (tmp_path / "demo" / "index.html").read_text()
+    assert "data:audio/" in page
+    assert 'src="http' not in page

@@ -1,0 +1,81 @@
+"""The README says what is so: its commands exist, its example runs, its figures are those on file."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import RESULTS
+from benchmarks.readme_figures import END, START, block, filled
+from edge_tse import audio
+from edge_tse.artifact import Artifact
+from edge_tse.cli import main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+CLIPS = ROOT / "edge_tse" / "assets" / "demo"
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The files that the README speaks of, in the working folder."""
+    for name in ("alice1.wav", "alice2.wav"):
+        audio.write(tmp_path / name, *audio.read(CLIPS / "slt-enroll.flac"))
+    (wanted, rate_hz), (other, _) = (audio.read(CLIPS / f"{voice}-speech.flac") for voice in ("slt", "rms"))
+    n = min(wanted.shape[1], other.shape[1])
+    audio.write(tmp_path / "dinner.wav", wanted[:, :n] + other[:, :n], rate_hz)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_figures_are_those_on_file() -> None:
+    """If this fails: ``python -m benchmarks.readme_figures``, after the benchmark that it names if a result is missing."""
+    assert filled(README, block(Artifact.default(), RESULTS)) == README
+
+
+def test_the_commands_run(recordings: Path) -> None:
+    commands = [shlex.split(line)[1:] for line in re.findall(r"^    \.venv/bin/(edge-tse .*)$", README, re.MULTILINE)]
+    assert [command[0] for command in commands] == ["enroll", "extract"]
+    for command in commands:
+        assert main(command) == 0
+    talker, mixture = (audio.read(recordings / name)[0] for name in ("alice-only.wav", "dinner.wav"))
+    assert talker.shape == mixture.shape
+    assert not np.array_equal(talker, mixture)
+
+
+def test_the_example_runs(recordings: Path) -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    names: dict[str, object] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    mixture, _ = audio.read(recordings / "dinner.wav")
+    assert np.shape(names["talker"]) == mixture.shape
+
+
+def test_what_it_names_exists() -> None:
+    folders = re.findall(r"^\| `([a-z_/]+)/` \|", README, re.MULTILINE)
+    assert len(folders) >= 7
+    assert [name for name in folders if not (ROOT / name).is_dir()] == []
+    for name in re.findall(r"`((?:quantization|edge_tse|docs|tests|benchmarks)/[\w/.]*)`|\]\(((?!http)[^)]+)\)", README):
+        assert (ROOT / (name[0] or name[1])).exists(), name
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"^    make ([a-z]+)", README, re.MULTILINE)) == {"demo", "test"} <= targets
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    (sentence,) = re.findall(r"`pip install '\.\[litert\]'`.*?`device-legacy`", README, re.DOTALL)
+    assert set(re.findall(r"`([a-z-]+)`", sentence)) | {"litert"} == set(extras)
+
+
+@pytest.mark.parametrize("verb", re.findall(r"`(\w+)`", README.partition("The other\nverbs:")[2].partition("Every verb")[0]))
+def test_the_verbs_exist(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    assert f"edge-tse {verb}" in capsys.readouterr().out
+
+
+def test_figures_go_between_the_marks() -> None:
+    assert filled(f"a {START}old{END} b", "new") == f"a {START}\nnew\n{END} b"
+    with pytest.raises(SystemExit, match="has no"):
+        filled("nothing", "new")
