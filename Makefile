@@ -4,7 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
-PIP := $(RUN) -m pip install --quiet --disable-pip-version-check
+# -qq: errors only.
+PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint clean
@@ -47,7 +48,7 @@ $(VENV)/.created:
 	@touch $@
 
 $(VENV)/.installed-litert: pyproject.toml | $(VENV)/.created
-	@echo "==> packages: NumPy, LiteRT, soundfile, soxr, matplotlib, rich, typer (about 100 MB, no PyTorch)"
+	@echo "==> packages: NumPy, LiteRT, soundfile, soxr, matplotlib, rich, typer (300 MB on disk, no PyTorch)"
 	@$(PIP) --editable '.[litert]'
 	@touch $@
 
