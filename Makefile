@@ -53,7 +53,7 @@ $(VENV)/.installed-litert: pyproject.toml | $(VENV)/.created
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
-	@$(RUN) -c 'import pesq' 2>/dev/null || PYTHON=$(RUN) .ci/system compiler
+	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pesq' 2>/dev/null || echo compiler) synthesiser
 	@echo "==> packages: the demo's, PyTorch, Brevitas, PESQ, STOI, pytest, ruff, mypy"
 	@echo "    (PyTorch can be a download of gigabytes or of 200 MB: CONTRIBUTING.md says how to choose)"
 	@$(PIP) --editable '.[dev]'
