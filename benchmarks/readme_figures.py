@@ -28,8 +28,9 @@ TITLES = {
 
 def block(artifact: Artifact, results: Path) -> str:
     """Everything between the marks."""
-    quality, latency = (json.loads((results / f"{name}.json").read_text()) for name in ("quality", "latency"))
-    parts = [_sizes(artifact), _speed(latency), _quality(quality), _others(results)]
+    quality = _read(results, "quality")
+    speeds = [_read(results, name) for name in ("realtime", *sorted(p.stem for p in results.glob("realtime-*.json")))]
+    parts = [_sizes(artifact), _speed(speeds), _quality(quality), _others(results)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -43,17 +44,26 @@ def _sizes(artifact: Artifact) -> str:
         "step": f"{frame.period_s * 1e3:.0f} ms",
         "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.0f} ms",
     }
-    return "**The model** (counted; `edge-tse compile --json` prints them)\n\n" + _table(("", ""), list(rows.items()))
+    return "**The model** (counted by `python -m benchmarks.readme_figures`)\n\n" + _table(("", ""), list(rows.items()))
 
 
-def _speed(report: dict[str, Any]) -> str:
-    where = report["environment"]
-    rows = [
-        (name, f"{e['p50_ms']:.3f} ms", f"{e['p99_ms']:.3f} ms", f"{e['real_time_factor']:.3f}")
-        for name, e in report["figures"]["engines"].items()
-    ]
-    title = f"**Compute per 4 ms step**, front end included (hardware: one core of {where['cpu']}; `python -m benchmarks.latency`)"
-    return f"{title}\n\n" + _table(("engine", "p50", "p99", "real-time factor"), rows)
+def _speed(reports: list[dict[str, Any]]) -> str:
+    rows = []
+    for figures in (report["figures"] for report in reports):
+        step, network = figures["step"], figures["network"]
+        rows.append(
+            (
+                figures["engine"],
+                f"{step['p50_ms']:.3f} ms",
+                f"{step['p99_ms']:.3f} ms",
+                f"{network['p50_ms']:.3f} ms",
+                f"{figures['extract_real_time_factor_wall']:.3f}",
+            )
+        )
+    first = reports[0]
+    where = f"hardware: one core of {first['environment']['cpu']}, {first['figures']['ears']} ears"
+    title = f"**Compute per step of 4 ms**, front end included ({where}; `python -m benchmarks.realtime`)"
+    return f"{title}\n\n" + _table(("engine", "p50", "p99", "of it the network, p50", "real-time factor"), rows)
 
 
 def _quality(report: dict[str, Any]) -> str:
@@ -82,6 +92,8 @@ def _quality(report: dict[str, Any]) -> str:
     head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI")
     text = f"{title}\n\n{_table(head, rows)}"
     rest = []
+    if (confused := conditions.get("two_talkers", {}).get("wrong_talker")) is not None:
+        rest.append(f"In {confused:.0%} of the mixtures of two talkers the output is nearer to the other talker.")
     if absent := conditions.get("target_absent", {}).get("attenuation_db"):
         quieter = f"{absent['median']:.1f} dB quieter than the mixture (median; p10 {absent['p10']:.1f} dB)"
         rest.append(f"When the enrolled talker says nothing, the output is {quieter}.")
@@ -95,11 +107,16 @@ def _others(results: Path) -> str:
     found = {"shipped": "quality", **{p.stem.removeprefix("quality-"): p.stem for p in sorted(results.glob("quality-*.json"))}}
     if len(found) == 1:
         return ""
-    reports = {name: json.loads((results / f"{stem}.json").read_text())["figures"]["conditions"] for name, stem in found.items()}
+    reports = {name: _read(results, stem)["figures"]["conditions"] for name, stem in found.items()}
     names = [name for name, c in reports["shipped"].items() if c["si_sdr_i"]]
     rows = [(name, *(_db(conditions.get(c)) for c in names)) for name, conditions in reports.items()]
     title = "**What quantization costs**, median SI-SDR improvement in dB on the same trials"
     return f"{title}\n\n" + _table(("", *(TITLES.get(n, n) for n in names)), rows)
+
+
+def _read(results: Path, name: str) -> dict[str, Any]:
+    report: dict[str, Any] = json.loads((results / f"{name}.json").read_text())
+    return report
 
 
 def _db(condition: dict[str, Any] | None) -> str:

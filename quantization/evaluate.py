@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.enrollment import enroll_files
+from edge_tse.enrollment import enroll_clips
 from edge_tse.errors import AudioError, DataError, EngineError
 from edge_tse.extract import extract
 from edge_tse.metrics import attenuation_db, si_sdr
@@ -176,10 +176,9 @@ def _scored(trials: Sequence[Trial], artifact: Artifact, engine: str) -> Iterato
 
 def _personal_engine(trial: Trial, artifact: Artifact, engine: str) -> Engine | str:
     """Ready for the enrolled talker, or why this talker cannot be enrolled."""
-    for clip in trial.enrollment:
-        _read(trial, "enrollment", clip, artifact.frame.sample_rate_hz)  # an unreadable file is not the talker's fault
+    clips = [(path.name, *_read(trial, "enrollment", path)) for path in trial.enrollment]
     try:
-        voice = enroll_files(artifact.voice_model, trial.enrollment).voice
+        voice = enroll_clips(artifact.voice_model, clips).voice
     except AudioError as failure:
         return str(failure)
     own = personalize(artifact, voice)
@@ -191,8 +190,8 @@ def _score(trial: Trial, engine: Engine | str) -> Item:
     if isinstance(engine, str):
         return {**item, "failed": engine, "scores": {}, "not_computed": {}}
     rate_hz = engine.frame.sample_rate_hz
-    mixture = _read(trial, "mixture", trial.mixture, rate_hz)
-    target = None if trial.target is None else _aligned(_read(trial, "target", trial.target, rate_hz), mixture, trial, "target")
+    mixture = _read_at(rate_hz, trial, "mixture", trial.mixture)
+    target = None if trial.target is None else _aligned(_read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")
     if target is not None and audio.is_silent(target):
         target = None
     try:
@@ -239,7 +238,7 @@ def _present(trial: Trial, estimate: Float, mixture: Float, target: Float, rate_
 def _resembles_another(trial: Trial, estimate: Float, mixture: Float, after: float, rate_hz: int) -> bool:
     """Whether the output is nearer to an interfering talker than to the target."""
     for path in trial.interferers:
-        other = _aligned(_read(trial, "interferer", path, rate_hz), mixture, trial, "interferer")
+        other = _aligned(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer")
         if si_sdr(estimate, other) > after:
             return True
     return False
@@ -311,12 +310,16 @@ def _spread(values: list[float] | None) -> dict[str, float] | None:
     }
 
 
-def _read(trial: Trial, column: str, path: Path, rate_hz: int) -> Float:
+def _read(trial: Trial, column: str, path: Path) -> tuple[Float, int]:
     try:
-        signal, file_hz = audio.read(path)
-        return audio.resample(signal, file_hz, rate_hz)
+        return audio.read(path)
     except AudioError as failure:
         raise _bad(trial, column, failure) from failure
+
+
+def _read_at(rate_hz: int, trial: Trial, column: str, path: Path) -> Float:
+    signal, file_hz = _read(trial, column, path)
+    return audio.resample(signal, file_hz, rate_hz)
 
 
 def _aligned(signal: Float, mixture: Float, trial: Trial, column: str) -> Float:
