@@ -3,6 +3,7 @@
 The list is a CSV with the columns ``id, mixture, enrollment, target, interferer, condition``; paths are relative to it. Several
 enrollment clips (or interferers) are separated by ``;``. An empty or silent target means that the talker is absent: then what
 counts is how much quieter the output is than the mixture. References line up with the mixture sample for sample, with its channels.
+All scores are taken at the model's rate, of each ear; PESQ and ESTOI at 16 kHz.
 """
 
 from __future__ import annotations
