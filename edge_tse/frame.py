@@ -49,7 +49,9 @@ class FrameSpec:
 
     def __post_init__(self) -> None:
         if self.synthesis != 2 * self.hop:
-            raise ValueError(f"synthesis window {self.synthesis} must be twice the hop {self.hop}: Hann sums to one only at half overlap")
+            raise ValueError(
+                f"synthesis window {self.synthesis} must be twice the hop {self.hop}: Hann sums to one only at half overlap"
+            )
         if not self.synthesis <= self.window:
             raise ValueError(f"synthesis window {self.synthesis} is longer than the analysis window {self.window}")
         if self.bands % self.spatial_bands:
@@ -87,7 +89,8 @@ class FrameSpec:
         rise, fall = self.window - self.hop, self.hop
         long = np.sqrt(_hann(2 * rise))
         short = np.sqrt(_hann(2 * fall))
-        return np.concatenate([long[:rise], short[fall:]]).astype(np.float32)
+        window: Float = np.concatenate([long[:rise], short[fall:]]).astype(np.float32)
+        return window
 
     @cached_property
     def synthesis_window(self) -> Float:
@@ -220,9 +223,11 @@ class Synthesizer:
 
 def _hann(n: int) -> NDArray[np.float64]:
     """Periodic Hann window sampled at half-integers: no zero sample, and halves still sum to one."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n)
+    window: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n)
+    return window
 
 
 def _level(energy: Float) -> Float:
     """Energy relative to a full-scale sine -> [-1, 1], linear in dB."""
-    return np.clip(np.log10(energy + _FLOOR) * np.float32(0.25) + np.float32(1.25), -1, 1)
+    level: Float = np.clip(np.log10(energy + _FLOOR) * np.float32(0.25) + np.float32(1.25), -1, 1)
+    return level

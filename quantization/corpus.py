@@ -54,7 +54,7 @@ class Corpus:
         held: set[str] = set()
         for names in by_set.values():
             ranked = sorted(names, key=_hash)
-            held.update(ranked[: max(1, round(len(ranked) * _VALIDATION_SHARE))] if len(ranked) > 2 else ranked[1:])
+            held.update(ranked[: max(min(2, len(ranked) // 3), round(len(ranked) * _VALIDATION_SHARE))])
         return held
 
     @property
@@ -145,7 +145,9 @@ def decode(
     progress: Callable[[int, int], None] | None = None,
 ) -> Speech:
     """Decode talkers into memory at each speed. ``cache`` names a folder that keeps the result between runs."""
-    key = _hash(json.dumps([sorted(speakers), rate, list(speeds), [str(p.stat().st_size) for s in speakers for p in corpus.speakers[s]]]))[:16]
+    key = _hash(
+        json.dumps([sorted(speakers), rate, list(speeds), [str(p.stat().st_size) for s in speakers for p in corpus.speakers[s]]])
+    )[:16]
     stored = cache / f"speech-{key}.npy" if cache else None
     index = stored.with_suffix(".json") if stored else None
     if stored and index and stored.exists() and index.exists():
@@ -181,10 +183,13 @@ def decode(
 
 
 def _speech(samples: NDArray[np.int16], spans: dict[str, tuple[tuple[int, int], ...]], corpus: Corpus, rate: int) -> Speech:
+    halved = {name for name, paths in corpus.speakers.items() if len(paths) == 1}
     targets = tuple(
         k
         for k, v in spans.items()
-        if len(v) > 1 and k.rpartition("@")[0] not in corpus.unlabelled and max(b - a for a, b in v) >= _MIN_HALF_S * rate
+        if len(v) > 1
+        and k.rpartition("@")[0] not in corpus.unlabelled
+        and (k.rpartition("@")[0] not in halved or max(b - a for a, b in v) >= _MIN_HALF_S * rate)
     )
     return Speech(samples, spans, corpus.unlabelled, targets)
 
@@ -237,8 +242,12 @@ class Mixer:
         noises: Sequence[Path] = (),
         hrirs: Sequence[Path] = (),
     ) -> None:
-        if len(speech.targets) < 1 or len({name.rpartition("@")[0] for name in speech.spans}) < 3:
-            raise DataError(f"{len(speech.targets)} talkers with two utterances, of {len(speech.spans)}: mixtures need 3 talkers, 1 with two")
+        people = len({name.rpartition("@")[0] for name in speech.spans})
+        needed = max(n for n, share in zip((2, 1, 2, 3), scene.talkers, strict=True) if share)
+        if not speech.targets or people < needed:
+            raise DataError(
+                f"{people} talkers, {len(speech.targets)} with two utterances: these mixtures need {needed}, at least 1 with two"
+            )
         self._speech, self._scene, self._frame, self._seed = speech, scene, frame, seed
         self._interferers = tuple(speech.spans)
         self._noises = [_noise_at(p, frame.sample_rate_hz) for p in noises]

@@ -44,7 +44,7 @@ def _crop(rng: np.random.Generator, clips: list[Float], frames: int) -> Float:
     if len(x) < frames:
         x = np.concatenate(clips)
     start = int(rng.integers(max(1, len(x) - frames + 1)))
-    return np.resize(x[start : start + frames], (frames, x.shape[1])) if len(x) >= frames else np.resize(x, (frames, x.shape[1]))
+    return np.resize(x[start : start + frames], (frames, x.shape[1]))  # repeats what is too short
 
 
 def _degrade(rng: np.random.Generator, x: Float, recipe: EncoderRecipe) -> Float:
@@ -91,21 +91,25 @@ def train_encoder(
 
 @dataclass(frozen=True)
 class Enrollments:
-    """Cached embeddings per talker and utterance, ``[crops, dimension]`` each: the encoder does not run during extraction training."""
+    """Cached embeddings per talker and utterance, ``[crops, dimension]`` each: extraction training does not run the encoder."""
 
     by_talker: dict[str, list[Float]]
 
     def draw(self, rng: np.random.Generator, talker: str, exclude: int) -> Float:
         """An enrollment of ``talker`` from utterances other than ``exclude``: the mean of one to three crops, a unit vector."""
         clips = self.by_talker[talker]
-        allowed = [i for i in range(len(clips)) if i != exclude and len(clips[i])] or [i for i in range(len(clips)) if len(clips[i])]
+        allowed = [i for i in range(len(clips)) if i != exclude and len(clips[i])] or [
+            i for i in range(len(clips)) if len(clips[i])
+        ]
         crops = [clips[i][rng.integers(len(clips[i]))] for i in rng.choice(allowed, size=int(rng.integers(1, 4)))]
         mean = np.mean(crops, axis=0)
         return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 
 @torch.no_grad()
-def embed_all(encoder: Encoder, levels: Levels, recipe: EncoderRecipe, seed: int, crops: int = 2, longest: int = 400) -> Enrollments:
+def embed_all(
+    encoder: Encoder, levels: Levels, recipe: EncoderRecipe, seed: int, crops: int = 2, longest: int = 400
+) -> Enrollments:
     """Embeddings of each utterance (its first ``longest`` frames) and of ``crops`` degraded pieces of it."""
     device = next(encoder.parameters()).device
     rng = np.random.default_rng([seed, 11])

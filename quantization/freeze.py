@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
+from edge_tse.golden import Golden
 from edge_tse.graph import IntegerGraph, State
 from edge_tse.nn.encoder import BLOCKS, Encoder
 from edge_tse.nn.student import Stage, Student
@@ -27,9 +28,9 @@ def freeze(twin: Student, encoder: Encoder, features: NDArray[np.int8], provenan
         frame=twin.config.frame,
         graph=freeze_graph(twin),
         voice_model=freeze_voice_model(twin, encoder),
-        golden=None,
+        golden=Golden(features, None),
         provenance=dict(provenance),
-    ).record(features)
+    ).record()
 
 
 class _Builder:
@@ -49,7 +50,13 @@ class _Builder:
         weight, scale, _ = layer.weight_and_grid()
         output = self.tensor(f"{name}.out", weight.shape[0], layer.output.module)
         self.nodes.append(
-            Pointwise(name=name, input=source, output=output, film=film, **_constants(weight / scale[:, None], scale, layer.bias, self.tensors[source]))
+            Pointwise(
+                name=name,
+                input=source,
+                output=output,
+                film=film,
+                **_constants(weight / scale[:, None], scale, layer.bias, self.tensors[source]),
+            )
         )
         return output
 
@@ -79,7 +86,8 @@ class _Builder:
     def stage(self, name: str, stage: Stage, stream: str, taps: int) -> str:
         for i, block in enumerate(stage.blocks):
             at = f"{name}.{i}"
-            assert isinstance(block.depthwise, QuantDepthwise) and isinstance(block.expand, QuantModulated)
+            assert isinstance(block.depthwise, QuantDepthwise)
+            assert isinstance(block.expand, QuantModulated)
             assert isinstance(block.project, QuantPointwise)
             tapped = self.depthwise(f"{at}.depthwise", block.depthwise, stream, (taps - 1) * block.depthwise.dilation)
             hidden = self.pointwise(f"{at}.expand", block.expand, tapped, film=at)
@@ -118,7 +126,9 @@ def freeze_graph(twin: Student) -> IntegerGraph:
     )
     later = b.stage("refine", twin.refine, later, config.taps)
     velocity = b.gate(Tanh, "velocity", b.pointwise("refine.logits", twin.velocity_head, later), twin.velocity_out[-1])
-    return IntegerGraph(tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=(mask, velocity), states=tuple(b.states))
+    return IntegerGraph(
+        tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=(mask, velocity), states=tuple(b.states)
+    )
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from brevitas.quant import Int8ActPerTensorFloatMinMaxInit, Int8WeightPerChannel
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_tse.nn.student import Block, Depthwise, Modulated, Stage, Student, causal_taps
+from edge_tse.nn.student import Depthwise, Modulated, Stage, Student, causal_taps
 
 __all__ = ["Activation", "Fixed", "QuantDepthwise", "QuantModulated", "QuantPointwise", "calibrate", "quantized_twin"]
 
@@ -43,6 +43,11 @@ class Activation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.quantizer(x)
 
+    def requantize(self, acc: Tensor, factor: Tensor) -> Tensor:
+        """Integer accumulators to the real values of this tensor, as :func:`edge_tse.quant.requantize` rounds."""
+        low, high = -128 - self.zero_point, 127 - self.zero_point
+        return (acc * factor).round().clamp(low, high) * self.scale
+
 
 class Fixed(nn.Module):
     """An int8 tensor whose range is known beforehand: features, mask, velocity."""
@@ -58,6 +63,11 @@ class Fixed(nn.Module):
         return x + (q - x).detach()
 
 
+def _steps(x: Tensor, grid: Tensor) -> Tensor:
+    """How many steps of the grid: whole numbers, exact in float32."""
+    return torch.round(x / grid)
+
+
 def _on_grid(x: Tensor, grid: Tensor) -> Tensor:
     """Nearest multiple of the grid; the gradient passes."""
     return x + (torch.round(x / grid) * grid - x).detach()
@@ -66,7 +76,7 @@ def _on_grid(x: Tensor, grid: Tensor) -> Tensor:
 class QuantPointwise(nn.Module):
     """``nn.Linear`` with int8 weights and an int8 output."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, source: Activation | Fixed, output: Activation | Fixed) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, source: Activation | Fixed, output: Activation) -> None:
         super().__init__()
         self.holder = qnn.QuantLinear(weight.shape[1], weight.shape[0], bias=False, weight_quant=Int8WeightPerChannelFloat)
         self.holder.weight.data.copy_(weight)
@@ -77,10 +87,13 @@ class QuantPointwise(nn.Module):
         """Fake-quantized weight, its scale per output channel, and the accumulator grid."""
         q = self.holder.quant_weight()
         scale = q.scale.flatten()
-        return q.value, scale, scale * self.source.module.scale
+        return q.value, scale, self.source.module.scale * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, _, grid = self.weight_and_grid()
+        weight, scale, grid = self.weight_and_grid()
+        if not self.training:
+            acc = functional.linear(_steps(x, self.source.module.scale), _steps(weight, scale[:, None]), _steps(self.bias, grid))
+            return self.output.module.requantize(acc, grid / self.output.module.scale)
         return self.output.module(functional.linear(x, weight, _on_grid(self.bias, grid)))
 
 
@@ -88,7 +101,13 @@ class QuantModulated(QuantPointwise):
     """:class:`~edge_tse.nn.student.Modulated`, folded: voice scale and shift act on the accumulator."""
 
     def forward(self, x: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:  # type: ignore[override]
-        weight, _, grid = self.weight_and_grid()
+        weight, scale, grid = self.weight_and_grid()
+        if not self.training:
+            source, output = self.source.module.scale, self.output.module
+            folded_BH = scale * scale_BH
+            bias_BH = _steps(self.bias, grid) + _steps(shift_BH.double(), source.double() * folded_BH.double()).float()
+            acc = functional.linear(_steps(x, source), _steps(weight, scale[:, None])) + bias_BH[:, None]
+            return output.requantize(acc, (source * folded_BH / output.scale)[:, None])
         shift = _on_grid(shift_BH, grid * scale_BH)
         accumulated = functional.linear(x, weight, _on_grid(self.bias, grid))
         return self.output.module(torch.addcmul(shift[:, None], accumulated, scale_BH[:, None]))
@@ -97,7 +116,7 @@ class QuantModulated(QuantPointwise):
 class QuantDepthwise(nn.Module):
     """:class:`~edge_tse.nn.student.Depthwise` with int8 taps and an int8 output."""
 
-    def __init__(self, original: Depthwise, source: Activation | Fixed, output: Activation | Fixed) -> None:
+    def __init__(self, original: Depthwise, source: Activation | Fixed, output: Activation) -> None:
         super().__init__()
         taps, channels = original.weight.shape
         self.dilation = original.dilation
@@ -111,10 +130,13 @@ class QuantDepthwise(nn.Module):
         """Fake-quantized taps ``[K, C]``, scale per channel, accumulator grid."""
         q = self.holder.quant_weight()
         scale = q.scale.flatten()
-        return q.value[:, 0].T, scale, scale * self.source.module.scale
+        return q.value[:, 0].T, scale, self.source.module.scale * scale
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, _, grid = self.weight_and_grid()
+        weight, scale, grid = self.weight_and_grid()
+        if not self.training:
+            acc = causal_taps(_steps(x, self.source.module.scale), _steps(weight, scale), self.dilation) + _steps(self.bias, grid)
+            return self.output.module.requantize(acc, grid / self.output.module.scale)
         return self.output.module(causal_taps(x, weight, self.dilation) + _on_grid(self.bias, grid))
 
 
@@ -180,7 +202,7 @@ def quantized_twin(student: Student, ranges: dict[str, float]) -> Student:
     def activation(key: str, unsigned: bool = False) -> Activation:
         return Activation(max(ranges[key], 1e-3), unsigned)
 
-    def pointwise(layer: nn.Module, source: Activation | Fixed, output: Activation | Fixed) -> QuantPointwise:
+    def pointwise(layer: nn.Module, source: Activation | Fixed, output: Activation) -> QuantPointwise:
         assert isinstance(layer, nn.Linear)
         return QuantPointwise(layer.weight, layer.bias, source, output)
 
@@ -188,7 +210,8 @@ def quantized_twin(student: Student, ranges: dict[str, float]) -> Student:
         original: Stage = getattr(twin, name)
         original.settle = stream
         for i, block in enumerate(original.blocks):
-            assert isinstance(block, Block) and isinstance(block.depthwise, Depthwise) and isinstance(block.expand, Modulated)
+            assert isinstance(block.depthwise, Depthwise)
+            assert isinstance(block.expand, Modulated)
             tapped, hidden = activation(f"{name}.{i}.depthwise"), activation(f"{name}.{i}.expand", unsigned=True)
             weight, bias = block.expand.folded()
             block.depthwise = _owning(QuantDepthwise(block.depthwise, stream, tapped), tapped)

@@ -35,7 +35,7 @@ class Recipe:
     student: StudentConfig
     scene: Scene = field(default_factory=Scene)
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
-    steps: int = 6000
+    steps: int = 5000
     batch: int = 8
     """Items per step over all processes."""
     lr: float = 2e-3
@@ -63,7 +63,9 @@ def small() -> Recipe:
 
 def smoke() -> Recipe:
     """Seconds, not hours: shows that every part runs. Learns nothing worth hearing."""
-    return replace(nano(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0))
+    return replace(
+        nano(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0)
+    )
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (nano, small, smoke)}

@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import ctypes
 import dataclasses
+import math
 import os
+import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from edge_tse.errors import DataError
+from edge_tse.metrics import si_sdr
 from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Losses, Weights, extraction_losses
@@ -30,7 +34,7 @@ from quantization.corpus import Batch, Corpus, Mixer, Scene, Speech, decode, ope
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, train_encoder
 from quantization.recipes import Recipe, recipe
 
-__all__ = ["Checkpoint", "Progress", "Run", "load_checkpoint", "train", "validate"]
+__all__ = ["Checkpoint", "Plan", "Progress", "Run", "Watch", "fit", "launch", "load_checkpoint", "save_state", "train", "validate"]
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY_S = 60.0
@@ -76,8 +80,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         student.load_state_dict(state["student"])
         encoder = Encoder(bands=made.student.frame.bands)
         encoder.load_state_dict(state["encoder"])
-    except (KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise DataError(f"{path}: not a checkpoint of this version ({str(error).splitlines()[0][:120]})") from error
+    except (pickle.UnpicklingError, KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise DataError(
+            f"{path}: not a checkpoint of this version ({type(error).__name__}): train again, or use the version that wrote it"
+        ) from error
     return Checkpoint(
         recipe=made,
         student=student.eval(),
@@ -91,9 +97,12 @@ def load_checkpoint(path: Path) -> Checkpoint:
 class Run:
     """The data side of a run: decoded corpus, encoder, cached enrollments, mixtures by step."""
 
-    def __init__(self, made: Recipe, data: Path, folder: Path, watch: Watch) -> None:
+    def __init__(self, made: Recipe, data: Path, folder: Path, watch: Watch, encoder: Encoder | None = None) -> None:
         self.recipe = made
         self.corpus = open_corpus(data)
+        held = len(self.corpus.validation_speakers)
+        if held < 2:
+            raise DataError(f"{data}: {held} talkers with two utterances are left for validation, 2 are needed: add talkers")
         frame = made.student.frame
 
         def tell(phase: str) -> Callable[[int, int], None]:
@@ -102,7 +111,7 @@ class Run:
         cache = folder.parent / "cache"
         self.speech = _decode(self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, None, cache, tell("decode"))
         self.validation = _decode(self.corpus, self.corpus.validation_speakers, frame.sample_rate_hz, (1.0,), cache, tell("decode"))
-        self.encoder, self.enrollments, self.held_out = _enrollments(self, folder, watch)
+        self.encoder, self.enrollments, self.held_out = _enrollments(self, folder, watch, encoder)
         self.eer = equal_error_rate(self.held_out)
         self.mixer = Mixer(self.speech, made.scene, frame, made.seed, self.corpus.noises_train, self.corpus.hrirs_train)
 
@@ -111,33 +120,43 @@ class Run:
         return _tensors(self.mixer.batch(step, size, rank, ranks), self.enrollments, self.recipe.seed, step, rank)
 
 
-def _decode(corpus: Corpus, speakers: list[str], rate: int, speeds: tuple[float, ...] | None, cache: Path, progress: Callable[[int, int], None]) -> Speech:
+def _decode(
+    corpus: Corpus,
+    speakers: list[str],
+    rate: int,
+    speeds: tuple[float, ...] | None,
+    cache: Path,
+    progress: Callable[[int, int], None],
+) -> Speech:
     options = {} if speeds is None else {"speeds": speeds}
     return decode(corpus, speakers, rate, cache=cache, progress=progress, **options)
 
 
-def _enrollments(run: Run, folder: Path, watch: Watch) -> tuple[Encoder, Enrollments, Enrollments]:
-    """Encoder and embeddings of training and validation talkers; ``folder/voices.pt`` keeps them between runs."""
+def _enrollments(run: Run, folder: Path, watch: Watch, encoder: Encoder | None) -> tuple[Encoder, Enrollments, Enrollments]:
+    """Encoder (trained now unless given) and embeddings of all talkers; ``folder/voices.pt`` keeps them between runs."""
     made, stored = run.recipe, folder / "voices.pt"
     frame = made.student.frame
-    encoder = Encoder(bands=frame.bands)
     if stored.exists():
         state = torch.load(stored, map_location="cpu", weights_only=True)
+        encoder = Encoder(bands=frame.bands)
         encoder.load_state_dict(state["encoder"])
-        trained, held_out = (Enrollments({t: [v.numpy() for v in vs] for t, vs in state[k].items()}) for k in ("train", "validation"))
+        trained, held_out = (
+            Enrollments({t: [v.numpy() for v in vs] for t, vs in state[k].items()}) for k in ("train", "validation")
+        )
         return encoder.eval(), trained, held_out
     levels = clip_levels(run.speech, frame, [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled])
-    encoder = train_encoder(
-        levels,
-        made.encoder,
-        made.seed,
-        torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-        lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=made.encoder.steps, figures={"loss": loss})),
-    )
+    if encoder is None:
+        encoder = train_encoder(
+            levels,
+            made.encoder,
+            made.seed,
+            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=made.encoder.steps, figures={"loss": loss})),
+        )
     trained = embed_all(encoder, levels, made.encoder, made.seed)
     held_out = embed_all(encoder, clip_levels(run.validation, frame), made.encoder, made.seed)
     tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
-    _save(stored, {"encoder": encoder.cpu().state_dict(), "train": tensors[0], "validation": tensors[1]})
+    save_state(stored, {"encoder": encoder.cpu().state_dict(), "train": tensors[0], "validation": tensors[1]})
     return encoder, trained, held_out
 
 
@@ -166,16 +185,88 @@ class _Objective(nn.Module):
         return extraction_losses(self.student, self.front, mixture, target, voice, t, self.weights)
 
 
-def weights_of(made: Recipe) -> Weights:
-    """Loss weights of a recipe."""
-    return Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight)
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long and how fast: a linear warm-up, then half a cosine to zero."""
+
+    steps: int
+    lr: float
+    warmup: int
+
+    def learning_rate(self, step: int) -> float:
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        return self.lr * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
 
 
-def learning_rate(made: Recipe, step: int) -> float:
-    """Linear warm-up, then half a cosine to zero."""
-    if step < made.warmup:
-        return made.lr * (step + 1) / made.warmup
-    return made.lr * 0.5 * (1 + np.cos(np.pi * (step - made.warmup) / max(1, made.steps - made.warmup)))
+def fit(
+    run: Run,
+    student: Student,
+    plan: Plan,
+    fabric: Fabric,
+    save: Callable[[int, dict[str, Any]], None],
+    log: Path,
+    *,
+    phase: str,
+    start: int = 0,
+    optimizer_state: dict[str, Any] | None = None,
+    stop_at: float | None = None,
+    watch: Watch,
+) -> int:
+    """Minimise the extraction losses of ``student`` in place; returns the step reached.
+
+    Stops at the plan's steps, when ``time.monotonic()`` passes ``stop_at``, or on Ctrl-C. ``save(step, optimizer state)`` is called
+    every two minutes and at the end; ``log`` gets a row a minute.
+    """
+    made = run.recipe
+    if made.batch % fabric.world_size:
+        raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
+    objective = _Objective(student, Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight))
+    # A quantizer shared by several layers appears once.
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=plan.lr, weight_decay=made.weight_decay, betas=(0.9, 0.98))
+    model, optimizer = fabric.setup(objective, optimizer)
+    if optimizer_state is not None:
+        optimizer.load_state_dict(optimizer_state)
+    share, rank, ranks = made.batch // fabric.world_size, fabric.global_rank, fabric.world_size
+    rows = _Log(log, append=start > 0) if rank == 0 else None
+    began = saved = logged = time.monotonic()
+    window: list[list[float]] = []
+    at = start
+    model.train()
+    with ThreadPoolExecutor(1) as ahead:
+        pending = ahead.submit(run.tensors, at, share, rank, ranks)
+        try:
+            late = 0.0
+            while at < plan.steps and not late:
+                batch = [x.to(fabric.device) for x in pending.result()]
+                pending = ahead.submit(run.tensors, at + 1, share, rank, ranks)
+                for group in optimizer.param_groups:
+                    group["lr"] = plan.learning_rate(at)
+                losses = model(*batch)
+                fabric.backward(losses.total)
+                fabric.clip_gradients(model, optimizer, max_norm=made.clip)
+                optimizer.step()
+                optimizer.zero_grad()
+                at += 1
+                now = time.monotonic()
+                # Every process must take the same decision to stop, and the loss is that of the whole batch.
+                shared = torch.stack(
+                    [x.detach() for x in losses] + [losses.total.new_tensor(stop_at is not None and now >= stop_at)]
+                )
+                *means, late = (fabric.all_reduce(shared) if ranks > 1 else shared).tolist()
+                window.append(means)
+                watch(Progress(phase=phase, step=at, steps=plan.steps, figures={"loss": window[-1][0], "output_db": window[-1][1]}))
+                if rows and (now - logged > LOG_EVERY_S or at == plan.steps):
+                    rows.row(at, now - began, *np.mean(window, axis=0), plan.learning_rate(at - 1), len(window) / (now - logged))
+                    window, logged = [], now
+                if rank == 0 and now - saved > CHECKPOINT_EVERY_S:
+                    save(at, optimizer.state_dict())
+                    saved = now
+        except KeyboardInterrupt:
+            watch(Progress(phase="stopped", step=at, steps=plan.steps, figures={}))
+    if rank == 0:
+        save(at, optimizer.state_dict())
+    return at
 
 
 def train(
@@ -192,9 +283,7 @@ def train(
 
     ``resume`` continues bit for bit where the last checkpoint of the same recipe was written; ``steps`` overrides the recipe's.
     """
-    from lightning_fabric import Fabric
-
-    _keep_pages()
+    stop_at = None if minutes is None else time.monotonic() + minutes * 60
     folder = Path(folder)
     last = folder / "last.pt"
     if last.exists() and not resume:
@@ -202,87 +291,54 @@ def train(
     made = recipe(name)
     if steps is not None:
         made = dataclasses.replace(made, steps=steps)
+    fabric = launch()
     folder.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    # Environment set by torchrun decides how many processes there are; gloo serves CPUs, nccl GPUs.
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    fabric = Fabric(accelerator="auto", devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), strategy="ddp" if world > 1 else "auto")
-    fabric.launch()
-    if made.batch % fabric.world_size:
-        raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
-
-    torch.manual_seed(made.seed)
     previous = load_checkpoint(last) if resume and last.exists() else None
-    run = Run(made, data, folder, watch)
+    if previous and previous.recipe != made:
+        raise DataError(
+            f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
+        )
+    with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
+        run = Run(made, data, folder, watch)
     torch.manual_seed(made.seed)
     student = previous.student.train() if previous else Student(made.student)
-    objective = _Objective(student, weights_of(made))
-    optimizer = torch.optim.AdamW(objective.parameters(), lr=made.lr, weight_decay=made.weight_decay, betas=(0.9, 0.98))
-    model, optimizer = fabric.setup(objective, optimizer)
-    at = 0
-    if previous:
-        optimizer.load_state_dict(previous.resume)
-        at = previous.step
-    share = made.batch // fabric.world_size
-    log = _Log(folder / "log.csv", append=previous is not None) if fabric.global_rank == 0 else None
 
-    def save(step: int, figures: dict[str, Any]) -> None:
-        if fabric.global_rank == 0:
-            _save(
-                last,
-                {
-                    "recipe": made.name,
-                    "steps": made.steps,
-                    "step": step,
-                    "student": student.state_dict(),
-                    "encoder": run.encoder.state_dict(),
-                    "resume": optimizer.state_dict(),
-                    "figures": {"encoder_eer": run.eer, **figures},
-                },
-            )
+    def save(step: int, optimizer: dict[str, Any]) -> None:
+        figures: dict[str, Any] = {"encoder_eer": run.eer}
+        if step == made.steps or (stop_at is not None and time.monotonic() >= stop_at):
+            figures["validation"] = validate(student, run)
+            watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
+        state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizer, "figures": figures}
+        save_state(last, {**state, "student": student.state_dict(), "encoder": run.encoder.state_dict()})
 
-    saved = logged = time.monotonic()
-    window: list[list[float]] = []
-    figures: dict[str, Any] = {}
-    model.train()
-    with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(run.tensors, at, share, fabric.global_rank, fabric.world_size)
-        try:
-            while at < made.steps and (minutes is None or time.monotonic() - started < minutes * 60):
-                batch = [x.to(fabric.device) for x in pending.result()]
-                pending = ahead.submit(run.tensors, at + 1, share, fabric.global_rank, fabric.world_size)
-                for group in optimizer.param_groups:
-                    group["lr"] = learning_rate(made, at)
-                losses = model(*batch)
-                fabric.backward(losses.total)
-                fabric.clip_gradients(model, optimizer, max_norm=made.clip)
-                optimizer.step()
-                optimizer.zero_grad()
-                at += 1
-                window.append([float(x.detach()) for x in (losses.total, losses.output_db, losses.mask_db, losses.flow, losses.magnitude)])
-                now = time.monotonic()
-                watch(Progress(phase="extraction", step=at, steps=made.steps, figures={"loss": window[-1][0], "output_db": window[-1][1]}))
-                if log and (now - logged > LOG_EVERY_S or at == made.steps):
-                    means = np.mean(window, axis=0)
-                    log.row(at, now - started, *means, learning_rate(made, at - 1), len(window) / (now - logged))
-                    window, logged = [], now
-                if now - saved > CHECKPOINT_EVERY_S:
-                    save(at, figures)
-                    saved = now
-        except KeyboardInterrupt:
-            watch(Progress(phase="stopped", step=at, steps=made.steps, figures={}))
-    if fabric.global_rank == 0:
-        figures = {"validation": validate(student, run, items=64 if made.steps > 100 else 4)}
-        watch(Progress(phase="validated", step=at, steps=made.steps, figures=figures["validation"]))
-    save(at, figures)
+    fit(
+        run,
+        student,
+        Plan(steps=made.steps, lr=made.lr, warmup=made.warmup),
+        fabric,
+        save,
+        folder / "log.csv",
+        phase="extraction",
+        start=previous.step if previous else 0,
+        optimizer_state=previous.resume if previous else None,
+        stop_at=stop_at,
+        watch=watch,
+    )
     return last
 
 
-@torch.no_grad()
-def validate(student: nn.Module, run: Run, items: int = 64, seed: int = 99) -> dict[str, float]:
-    """SI-SDR improvement on unseen talkers: two talkers, mono, -5 to 5 dB, no noise. A compass, not the figure to report."""
-    from edge_tse.metrics import si_sdr
+def launch() -> Fabric:
+    """One process, or as many as ``torchrun`` started: gloo between CPUs, nccl between GPUs."""
+    _keep_pages()
+    many = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    fabric = Fabric(accelerator="auto", devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), strategy="ddp" if many else "auto")
+    fabric.launch()
+    return fabric
 
+
+@torch.no_grad()
+def validate(student: nn.Module, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
+    """SI-SDR improvement on unseen talkers: two talkers, mono, -5 to 5 dB, no noise. A compass, not the figure to report."""
     was_training = student.training
     student.eval()
     frame = run.recipe.student.frame
@@ -309,20 +365,23 @@ class _Log:
     """One CSV row a minute."""
 
     def __init__(self, path: Path, append: bool) -> None:
-        self._file = path.open("a" if append else "w", newline="", buffering=1)
-        self._writer = csv.writer(self._file)
+        self._path = path
         if not append:
-            self._writer.writerow(["step", "seconds", "loss", "output_db", "mask_db", "flow", "magnitude", "lr", "steps_per_s"])
+            self._write("w", ["step", "seconds", *Losses._fields, "lr", "steps_per_s"])
 
     def row(self, *values: float) -> None:
-        self._writer.writerow([f"{v:.6g}" for v in values])
+        self._write("a", [f"{v:.6g}" for v in values])
+
+    def _write(self, mode: str, cells: list[str]) -> None:
+        with self._path.open(mode, newline="") as file:
+            csv.writer(file).writerow(cells)
 
 
-def _save(path: Path, state: dict[str, Any]) -> None:
-    """Whole or not at all."""
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def _keep_pages() -> None:

@@ -58,12 +58,15 @@ class Encoder(nn.Module):
         """Weights by the names of :class:`~edge_tse.voice.VoiceModel`, batch normalisation folded in."""
 
         def fold(linear: nn.Linear, norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
-            gain = norm.weight / (norm.running_var + norm.eps).sqrt()
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            gain = norm.weight * (norm.running_var + norm.eps).rsqrt()
             return linear.weight * gain[:, None], norm.bias - norm.running_mean * gain
 
         out: dict[str, Tensor] = {}
         out["encoder.stem.weight"], out["encoder.stem.bias"] = fold(self.stem, self.stem_norm)
         for i, block in enumerate(self.blocks):
+            assert isinstance(block, _Block)
             name = f"encoder.block.{i}"
             out[f"{name}.depthwise.weight"], out[f"{name}.depthwise.bias"] = block.depthwise, block.depthwise_bias
             out[f"{name}.expand.weight"], out[f"{name}.expand.bias"] = fold(block.expand, block.norm)

@@ -18,6 +18,11 @@ _FLOOR = 1e-9
 class Front(nn.Module):
     """``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``K`` bins, ``G`` bands."""
 
+    analysis: Tensor
+    synthesis: Tensor
+    band_of_bin: Tensor
+    band_sum: Tensor
+
     def __init__(self, frame: FrameSpec) -> None:
         super().__init__()
         self.frame = frame

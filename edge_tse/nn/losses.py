@@ -77,12 +77,12 @@ def extraction_losses(
     importance = power.pow(_COMPRESSION)
     importance = importance / importance.mean(dim=(1, 2), keepdim=True)
     flow = (importance * (velocity - (best - start)).square()).mean()
-    # Random t costs a second pass of the refiner: a quarter of the items carries it.
-    some = slice(0, max(1, len(t_B) // 4))
-    t = t_B[some, None, None]
-    between = (1 - t) * start[some] + t * best[some]
-    later = student.velocity(hidden[some], between, voice_BE[some], t_B[some])
-    flow = flow + (importance[some] * (later - (best[some] - start[some])).square()).mean()
+    # Random t costs a second pass of the refiner: the first quarter of every item carries it.
+    early = slice(0, max(1, mask.shape[1] // 4))
+    t = t_B[:, None, None]
+    between = (1 - t) * start[:, early] + t * best[:, early]
+    later = student.velocity(hidden[:, early], between, voice_BE, t_B)
+    flow = flow + (importance[:, early] * (later - (best - start)[:, early]).square()).mean()
 
     loud = power.sqrt() + 1e-5
     magnitude = ((gain * loud + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)).square()

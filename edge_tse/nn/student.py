@@ -55,7 +55,7 @@ class StudentConfig:
 _OCTAVES = (1, 2, 4, 8, 16, 32, 64, 128)
 NANO = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(48, 64, _OCTAVES[:3]))
 SMALL = StudentConfig(StageConfig(128, 192, _OCTAVES), StageConfig(96, 128, _OCTAVES[:4]))
-BASE = StudentConfig(StageConfig(224, 368, _OCTAVES + (1, 4)), StageConfig(128, 192, _OCTAVES[:4]))
+BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 1, 4)), StageConfig(128, 192, _OCTAVES[:4]))
 
 
 class Depthwise(nn.Module):
@@ -86,6 +86,9 @@ class Modulated(nn.Module):
 
     Moments are taken over all processes, so the loss does not depend on how many share a batch.
     """
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, channels: int, hidden: int) -> None:
         super().__init__()

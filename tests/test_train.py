@@ -1,0 +1,150 @@
+"""Training runs: resume bit for bit, processes share one loss, a checkpoint becomes an artifact."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training extra not installed")
+pytest.importorskip("lightning_fabric", reason="training extra not installed")
+
+from edge_tse.artifact import Artifact  # noqa: E402
+from edge_tse.engines import open_network  # noqa: E402
+from edge_tse.errors import DataError  # noqa: E402
+from edge_tse.frame import FrameSpec  # noqa: E402
+from edge_tse.golden import verify  # noqa: E402
+from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
+from quantization.quantize import quantize  # noqa: E402
+from quantization.recipes import recipe  # noqa: E402
+from quantization.train import Plan, load_checkpoint, train  # noqa: E402
+from tests.speech import write_pack  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_pack(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    train("smoke", folder, data)
+    return folder
+
+
+def _losses(folder: Path) -> list[float]:
+    with (folder / "log.csv").open() as file:
+        return [float(row["total"]) for row in csv.DictReader(file)]
+
+
+def test_resumed_run_equals_uninterrupted_one(data, finished, tmp_path):
+    def interrupt(progress):
+        if progress.phase == "extraction" and progress.step == 3:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "halves"
+    train("smoke", folder, data, watch=interrupt)
+    assert load_checkpoint(folder).step == 3
+    train("smoke", folder, data, resume=True)
+    whole, halves = load_checkpoint(finished), load_checkpoint(folder)
+    assert whole.step == halves.step == recipe("smoke").steps
+    for name, value in whole.student.state_dict().items():
+        assert torch.equal(value, halves.student.state_dict()[name]), name
+
+
+def test_training_changes_weights_and_reports_validation(finished):
+    checkpoint = load_checkpoint(finished)
+    torch.manual_seed(recipe("smoke").seed)
+    fresh = Student(NANO)
+    assert any(not torch.equal(a, b) for a, b in zip(fresh.parameters(), checkpoint.student.parameters(), strict=True))
+    assert set(checkpoint.figures["validation"]) == {"n", "mean", "median", "p10"}
+    assert np.isfinite(_losses(finished)).all()
+
+
+def test_two_processes_have_the_loss_of_one(data, finished, tmp_path):
+    folder = tmp_path / "pair"
+    lines = ("from pathlib import Path", "from quantization.train import train")
+    (tmp_path / "pair.py").write_text("\n".join((*lines, f"train('smoke', Path({str(folder)!r}), Path({str(data)!r}))")))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "pair.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    np.testing.assert_allclose(_losses(folder), _losses(finished), rtol=1e-4)
+
+
+def test_run_folder_is_not_overwritten(data, finished):
+    with pytest.raises(DataError, match="--resume"):
+        train("smoke", finished, data)
+
+
+def test_another_recipe_does_not_resume(data, finished):
+    with pytest.raises(DataError, match="not 'smoke' over 9"):
+        train("smoke", finished, data, resume=True, steps=9)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a checkpoint"])
+def test_bad_checkpoints_are_refused(tmp_path, content):
+    path = tmp_path / "last.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"last\.pt"):
+        load_checkpoint(path)
+
+
+def test_unknown_recipe_lists_the_known_ones(data, tmp_path):
+    with pytest.raises(DataError, match="nano, small, smoke"):
+        train("tiny", tmp_path / "run", data)
+
+
+@pytest.mark.parametrize("scheme", ["w8a8-smoke", "w8a8-ptq"])
+def test_checkpoint_becomes_an_artifact(data, finished, tmp_path, scheme):
+    to = tmp_path / "model.etse"
+    quantize(finished, scheme, to, data)
+    artifact = Artifact.load(to)
+    assert artifact.provenance["scheme"] == scheme
+    assert set(artifact.provenance["validation_si_sdr_i_db"]) == (
+        {"float", "ptq", "qat"} if scheme == "w8a8-smoke" else {"float", "ptq"}
+    )
+    parity = verify(artifact, open_network(artifact, "reference"))
+    assert parity.worst_lsb == 0
+    assert parity.frames > 100
+
+
+def test_unknown_scheme_lists_the_known_ones(data, finished, tmp_path):
+    with pytest.raises(DataError, match="w8a8-ptq"):
+        quantize(finished, "w2a2", tmp_path / "x.etse", data)
+
+
+def test_tiers_keep_their_budgets():
+    assert Student(NANO).resident_weights <= 150_000
+    assert Student(SMALL).resident_weights <= 600_000
+    assert Student(BASE).resident_weights <= 2_000_000
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    plan = Plan(steps=100, lr=1.0, warmup=10)
+    rates = [plan.learning_rate(s) for s in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+@pytest.mark.parametrize("ears", [1, 2])
+def test_torch_front_end_equals_numpy(ears):
+    frame, rng = FrameSpec(), np.random.default_rng(0)
+    front = Front(frame)
+    signal = (0.1 * rng.standard_normal((ears, 64 * 50))).astype(np.float32)
+    spectra = front.analyze(torch.from_numpy(signal)[None])
+    wanted = frame.analyze(signal)
+    np.testing.assert_allclose(spectra[0].permute(1, 0, 2).numpy(), wanted, atol=1e-5)
+    np.testing.assert_allclose(front.features(spectra)[0].numpy(), frame.frame_features(wanted), atol=1e-4)
+    np.testing.assert_allclose(front.synthesize(spectra)[0].numpy(), frame.synthesize(wanted), atol=1e-5)
