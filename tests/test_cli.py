@@ -99,7 +99,7 @@ FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
     "enroll": {"-o", "--artifact"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
-    "train": {"-o", "--data", "--minutes", "--resume"},
+    "train": {"-o", "--data", "--minutes", "--steps", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume"},
     "compile": {"-o", "--voice", "--target"},
     "verify": {"--engine"},
@@ -408,10 +408,19 @@ class TestLab:
             return folder / "last.pt"
 
         module("quantization.train", train=train)
-        done = run("train", "nano", "-o", tmp_path / "run", "--data", tmp_path, "--minutes", "0.5", "--resume", "--json")
+        done = run(
+            "train", "nano", "-o", tmp_path / "run", "--data", tmp_path, "--minutes", "0.5", "--steps", "7", "--resume", "--json"
+        )
         assert done.json == {"checkpoint": str(tmp_path / "run" / "last.pt"), "recipe": "nano"}
         assert callable(called.pop("watch"))
-        assert called == {"name": "nano", "folder": tmp_path / "run", "data": tmp_path, "minutes": 0.5, "resume": True}
+        assert called == {
+            "name": "nano",
+            "folder": tmp_path / "run",
+            "data": tmp_path,
+            "minutes": 0.5,
+            "steps": 7,
+            "resume": True,
+        }
 
     def test_training_is_logged_where_nobody_watches(self, run: Run, module: Callable[..., None], tmp_path: Path) -> None:
         def train(name: str, folder: Path, data: Path, *, watch: Callable[[object], None], **options: object) -> Path:
@@ -425,9 +434,12 @@ class TestLab:
         assert run("train", "nano", "-o", tmp_path, "--data", tmp_path, "--json").err == ""
 
     def test_quantize(self, run: Run, module: Callable[..., None], files: Files) -> None:
-        def quantize(checkpoint: Path, recipe: str, artifact: Path, data: Path, *, resume: bool, watch: object) -> Artifact:
+        def quantize(
+            checkpoint: Path, recipe: str, artifact: Path, data: Path, *, steps: int | None, resume: bool, watch: object
+        ) -> Artifact:
             assert (checkpoint, recipe, artifact, data) == (files.clip, "w8a8", files.folder / "new.etse", files.folder)
             assert not resume
+            assert steps is None
             return Artifact.load(files.artifact)
 
         module("quantization.quantize", quantize=quantize)

@@ -29,16 +29,22 @@ def emitter(target: str) -> Callable[[Artifact], bytes]:
     return lambda artifact: bytes(module.emit(artifact.graph, {"artifact": artifact.digest}))
 
 
-def train(recipe: str, run: Path, data: Path, minutes: float | None, resume: bool, watch: Callable[[Any], None]) -> Path:
+def train(
+    recipe: str, run: Path, data: Path, minutes: float | None, steps: int | None, resume: bool, watch: Callable[[Any], None]
+) -> Path:
     """Train ``recipe`` into folder ``run``; returns the checkpoint."""
-    checkpoint: Path = _found("quantization.train", "train").train(recipe, run, data, minutes=minutes, resume=resume, watch=watch)
+    checkpoint: Path = _found("quantization.train", "train").train(
+        recipe, run, data, minutes=minutes, steps=steps, resume=resume, watch=watch
+    )
     return checkpoint
 
 
-def quantize(checkpoint: Path, recipe: str, artifact: Path, data: Path, resume: bool, watch: Callable[[Any], None]) -> Artifact:
+def quantize(
+    checkpoint: Path, recipe: str, artifact: Path, data: Path, steps: int | None, resume: bool, watch: Callable[[Any], None]
+) -> Artifact:
     """Write the artifact of a checkpoint, and return it."""
     made: Artifact = _found("quantization.quantize", "train").quantize(
-        checkpoint, recipe, artifact, data, resume=resume, watch=watch
+        checkpoint, recipe, artifact, data, steps=steps, resume=resume, watch=watch
     )
     return made
 

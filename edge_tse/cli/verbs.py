@@ -28,6 +28,7 @@ ArtifactOption = Annotated[
 ArtifactArgument = Annotated[Path | None, typer.Argument(metavar="[ARTIFACT]", help="Model to use; the shipped one if left out.")]
 EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network: litert or reference.")]
 VoiceOption = Annotated[Path, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
+StepsOption = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in place of the recipe's.")]
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the speech corpus.")]
 
 
@@ -213,12 +214,13 @@ def train(
     minutes: Annotated[
         float | None, typer.Option("--minutes", min=0, help="Stop after this long; the recipe's steps if left out.")
     ] = None,
+    steps: StepsOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a float model; Ctrl-C stops it cleanly."""
     with output.phases(as_json) as watch:
-        checkpoint = lab.train(recipe, run, data, minutes, resume, watch)
+        checkpoint = lab.train(recipe, run, data, minutes, steps, resume, watch)
     output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
 
 
@@ -228,6 +230,7 @@ def quantize(
     to: Annotated[Path, typer.Option("--output", "-o", metavar="ARTIFACT", help="Artifact to write.")],
     data: DataOption,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to quantize.")] = "w8a8",
+    steps: StepsOption = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -236,7 +239,7 @@ def quantize(
 
     check_output(to, [checkpoint])
     with output.phases(as_json) as watch:
-        model = lab.quantize(checkpoint, recipe, to, data, resume, watch)
+        model = lab.quantize(checkpoint, recipe, to, data, steps, resume, watch)
     figures = {"artifact": to, "digest": model.digest, "weight_bytes": model.graph.weight_bytes, "provenance": model.provenance}
     output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
 
