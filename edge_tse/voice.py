@@ -46,6 +46,9 @@ MIN_SPEECH_S = 2.0
 VOICE_SCHEMA = 1
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
+_SPEECH_MOVES_DB = 5.0
+"""How much band levels must move against each other. Measured: 60 clips of speech 6.7 to 10.2, white noise (steady or gated) 3.4,
+rain, sea, engines and dishes 3.4 to 5.0, a tone 0.5; barking dogs and crying babies pass."""
 _ACTIVE_ABOVE_FLOOR = 0.1  # 4 dB over digital silence: a recording of nothing has no active frames
 
 
@@ -149,13 +152,19 @@ class Voice:
 def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str) -> Voice:
     """Average the embeddings of clips (``[samples]`` each, at the model's rate), weighted by how much speech each holds.
 
-    ``AudioError`` when together they hold less than :data:`MIN_SPEECH_S` of speech.
+    ``AudioError`` when together they hold less than :data:`MIN_SPEECH_S` of sound, or when it does not move as speech does.
     """
     levels = [active_levels(model.frame.band_levels(model.frame.analyze(clip[None]))) for clip in clips]
     speech_s = sum(len(x) for x in levels) * POOL * model.frame.period_s
     if speech_s < MIN_SPEECH_S:
         raise AudioError(
             f"{source}: {speech_s:.1f} s of speech, at least {MIN_SPEECH_S:.1f} s are needed: record a longer or louder clip"
+        )
+    moves_db = _movement_db(np.concatenate(levels))
+    if moves_db < _SPEECH_MOVES_DB:
+        raise AudioError(
+            f"{source}: no speech found: its bands move by {moves_db:.1f} dB, speech by {_SPEECH_MOVES_DB:.1f} dB or more: "
+            "record the talker alone"
         )
     total = np.sum([model.embed(x) * np.float32(len(x)) for x in levels if len(x)], axis=0)
     return Voice(
@@ -223,6 +232,12 @@ def _voice_bytes(voice: Voice) -> bytes:
     }
     fields["checksum"] = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
     return json.dumps(fields, indent=1).encode() + b"\n"
+
+
+def _movement_db(active: Float) -> float:
+    """Standard deviation of ``[frames, bands]`` levels in dB, without what all bands do together and what each does always."""
+    around = active - active.mean(axis=1, keepdims=True) - active.mean(axis=0) + active.mean()
+    return 40 * float(around.std())
 
 
 def _relu(x: Float) -> Float:

@@ -201,9 +201,9 @@ class Scene:
     seconds: float = 4.0
     sir_db: tuple[float, float] = (-6.0, 6.0)
     snr_db: tuple[float, float] = (0.0, 20.0)
-    noisy: float = 0.35
+    noisy: float = 0.25
     """Share of items with noise."""
-    talkers: tuple[float, ...] = (0.08, 0.08, 0.72, 0.12)
+    talkers: tuple[float, ...] = (0.07, 0.07, 0.78, 0.08)
     """Shares of: target absent, target alone, two talkers, three talkers."""
     level_db: tuple[float, float] = (-36.0, -18.0)
     """RMS of the mixture, dB relative to full scale."""

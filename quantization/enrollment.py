@@ -95,14 +95,20 @@ class Enrollments:
 
     by_talker: dict[str, list[Float]]
 
-    def draw(self, rng: np.random.Generator, talker: str, exclude: int) -> Float:
-        """An enrollment of ``talker`` from utterances other than ``exclude``: the mean of one to three crops, a unit vector."""
+    def draw(self, rng: np.random.Generator, talker: str, exclude: int, blur: float = 0.0) -> Float:
+        """An enrollment of ``talker`` from utterances other than ``exclude``: the mean of one to three crops, a unit vector.
+
+        ``blur`` moves it that far in a random direction: training talkers are few, and those to come lie between them.
+        """
         clips = self.by_talker[talker]
         allowed = [i for i in range(len(clips)) if i != exclude and len(clips[i])] or [
             i for i in range(len(clips)) if len(clips[i])
         ]
         crops = [clips[i][rng.integers(len(clips[i]))] for i in rng.choice(allowed, size=int(rng.integers(1, 4)))]
         mean = np.mean(crops, axis=0)
+        if blur:
+            away = rng.standard_normal(len(mean))
+            mean = mean / np.linalg.norm(mean) + blur * away / np.linalg.norm(away)
         return (mean / np.linalg.norm(mean)).astype(np.float32)
 
 

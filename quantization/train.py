@@ -117,7 +117,8 @@ class Run:
 
     def tensors(self, step: int, size: int, rank: int, ranks: int) -> tuple[Tensor, ...]:
         """Mixture, target, voice and flow time of this process's part of a step."""
-        return _tensors(self.mixer.batch(step, size, rank, ranks), self.enrollments, self.recipe.seed, step, rank)
+        batch = self.mixer.batch(step, size, rank, ranks)
+        return _tensors(batch, self.enrollments, self.recipe.seed, step, rank, self.recipe.blur)
 
 
 def _decode(
@@ -160,11 +161,11 @@ def _enrollments(run: Run, folder: Path, watch: Watch, encoder: Encoder | None) 
     return encoder, trained, held_out
 
 
-def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank: int) -> tuple[Tensor, ...]:
+def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank: int, blur: float = 0.0) -> tuple[Tensor, ...]:
     voices, times = [], []
     for i, (talker, utterance) in enumerate(zip(batch.talker, batch.utterance, strict=True)):
         rng = np.random.default_rng([seed, step, rank * len(batch.talker) + i, 13])
-        voices.append(enrollments.draw(rng, talker, int(utterance)))
+        voices.append(enrollments.draw(rng, talker, int(utterance), blur))
         times.append(rng.random())
     return (
         torch.from_numpy(batch.mixture),

@@ -5,24 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
 import soundfile
 from numpy.typing import NDArray
 
 RATE = 16000
 
 
-def utterance(talker: int, number: int, seconds: float = 3.0) -> NDArray[np.float32]:
-    """Voiced syllables with pauses, different for every number, of one recognisable talker."""
+def utterance(talker: int, number: int, seconds: float = 3.0, rate_hz: int = RATE) -> NDArray[np.float32]:
+    """Voiced syllables with moving formants and pauses, different for every number, of one recognisable talker."""
     rng = np.random.default_rng([talker, number])
-    t = np.arange(round(seconds * RATE)) / RATE
-    pitch = (90 + 23 * talker) * (1 + 0.05 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * t + rng.uniform(0, 6)))
-    x = scipy.signal.sawtooth(2 * np.pi * np.cumsum(pitch) / RATE) + 0.05 * rng.standard_normal(len(t))
-    for formant in (500 + 60 * talker, 1500 + 110 * talker, 2600):
-        b, a = scipy.signal.iirpeak(formant, 4, RATE)
-        x = x + 2 * scipy.signal.lfilter(b, a, x)
-    syllables = np.clip(np.sin(2 * np.pi * (2 + 0.3 * talker) * t + rng.uniform(0, 6)) + 0.4, 0, 1)
-    x = x * syllables
+    t = np.arange(round(seconds * rate_hz)) / rate_hz
+    pitch_hz = (90 + 23 * talker) * (1 + 0.05 * np.sin(2 * np.pi * rng.uniform(0.5, 2) * t + rng.uniform(0, 6)))
+    phase = 2 * np.pi * np.cumsum(pitch_hz) / rate_hz
+    # A new vowel every 150 ms, gliding.
+    knots = np.arange(0, seconds + 0.3, 0.15)
+    first = np.interp(t, knots, rng.uniform(250, 850, len(knots))) * (1 + 0.03 * talker)
+    second = np.interp(t, knots, rng.uniform(900, 2500, len(knots))) * (1 + 0.03 * talker)
+    x = 0.02 * rng.standard_normal(len(t))
+    for k in range(1, int(min(4000, rate_hz / 2) / pitch_hz.max())):
+        hz = k * pitch_hz
+        strength = 1 / (1 + ((hz - first) / 80) ** 2) + 0.5 / (1 + ((hz - second) / 120) ** 2) + 0.003
+        x = x + strength * np.sin(k * phase)
+    x = x * np.clip(np.sin(2 * np.pi * (2 + 0.3 * talker) * t + rng.uniform(0, 6)) + 0.5, 0.02, 1)
     return (0.2 * x / np.abs(x).max()).astype(np.float32)
 
 

@@ -21,6 +21,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.voice import load_voice
 from tests import graphs
+from tests.speech import utterance
 
 Run = Callable[..., "Done"]
 
@@ -56,9 +57,7 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 
 
 def speech(seconds: float, seed: int = 0, rate_hz: int = 16000) -> np.ndarray:
-    """Enough like speech to enroll: noise in syllables."""
-    t = np.arange(round(seconds * rate_hz)) / rate_hz
-    return np.random.default_rng(seed).normal(0, 0.1, len(t)) * (0.5 + 0.5 * np.sin(2 * np.pi * 4 * t))
+    return utterance(3, seed, seconds, rate_hz)
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,10 @@ class TestEnroll:
             (np.zeros(0), "0 samples"),
             (np.full(50000, np.nan), "NaN"),
             (np.tile(speech(3)[:, None], 4), "4 channels, at most 2"),
+            (np.random.default_rng(0).normal(0, 0.1, 48000), "no speech found"),
+            (0.1 * np.sin(np.arange(48000)), "no speech found"),
         ],
-        ids=["short", "silent", "one sample", "empty", "nan", "four channels"],
+        ids=["short", "silent", "one sample", "empty", "nan", "four channels", "noise", "tone"],
     )
     def test_unusable_clips(self, run: Run, files: Files, content: np.ndarray, complaint: str) -> None:
         soundfile.write(files.clip, content, 16000, subtype="FLOAT")

@@ -23,6 +23,7 @@ from edge_tse.errors import AudioError
 from edge_tse.metrics import si_sdr
 from edge_tse.voice import MIN_SPEECH_S, load_voice
 from tests import graphs
+from tests.speech import utterance
 
 ROOT = Path(__file__).parent.parent
 CLIPS = ROOT / "edge_tse" / "assets" / "demo"
@@ -173,8 +174,7 @@ class TestOwnFiles:
         signal = rng.normal(0, 0.1, (48000, 2))
         soundfile.write(mix, signal, 48000)
         soundfile.write(alone, signal * 0.5, 48000)
-        t = np.arange(8000 * 3) / 8000
-        soundfile.write(clip, rng.normal(0, 0.1, len(t)) * (0.5 + 0.5 * np.sin(25 * t)), 8000)
+        soundfile.write(clip, utterance(3, 0, 3.0, 8000), 8000)
         return mix, clip, alone
 
     def test_without_a_reference(self, own: tuple[Path, Path, Path], artifact: Artifact, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from edge_tse.voice import Voice, active_levels, enroll, personalize  # noqa: E4
 from quantization.freeze import freeze  # noqa: E402
 from quantization.qat import calibrate, quantized_twin  # noqa: E402
 from quantization.quantize import golden_features  # noqa: E402
+from tests.speech import utterance  # noqa: E402
 
 FRAMES = 300
 
@@ -138,11 +139,7 @@ def test_streaming_steps_equal_one_batch(artifact, student, features, voice):
 
 
 def test_enroll_and_extract_run_end_to_end(artifact):
-    rng = np.random.default_rng(1)
-    t = np.arange(16000 * 4) / 16000
-    clip = (
-        0.1 * np.sign(np.sin(2 * np.pi * 130 * t)) * (1 + np.sin(2 * np.pi * 3 * t)) + 0.001 * rng.standard_normal(len(t))
-    ).astype(np.float32)
+    clip = utterance(3, 0, 4.0)
     speaker = enroll(artifact.voice_model, [clip], "2026-01-01T00:00:00Z", "clip")
     personal = personalize(artifact, speaker)
     step = Engine(personal, ReferenceNetwork(personal.graph)).start(2)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.distributed
@@ -111,10 +112,7 @@ class Modulated(nn.Module):
         mean = h.mean(dim=(0, 1))
         square = h.square().mean(dim=(0, 1))
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            from torch.distributed.nn.functional import all_reduce
-
-            both = all_reduce(torch.stack([mean, square])) / torch.distributed.get_world_size()
-            mean, square = both[0], both[1]
+            mean, square = _Sum.apply(torch.stack([mean, square])) / torch.distributed.get_world_size()
         variance = (square - mean.square()).clamp_min(0)
         with torch.no_grad():
             self.mean.lerp_(mean.detach(), self.momentum)
@@ -126,6 +124,24 @@ class Modulated(nn.Module):
         """Weight ``[H, C]`` and bias ``[H]`` with the running moments folded in."""
         gain = self.gain * (self.variance + self.eps).rsqrt()
         return self.linear.weight * gain[:, None], self.offset - self.mean * gain
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes, of values forwards and of gradients backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _Sum._over_processes(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        return _Sum._over_processes(gradient)
+
+    @staticmethod
+    def _over_processes(x: Tensor) -> Tensor:
+        out = x.clone()
+        torch.distributed.all_reduce(out)
+        return out
 
 
 class Block(nn.Module):
