@@ -134,7 +134,7 @@ class _Sum(torch.autograd.Function):
         return _Sum._over_processes(x)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         return _Sum._over_processes(gradient)
 
     @staticmethod
