@@ -44,7 +44,7 @@ def _sizes(artifact: Artifact) -> str:
         "step": f"{frame.period_s * 1e3:.0f} ms",
         "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.0f} ms",
     }
-    return "**The model** (counted by `python -m benchmarks.readme_figures`)\n\n" + _table(("", ""), list(rows.items()))
+    return "**The model** (counted by `python -m benchmarks.readme_figures`)\n\n" + table(("", ""), list(rows.items()))
 
 
 def _speed(reports: list[dict[str, Any]]) -> str:
@@ -63,7 +63,7 @@ def _speed(reports: list[dict[str, Any]]) -> str:
     first = reports[0]
     where = f"hardware: one core of {first['environment']['cpu']}, {first['figures']['ears']} ears"
     title = f"**Compute per step of 4 ms**, front end included ({where}; `python -m benchmarks.realtime`)"
-    return f"{title}\n\n" + _table(("engine", "p50", "p99", "of it the network, p50", "real-time factor"), rows)
+    return f"{title}\n\n" + table(("engine", "p50", "p99", "of it the network, p50", "real-time factor"), rows)
 
 
 def _quality(report: dict[str, Any]) -> str:
@@ -90,7 +90,7 @@ def _quality(report: dict[str, Any]) -> str:
         "`python -m benchmarks.quality --data DIR`)"
     )
     head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI")
-    text = f"{title}\n\n{_table(head, rows)}"
+    text = f"{title}\n\n{table(head, rows)}"
     rest = []
     if (confused := conditions.get("two_talkers", {}).get("wrong_talker")) is not None:
         rest.append(f"In {confused:.0%} of the mixtures of two talkers the output is nearer to the other talker.")
@@ -111,7 +111,7 @@ def _others(results: Path) -> str:
     names = [name for name, c in reports["shipped"].items() if c["si_sdr_i"]]
     rows = [(name, *(_db(conditions.get(c)) for c in names)) for name, conditions in reports.items()]
     title = "**What quantization costs**, median SI-SDR improvement in dB on the same trials"
-    return f"{title}\n\n" + _table(("", *(TITLES.get(n, n) for n in names)), rows)
+    return f"{title}\n\n" + table(("", *(TITLES.get(n, n) for n in names)), rows)
 
 
 def _read(results: Path, name: str) -> dict[str, Any]:
@@ -127,7 +127,8 @@ def _pair(before: float | None, after: float | None, digits: int) -> str:
     return "-" if before is None or after is None else f"{before:.{digits}f} → {after:.{digits}f}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Markdown, numbers to the right."""
     lines = [head, tuple("---" if i == 0 else "---:" for i in range(len(head))), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 

@@ -43,7 +43,7 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 5.0
     seed: int = 1
-    blur: float = 0.25
+    blur: float = 0.4
     """How far a training enrollment is moved in a random direction (the embedding is a unit vector)."""
     mask_weight: float = 0.5
     """Stage 1's own error, in dB like the output's."""

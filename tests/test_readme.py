@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, model_card
 from benchmarks.readme_figures import END, START, block, filled
 from edge_tse import audio
 from edge_tse.artifact import Artifact
@@ -36,6 +36,11 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_figures_are_those_on_file() -> None:
     """If this fails: ``python -m benchmarks.readme_figures``, after the benchmark that it names if a result is missing."""
     assert filled(README, block(Artifact.default(), RESULTS)) == README
+
+
+def test_the_model_card_is_the_models() -> None:
+    """If this fails: ``python -m benchmarks.model_card``."""
+    assert model_card.card(Artifact.default(), RESULTS) == model_card.CARD.read_text()
 
 
 def test_the_commands_run(recordings: Path) -> None:

@@ -1,0 +1,80 @@
+"""The model that ships: it is what it says, every engine agrees on it, and it hears one of two talkers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_tse import audio
+from edge_tse.artifact import Artifact
+from edge_tse.engines import Engine, open_network
+from edge_tse.enrollment import enroll_files
+from edge_tse.extract import extract
+from edge_tse.golden import verify
+from edge_tse.metrics import si_sdr
+from edge_tse.voice import personalize
+
+CLIPS = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"
+
+
+@pytest.fixture(scope="module")
+def artifact() -> Artifact:
+    return Artifact.default()
+
+
+@pytest.fixture(scope="module")
+def pair() -> tuple[np.ndarray, np.ndarray, int]:
+    """Two synthetic talkers at equal level, ``[1, samples]``: neither was in training."""
+    (wanted, rate_hz), (other, _) = (audio.read(CLIPS / f"{voice}-speech.flac") for voice in ("slt", "rms"))
+    n = min(wanted.shape[1], other.shape[1])
+    wanted, other = wanted[:, :n], other[:, :n]
+    return wanted, other * np.float32(np.sqrt((wanted**2).sum() / (other**2).sum())), rate_hz
+
+
+def _heard(artifact: Artifact, talker: str, mixture: np.ndarray, rate_hz: int, engine: str = "litert") -> np.ndarray:
+    own = personalize(artifact, enroll_files(artifact.voice_model, [CLIPS / f"{talker}-enroll.flac"]).voice)
+    return extract(mixture, rate_hz, Engine(own, open_network(own, engine))).signal
+
+
+def test_it_is_the_tier_it_says(artifact: Artifact) -> None:
+    assert artifact.provenance["recipe"] == "small"
+    assert artifact.graph.weights <= 600_000
+    assert artifact.graph.state_bytes <= 192_000
+    assert not artifact.personalized
+    assert {"float", "ptq"} <= set(artifact.provenance["validation_si_sdr_i_db"])
+
+
+@pytest.mark.parametrize("engine", ["reference", "litert"])
+def test_golden_frames(artifact: Artifact, engine: str) -> None:
+    parity = verify(artifact, open_network(artifact, engine))
+    assert parity.worst_lsb == 0
+    assert parity.frames >= 500
+
+
+def test_it_hears_the_enrolled_one_of_two(artifact: Artifact, pair: tuple[np.ndarray, np.ndarray, int]) -> None:
+    wanted, other, rate_hz = pair
+    for talker, target in (("slt", wanted), ("rms", other)):
+        gain = si_sdr(_heard(artifact, talker, wanted + other, rate_hz), target) - si_sdr(wanted + other, target)
+        assert gain > 2, f"{talker}: {gain:.2f} dB"
+
+
+def test_engines_give_the_same_sound(artifact: Artifact, pair: tuple[np.ndarray, np.ndarray, int]) -> None:
+    wanted, other, rate_hz = pair
+    mixture = (wanted + other)[:, : 2 * rate_hz]
+    sounds = [_heard(artifact, "slt", mixture, rate_hz, engine) for engine in ("litert", "reference")]
+    np.testing.assert_array_equal(*sounds)
+
+
+def test_the_scene_is_not_moved(artifact: Artifact, pair: tuple[np.ndarray, np.ndarray, int]) -> None:
+    """A source louder and earlier on the left stays so by exactly as much: one gain serves both ears."""
+    wanted, _, rate_hz = pair
+    scene = np.concatenate([wanted, 0.5 * np.roll(wanted, 5, axis=1)])
+    left, right = _heard(artifact, "slt", scene, rate_hz)
+    strong = slice(rate_hz // 2, None)
+    level_db = 10 * np.log10((left[strong] ** 2).sum() / (right[strong] ** 2).sum())
+    assert level_db == pytest.approx(20 * np.log10(2), abs=0.3)
+    lags = range(-12, 13)
+    correlation = [float(left[strong] @ np.roll(right, -lag)[strong]) for lag in lags]
+    assert lags[int(np.argmax(correlation))] == 5
