@@ -57,7 +57,7 @@ def card(artifact: Artifact, results: Path) -> str:
         "Written by `python -m benchmarks.model_card` from the artifact's provenance and the files in `benchmarks/results/`.",
         f"Extracts one enrolled talker from a mixture, for one ear or two: {size}, {latency}. Made on {made['made']} with {tools}.",
         "## Data",
-        f"{talkers['train']} talkers train, {talkers['validation']} others with two utterances or more validate {split}.",
+        f"{talkers['train']} talkers train, {talkers['validation']} others validate {split}.",
         "\n".join(f"- {name}: {CORPORA.get(name, 'no description')}" for name in made["corpora"]) + "\n" + OTHER_DATA,
         "## How it was made",
         "\n".join(f"    {line}" for line in made["command"]),

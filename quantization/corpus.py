@@ -61,8 +61,8 @@ class Corpus:
 
     @property
     def validation_speakers(self) -> list[str]:
-        """Held-out talkers with at least two utterances, sorted."""
-        return sorted(s for s in self._held_out() if len(self.speakers[s]) > 1 and s not in self.unlabelled)
+        """Held-out talkers with a name, sorted. Of one with a single utterance one half is the target and the other enrolls."""
+        return sorted(s for s in self._held_out() if s not in self.unlabelled)
 
     @property
     def train_speakers(self) -> list[str]:

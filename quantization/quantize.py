@@ -36,13 +36,13 @@ class Scheme:
 
     steps: int
     """Fine-tuning steps; 0: post-training quantization."""
-    lr: float = 3e-4
+    lr: float = 2e-4
     percentile: float = 99.99
     """Of magnitudes over the calibration batches, taken as the initial range; 100: min-max."""
 
 
 SCHEMES: dict[str, Scheme] = {
-    "w8a8": Scheme(steps=700),
+    "w8a8": Scheme(steps=250),
     "w8a8-ptq": Scheme(steps=0),
     "w8a8-ptq-minmax": Scheme(steps=0, percentile=100.0),
     "w8a8-smoke": Scheme(steps=3),

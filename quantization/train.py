@@ -102,7 +102,7 @@ class Run:
         self.corpus = open_corpus(data)
         held = len(self.corpus.validation_speakers)
         if held < 2:
-            raise DataError(f"{data}: {held} talkers with two utterances are left for validation, 2 are needed: add talkers")
+            raise DataError(f"{data}: {held} named talkers are left for validation, 2 are needed: add talkers")
         frame = made.student.frame
 
         def tell(phase: str) -> Callable[[int, int], None]:

@@ -129,7 +129,10 @@ class _Scene:
         self._seed = seed
         self._files: dict[str, list[Float]] = {}
         for speaker in corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)]:
-            files = [x for x in map(_mono, corpus.utterances(speaker)) if len(x) >= ENROLLMENT_S[0] * RATE_HZ]
+            files = [_mono(path) for path in corpus.utterances(speaker)]
+            if len(files) == 1:
+                files = np.array_split(files[0], 2)
+            files = [x for x in files if len(x) >= ENROLLMENT_S[0] * RATE_HZ]
             # One long file gives the target, any other one enrolls.
             if len(files) >= 2 and any(_long(x) for x in files):
                 self._files[speaker] = files
@@ -196,7 +199,7 @@ class _Scene:
         return used, best / np.float32(_rms(best))
 
     def _enrollment(self, rng: np.random.Generator, talker: str, used: int) -> Float:
-        """``[1, samples]`` from another file than the target's."""
+        """``[1, samples]`` from another file than the target's (the other half, where there is one file)."""
         files = [x for i, x in enumerate(self._files[talker]) if i != used]
         signal = files[rng.integers(len(files))][: round(ENROLLMENT_S[1] * RATE_HZ)]
         return signal[None] * np.float32(min(1.0, PEAK / float(np.abs(signal).max())))
