@@ -43,6 +43,7 @@ APART_DEG = 30.0
 ENROLLMENT_S = (4.0, 10.0)
 PEAK = 0.98
 _ACTIVE_SHARE = 0.7  # of 20 ms frames: with fewer, one talker often pauses and is not in the way
+_SPEECH_S = 3.0  # in a file that enrolls: more than enrollment asks for
 _DRAWS = 20
 
 
@@ -132,7 +133,7 @@ class _Scene:
             files = [_mono(path) for path in corpus.utterances(speaker)]
             if len(files) == 1:
                 files = np.array_split(files[0], 2)
-            files = [x for x in files if len(x) >= ENROLLMENT_S[0] * RATE_HZ]
+            files = [x for x in files if len(x) >= ENROLLMENT_S[0] * RATE_HZ and _active_share(x) * len(x) >= _SPEECH_S * RATE_HZ]
             # One long file gives the target, any other one enrolls.
             if len(files) >= 2 and any(_long(x) for x in files):
                 self._files[speaker] = files
