@@ -87,7 +87,7 @@ def _quality(report: dict[str, Any]) -> str:
     trials = report["figures"]["trials"]
     title = (
         f"**Quality on talkers it never heard** (real speech, split `{trials['split']}`, seed {trials['seed']}; "
-        "`python -m benchmarks.quality --data DIR`)"
+        f"`python -m benchmarks.quality --data DIR --per-condition {trials['per_condition']}`)"
     )
     head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI")
     text = f"{title}\n\n{table(head, rows)}"
