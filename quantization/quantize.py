@@ -59,7 +59,9 @@ def quantize(
     resume: bool = False,
     watch: Watch = lambda progress: None,
 ) -> Artifact:
-    """Make ``to`` from a checkpoint. Fine-tuning logs and checkpoints beside the checkpoint (``qat.csv``, ``qat.pt``) and resumes.
+    """Make ``to`` from a checkpoint. Fine-tuning logs and resumes in the run's folder (``qat-NAME.csv``, ``qat-NAME.pt``).
+
+    A checkpoint that comes without its run gets a folder beside ``to``.
 
     The figures of float, post-training and fine-tuned models on validation talkers go into the artifact's provenance.
     """
@@ -69,6 +71,9 @@ def quantize(
     total = scheme.steps if steps is None else steps
     source = load_checkpoint(checkpoint)
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if not (folder / "voices.pt").exists():
+        folder = to.parent / f"{to.stem}-run"
+        folder.mkdir(parents=True, exist_ok=True)
     run = Run(source.recipe, data, folder, watch, source.encoder)
     front = Front(source.recipe.student.frame)
     ranges = calibrate(source.student, _features(run, front), scheme.percentile)

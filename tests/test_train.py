@@ -118,6 +118,17 @@ def test_checkpoint_becomes_an_artifact(data, finished, tmp_path, scheme):
     assert parity.frames > 100
 
 
+def test_a_checkpoint_without_its_run_leaves_its_folder_alone(data, finished, tmp_path):
+    alone = tmp_path / "checkpoints" / "small.pt"
+    alone.parent.mkdir()
+    alone.write_bytes((finished / "last.pt").read_bytes())
+    quantize(alone, "w8a8-ptq", tmp_path / "out" / "model.etse", data)
+    assert [p.name for p in alone.parent.iterdir()] == ["small.pt"]
+    by_run = tmp_path / "run.etse"
+    quantize(finished, "w8a8-ptq", by_run, data)
+    assert Artifact.load(by_run).digest == Artifact.load(tmp_path / "out" / "model.etse").digest
+
+
 def test_unknown_scheme_lists_the_known_ones(data, finished, tmp_path):
     with pytest.raises(DataError, match="w8a8-ptq"):
         quantize(finished, "w2a2", tmp_path / "x.etse", data)
