@@ -71,7 +71,7 @@ def test_no_file_names_a_machine_or_a_package_host() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "see /work/main",
+        "see /srv/me/clone",
         'open("/home/me/x.wav")',
         "pip install --index-url https://x",
         "https://files.pythonhosted.org/x",
