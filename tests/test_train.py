@@ -73,8 +73,16 @@ def test_two_processes_have_the_loss_of_one(data, finished, tmp_path):
     folder = tmp_path / "pair"
     lines = ("from pathlib import Path", "from quantization.train import train")
     (tmp_path / "pair.py").write_text("\n".join((*lines, f"train('smoke', Path({str(folder)!r}), Path({str(data)!r}))")))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(tmp_path / "pair.py")]
+    # By address, not by name: a bare machine may not know what it is called.
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "GLOO_SOCKET_IFNAME": "lo",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+    here = ("--nnodes", "1", "--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1")
+    command = [sys.executable, "-m", "torch.distributed.run", *here, "--nproc-per-node", "2", str(tmp_path / "pair.py")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     np.testing.assert_allclose(_losses(folder), _losses(finished), rtol=1e-4)
