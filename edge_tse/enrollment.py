@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.voice import POOL, Voice, VoiceModel, active_levels, enroll
+from edge_tse.voice import POOL, Voice, VoiceModel, enroll, speech_levels
 
 __all__ = ["Enrollment", "enroll_clips", "enroll_files"]
 
@@ -47,7 +47,6 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
         signals.append(audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz)))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     voice = enroll(model, signals, created, ", ".join(Path(name).name for name, _, _ in clips))
-    active = [active_levels(frame.band_levels(frame.analyze(signal[None]))) for signal in signals]
-    speech_s = sum(len(levels) for levels in active) * POOL * frame.period_s
+    speech_s = sum(len(speech_levels(frame, signal)) for signal in signals) * POOL * frame.period_s
     clipped = tuple(audio.clipped_samples(signal) for _, signal, _ in clips)
     return Enrollment(voice=voice, speech_s=speech_s, clipped_samples=clipped)

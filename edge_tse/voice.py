@@ -35,6 +35,7 @@ __all__ = [
     "load_voice",
     "personalize",
     "save_voice",
+    "speech_levels",
 ]
 
 Float = NDArray[np.float32]
@@ -65,6 +66,11 @@ def active_levels(levels: Float) -> Float:
     loudness = np.sort(pooled, axis=1)[:, -bands // 4 :].mean(axis=1)
     active: Float = pooled[(loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (loudness > -1 + _ACTIVE_ABOVE_FLOOR)]
     return active - active.mean() if len(active) else active
+
+
+def speech_levels(frame: FrameSpec, clip: Float) -> Float:
+    """:func:`active_levels` of a signal ``[samples]`` at the geometry's rate."""
+    return active_levels(frame.band_levels(frame.analyze(clip[None])))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +160,7 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
 
     ``AudioError`` when together they hold less than :data:`MIN_SPEECH_S` of sound, or when it does not move as speech does.
     """
-    levels = [active_levels(model.frame.band_levels(model.frame.analyze(clip[None]))) for clip in clips]
+    levels = [speech_levels(model.frame, clip) for clip in clips]
     speech_s = sum(len(x) for x in levels) * POOL * model.frame.period_s
     if speech_s < MIN_SPEECH_S:
         raise AudioError(

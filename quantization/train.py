@@ -30,7 +30,7 @@ from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Losses, Weights, extraction_losses
 from edge_tse.nn.student import Student
-from quantization.corpus import Batch, Corpus, Mixer, Scene, Speech, decode, open_corpus
+from quantization.corpus import Batch, Mixer, Scene, decode, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, train_encoder
 from quantization.recipes import Recipe, recipe
 
@@ -109,8 +109,10 @@ class Run:
             return lambda done, of: watch(Progress(phase=phase, step=done, steps=of, figures={}))
 
         cache = folder.parent / "cache"
-        self.speech = _decode(self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, None, cache, tell("decode"))
-        self.validation = _decode(self.corpus, self.corpus.validation_speakers, frame.sample_rate_hz, (1.0,), cache, tell("decode"))
+        self.speech = decode(self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, cache=cache, progress=tell("decode"))
+        self.validation = decode(
+            self.corpus, self.corpus.validation_speakers, frame.sample_rate_hz, (1.0,), cache=cache, progress=tell("decode")
+        )
         self.encoder, self.enrollments, self.held_out = _enrollments(self, folder, watch, encoder)
         self.eer = equal_error_rate(self.held_out)
         self.mixer = Mixer(self.speech, made.scene, frame, made.seed, self.corpus.noises_train, self.corpus.hrirs_train)
@@ -119,18 +121,6 @@ class Run:
         """Mixture, target, voice and flow time of this process's part of a step."""
         batch = self.mixer.batch(step, size, rank, ranks)
         return _tensors(batch, self.enrollments, self.recipe.seed, step, rank, self.recipe.blur)
-
-
-def _decode(
-    corpus: Corpus,
-    speakers: list[str],
-    rate: int,
-    speeds: tuple[float, ...] | None,
-    cache: Path,
-    progress: Callable[[int, int], None],
-) -> Speech:
-    options = {} if speeds is None else {"speeds": speeds}
-    return decode(corpus, speakers, rate, cache=cache, progress=progress, **options)
 
 
 def _enrollments(run: Run, folder: Path, watch: Watch, encoder: Encoder | None) -> tuple[Encoder, Enrollments, Enrollments]:
