@@ -32,7 +32,7 @@ from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment import enroll_clips
 from edge_tse.errors import AudioError, DataError, EngineError
 from edge_tse.extract import extract
-from edge_tse.metrics import attenuation_db, si_sdr
+from edge_tse.metrics import attenuation_db, over_suppression, si_sdr
 from edge_tse.report import environment, versions
 from edge_tse.voice import personalize
 
@@ -214,6 +214,7 @@ def _absent(estimate: Float, mixture: Float) -> tuple[Scores, Reasons]:
 def _present(trial: Trial, estimate: Float, mixture: Float, target: Float, rate_hz: int) -> tuple[Scores, Reasons]:
     before, after = si_sdr(mixture, target), si_sdr(estimate, target)
     scores: Scores = {"si_sdr_mixture": before, "si_sdr": after, "si_sdr_i": after - before}
+    scores["over_suppression"] = over_suppression(estimate, target, rate_hz)
     reasons: Reasons = {}
     if before > CLEAN_DB:
         scores["si_sdr_i"] = None
@@ -287,7 +288,7 @@ def _summary(items: Sequence[Item]) -> dict[str, Any]:
             missing.setdefault(name, Counter())[reason] += 1
     failed = Counter(item["failed"] for item in items if item["failed"])
     ratios = ("si_sdr", "si_sdr_i", "attenuation_db")
-    means = ("si_sdr_mixture", "pesq_wb", "pesq_wb_mixture", "estoi", "estoi_mixture", "wrong_talker")
+    means = ("si_sdr_mixture", "pesq_wb", "pesq_wb_mixture", "estoi", "estoi_mixture", "over_suppression", "wrong_talker")
     return {
         "n": len(items),
         "absent": sum(item["absent"] for item in items),

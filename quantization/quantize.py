@@ -99,8 +99,8 @@ def _fine_tune(twin: Student, run: Run, plan: Plan, folder: Path, scheme: str, r
         state = torch.load(stored, map_location="cpu", weights_only=True)
         twin.load_state_dict(state["student"])
 
-    def save(step: int, optimizer: dict[str, Any]) -> None:
-        save_state(stored, {"step": step, "resume": optimizer, "student": twin.state_dict()})
+    def save(step: int, optimizers: list[dict[str, Any]]) -> None:
+        save_state(stored, {"step": step, "resume": optimizers, "student": twin.state_dict()})
 
     reached = fit(
         run,

@@ -35,7 +35,7 @@ class Recipe:
     student: StudentConfig
     scene: Scene = field(default_factory=Scene)
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
-    steps: int = 7000
+    steps: int = 14000
     batch: int = 8
     """Items per step over all processes."""
     lr: float = 2e-3
@@ -43,7 +43,7 @@ class Recipe:
     weight_decay: float = 0.01
     clip: float = 5.0
     seed: int = 1
-    blur: float = 0.4
+    blur: float = 0.3
     """How far a training enrollment is moved in a random direction (the embedding is a unit vector)."""
     mask_weight: float = 0.5
     """Stage 1's own error, in dB like the output's."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_tse.metrics import LIMIT_DB, attenuation_db, si_sdr
+from edge_tse.metrics import LIMIT_DB, attenuation_db, over_suppression, si_sdr
 
 RNG = np.random.default_rng(0)
 SPEECH = RNG.standard_normal(4000)
@@ -62,3 +62,25 @@ def test_what_has_no_meaning_is_refused(estimate: np.ndarray, target: np.ndarray
         si_sdr(estimate, target)
     with pytest.raises(ValueError, match=r"shape|silent"):
         attenuation_db(estimate, target)
+
+
+def test_over_suppression_counts_what_was_taken_and_not_what_was_added() -> None:
+    rng = np.random.default_rng(5)
+    target = rng.standard_normal(16000)
+    target[8000:] *= 1e-4  # silence is not active
+    assert over_suppression(target, target, 16000) == 0
+    assert over_suppression(target + rng.standard_normal(16000), target, 16000) < 0.05
+    assert over_suppression(3 * target, target, 16000) == 0
+    # (1 - g ** 0.3) ** 2 reaches a tenth at g = 0.267
+    assert over_suppression(0.30 * target, target, 16000) == 0
+    assert over_suppression(0.24 * target, target, 16000) == 1
+    half = target.copy()
+    half[:4000] = 0
+    assert over_suppression(half, target, 16000) == pytest.approx(0.5, abs=0.03)
+    assert over_suppression(np.stack([half, target]), np.stack([target, target]), 16000) == pytest.approx(0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(("found", "wanted"), [(np.ones(5), np.ones(6)), (np.ones(5), np.zeros(5))])
+def test_over_suppression_of_nothing(found, wanted) -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        over_suppression(found, wanted, 16000)

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_tse.frame import FrameSpec
+from edge_tse.frame import LEVEL_OFFSET, LEVEL_SLOPE, POWER_FLOOR, FrameSpec
 
 __all__ = ["Front"]
 
-_FLOOR = 1e-9
+_FLOOR = float(POWER_FLOOR)
 
 
 class Front(nn.Module):
@@ -31,7 +31,7 @@ class Front(nn.Module):
         band = torch.from_numpy(frame.band_of_bin.copy())
         self.register_buffer("band_of_bin", band, persistent=False)
         self.register_buffer("band_sum", functional.one_hot(band, frame.bands).float(), persistent=False)
-        self.unit = 4.0 / float(frame.analysis_window.sum()) ** 2
+        self.unit = float(frame.power_unit)
 
     def analyze(self, signal: Tensor) -> Tensor:
         """``[B, E, N] -> complex [B, E, T, K]``; ``N`` must be whole hops."""
@@ -77,7 +77,7 @@ class Front(nn.Module):
     @staticmethod
     def level(energy: Tensor) -> Tensor:
         """Energy relative to a full-scale sine to [-1, 1], linear in dB from -90 to -10."""
-        return ((energy + _FLOOR).log() * (0.25 / math.log(10)) + 1.25).clamp(-1, 1)
+        return ((energy + _FLOOR).log() * (float(LEVEL_SLOPE) / math.log(10)) + float(LEVEL_OFFSET)).clamp(-1, 1)
 
     def amplify(self, spectra: Tensor, band_gains: Tensor) -> Tensor:
         """Shared band gains on every ear, ``[B, E, T, K], [B, T, G] -> [B, E, T, K]``."""

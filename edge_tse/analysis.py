@@ -1,0 +1,95 @@
+"""Deletion and insertion: what each stage takes from a mixture and what it puts back, as shares of the mixture's energy.
+
+After the analysis of Mask2Flow-TSE: a stage that turns one spectrogram into another removes energy where its output is lower and
+adds energy where it is higher. A mask can only delete; the clean target needs both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.artifact import Artifact
+from edge_tse.errors import AudioError
+from edge_tse.frame import FrameSpec
+from edge_tse.golden import Network
+from edge_tse.quant import dequantize, quantize
+
+__all__ = ["STAGES", "Moves", "moves", "stages"]
+
+Float = NDArray[np.float32]
+
+STAGES = {
+    "mask": "stage 1: mixture to masked",
+    "flow": "stage 2: one flow step from there",
+    "both": "both: mixture to output",
+    "target": "what was wanted: mixture to target",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moves:
+    """Energy removed and added between two spectrograms, relative to the mixture's."""
+
+    deleted: float
+    inserted: float
+
+    @property
+    def insertion_share(self) -> float:
+        """Of all that was moved, what was added; 0 where nothing moved."""
+        moved = self.deleted + self.inserted
+        return self.inserted / moved if moved else 0.0
+
+    @classmethod
+    def mean(cls, several: Iterable[Moves]) -> Moves:
+        """Each item counts the same."""
+        rows = np.array([(m.deleted, m.inserted) for m in several])
+        deleted, inserted = rows.mean(axis=0)
+        return cls(deleted=float(deleted), inserted=float(inserted))
+
+
+def moves(before: Float, after: Float, mixture: Float) -> Moves:
+    """From band energies ``[frames, bands]`` before and after, of a ``mixture``. ``AudioError`` if that is silent."""
+    whole = float(mixture.sum(dtype=np.float64))
+    if whole <= 0:
+        raise AudioError("the mixture is silent: nothing can be taken from it or added to it")
+    change = after.astype(np.float64) - before
+    return Moves(deleted=float(-change[change < 0].sum()) / whole, inserted=float(change[change > 0].sum()) / whole)
+
+
+def stages(artifact: Artifact, network: Network, mixture: Float, target: Float | None = None) -> Mapping[str, Moves]:
+    """Moves of each of :data:`STAGES` over a mixture ``[ears, samples]`` at the model's rate; "target" only where it is given.
+
+    ``network`` runs the artifact's graph, a voice folded in; it is reset.
+    """
+    frame, tensors = artifact.frame, artifact.graph.tensors
+    spectra = frame.analyze(mixture)
+    source = tensors["features"]
+    rows = quantize(frame.frame_features(spectra), source.scale, source.zero_point)
+    network.reset()
+    outputs = [tuple(value.copy() for value in network.run(row)) for row in rows]
+    mask, velocity = (
+        dequantize(np.array([out[i] for out in outputs]), tensors[name].scale, tensors[name].zero_point)
+        for i, name in enumerate(artifact.graph.outputs)
+    )
+    energy = _energy(frame, spectra)
+    masked = mask**2 * energy
+    out = np.maximum(mask + velocity, 0) ** 2 * energy
+    found = {
+        "mask": moves(energy, masked, energy),
+        "flow": moves(masked, out, energy),
+        "both": moves(energy, out, energy),
+    }
+    if target is not None:
+        found["target"] = moves(energy, _energy(frame, frame.analyze(target)), energy)
+    return found
+
+
+def _energy(frame: FrameSpec, spectra: NDArray[np.complex64]) -> Float:
+    """Of all ears, per band: ``[frames, bands]``."""
+    power = (spectra.real**2 + spectra.imag**2).sum(axis=1)
+    out: Float = np.add.reduceat(power, frame.band_edges[:-1], axis=-1)
+    return out

@@ -1,0 +1,53 @@
+"""Verb ``analyse``: what each stage deletes and inserts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from edge_tse.analysis import STAGES, Moves
+from edge_tse.cli import lab, output
+from edge_tse.cli.verbs import ArtifactOption, EngineOption, Json, app
+
+__all__ = ["analyse"]
+
+
+@app.command()
+def analyse(
+    trials: Annotated[
+        Path, typer.Option("--trials", metavar="CSV", help="Columns id, mixture, enrollment, target, interferer, condition.")
+    ],
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Picture to draw of it.")] = None,
+    artifact: ArtifactOption = None,
+    engine: EngineOption = "litert",
+    as_json: Json = False,
+) -> None:
+    """Say what each stage deletes from the mixture and what it inserts, as shares of its energy."""
+    from edge_tse.artifact import Artifact
+    from edge_tse.files import check_output, write_bytes
+    from edge_tse.picture import moves_picture
+
+    if plot is not None:
+        check_output(plot, [trials])
+    with output.progress("analysing", as_json) as tell:
+        found = lab.analyse(trials, Artifact.default() if artifact is None else Artifact.load(artifact), engine, tell)
+    if plot is not None:
+        write_bytes(plot, moves_picture(found))
+    figures = {condition: {stage: _figures(moved) for stage, moved in stages.items()} for condition, stages in found.items()}
+    output.result(figures, as_json, *(_table(condition, stages) for condition, stages in found.items()))
+
+
+def _figures(moved: Moves) -> dict[str, float]:
+    return {"deleted": moved.deleted, "inserted": moved.inserted, "insertion_share": moved.insertion_share}
+
+
+def _table(condition: str, stages: dict[str, Moves]) -> Table:
+    table = Table(title=condition, title_justify="left", title_style="bold")
+    for heading in ("of the mixture's energy", "deleted", "inserted", "insertion of all that moved"):
+        table.add_column(heading, justify="left" if heading.startswith("of") else "right")
+    for stage, moved in stages.items():
+        table.add_row(STAGES[stage], f"{moved.deleted:.1%}", f"{moved.inserted:.1%}", f"{moved.insertion_share:.1%}")
+    return table
