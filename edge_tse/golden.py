@@ -27,16 +27,25 @@ _ROUNDS_TWICE = 32
 
 TOLERANCE_LSB: Mapping[str, int] = {
     "reference": 0,
+    "executorch/xnnpack": 0,
     "litert/xnnpack": 0,
+    "native/c99": 0,
+    "native/dsp": 0,
+    "native/mve": 0,
+    "native/neon": 0,
+    "native/neon-dot": 0,
+    "onnx/cpu": 0,
     "litert/builtin": _ROUNDS_TWICE,
     "litert/builtin_ref": _ROUNDS_TWICE,
     "tflite-runtime/builtin": _ROUNDS_TWICE,
     "tflite-runtime/builtin_ref": _ROUNDS_TWICE,
+    "tflm/reference": _ROUNDS_TWICE,
 }
 """Worst output difference allowed per ``Network.name``.
 
-0: the engine rounds as :mod:`edge_tse.quant` does. TFLite's built-in kernels round each operator twice, 1 LSB now and then, and
-the layers that follow amplify it: 26 LSB is the worst measured over 1500 frames of an untrained network, which amplifies most.
+0: the engine rounds as :mod:`edge_tse.quant` does. The kernels of TFLite and TFLite Micro round each operator twice, 1 LSB now and
+then, and the layers that follow amplify it: 26 LSB is the worst measured over 1500 frames of random networks, 20 of the shipped
+model with a voice. Without a voice nothing was trained to hold it, and there is no bound (204 LSB measured).
 """
 
 

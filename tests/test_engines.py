@@ -103,7 +103,7 @@ def test_hops_of_the_wrong_shape(artifact: Artifact, shape: tuple[int, ...]) -> 
 
 
 def test_unknown_engines_list_the_known(artifact: Artifact) -> None:
-    with pytest.raises(EngineError, match=r"no engine abacus: choose one of litert, reference"):
+    with pytest.raises(EngineError, match=r"no engine abacus: choose one of executorch, litert, onnx, reference, tflm"):
         open_network(artifact, "abacus")
-    assert set(ENGINES) == {"litert", "reference"}
+    assert set(ENGINES) == {"executorch", "litert", "onnx", "reference", "tflm"}
     assert all(info.description for info in ENGINES.values())

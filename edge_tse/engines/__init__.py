@@ -32,15 +32,18 @@ class EngineInfo(NamedTuple):
 
 
 ENGINES = {
+    "executorch": EngineInfo("ExecuTorch with its XNNPACK backend", "executorch"),
     "litert": EngineInfo("LiteRT (ai-edge-litert, else tflite-runtime) with XNNPACK kernels", "litert"),
+    "onnx": EngineInfo("ONNX Runtime with the integer kernels of its CPU provider", "onnx"),
     "reference": EngineInfo("NumPy, the golden integers; needs nothing else", ""),
+    "tflm": EngineInfo("TFLite Micro with its reference kernels, on the host", "tflm"),
 }
 
 
 def open_network(artifact: Artifact, engine: str = "litert", *, kernels: str = "xnnpack", threads: int = 1) -> Network:
     """The artifact's graph on a runtime, in its reset state.
 
-    ``kernels`` (``xnnpack`` or ``builtin_ref``) and ``threads`` are LiteRT's. ``EngineError`` if the engine is unknown, not
+    ``kernels`` (``xnnpack`` or ``builtin_ref``) is LiteRT's. ``EngineError`` if the engine is unknown, not
     installed (with the command that installs it), or refuses the graph.
     """
     match engine:
@@ -52,6 +55,18 @@ def open_network(artifact: Artifact, engine: str = "litert", *, kernels: str = "
             from edge_tse.engines.litert import LiteRTNetwork
 
             return LiteRTNetwork(artifact.graph, kernels=kernels, threads=threads)
+        case "executorch":
+            from edge_tse.engines.executorch import ExecuTorchNetwork
+
+            return ExecuTorchNetwork(artifact.graph, threads=threads)
+        case "onnx":
+            from edge_tse.engines.onnxrt import OnnxNetwork
+
+            return OnnxNetwork(artifact.graph, threads=threads)
+        case "tflm":
+            from edge_tse.engines.tflm import TflmNetwork
+
+            return TflmNetwork(artifact.graph)
         case _:
             raise EngineError(f"there is no engine {engine}: choose one of {', '.join(ENGINES)}")
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
-__all__ = ["KERNELS", "LiteRTNetwork"]
+__all__ = ["KERNELS", "LiteRTNetwork", "open_interpreter"]
 
 Int8 = NDArray[np.int8]
 
@@ -42,8 +42,7 @@ class LiteRTNetwork:
             raise EngineError(f"there are no kernels {kernels}: choose one of {', '.join(KERNELS)}")
         if threads < 1:
             raise EngineError(f"{threads} threads: at least 1 is needed")
-        module, runtime = _runtime()
-        self._interpreter = _interpreter(module, _flatbuffer(graph) if content is None else content, kernels, threads)
+        self._interpreter, runtime = open_interpreter(_flatbuffer(graph) if content is None else content, kernels, threads)
         # The wheels of tflite-runtime come without XNNPACK and say nothing: ask what was delegated. No public call tells.
         delegated = any(op["op_name"] == "DELEGATE" for op in self._interpreter._get_ops_details())
         self.name = f"{runtime}/{kernels if kernels != 'xnnpack' or delegated else 'builtin'}"
@@ -139,11 +138,13 @@ def _flatbuffer(graph: IntegerGraph) -> bytes:
     return emit(graph, {})
 
 
-def _interpreter(module: ModuleType, content: bytes, kernels: str, threads: int) -> Any:
+def open_interpreter(content: bytes, kernels: str, threads: int) -> tuple[Any, str]:
+    """A flatbuffer loaded, and the runtime's name. ``EngineError`` if none is installed, or it refuses the model."""
+    module, runtime = _runtime()
     resolver = getattr(module.OpResolverType, KERNELS[kernels])
     try:
         interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=resolver)
         interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise EngineError(f"{module.__name__} refuses the model: {' '.join(str(error).split())}") from error
-    return interpreter
+    return interpreter, runtime

@@ -1,4 +1,4 @@
-"""Run by ``test_tflite_runtime.py`` in an environment that has tflite-runtime: replay an artifact and print the parity as JSON.
+"""Run by ``test_tflite_runtime.py`` and ``test_aarch64.py`` with their runtime: replay an artifact, print the parity as JSON.
 
 python legacy_run.py ARTIFACT FLATBUFFER KERNELS
 """

@@ -1,0 +1,140 @@
+"""Targets for people: what each is, what this machine can do with it, and how a model fits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+from rich import box
+from rich.table import Table
+
+from edge_tse.cli.output import table
+from edge_tse.fit import Fit, count
+from edge_tse.runtime import RUNTIMES, lacking
+from edge_tse.target import EVIDENCE, FLASHERS, Target
+
+__all__ = ["Ability", "abilities", "explained", "figures", "fit_table", "listed"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ability:
+    """Something that this machine can do with a target, or not."""
+
+    can: bool | None
+    """None where there is nothing to be done."""
+    detail: str
+    """With what, or what to install."""
+
+
+def abilities(target: Target, which: Callable[[str], str | None] = shutil.which) -> dict[str, Ability]:
+    """``emit``, ``replay``, ``build`` and ``flash``, from what is installed; nothing is run and nothing imported."""
+    return {"emit": _emit(target), "replay": _replay(target), "build": _build(target, which), "flash": _flash(target, which)}
+
+
+def _emit(target: Target) -> Ability:
+    runtime = RUNTIMES[target.runtime]
+    if lacking((runtime.emitter,)):
+        return Ability(can=False, detail=f"this build has no {runtime.emitter}")
+    if lacking(runtime.needs):
+        return Ability(can=False, detail=f"pip install 'edge-tse[{runtime.extra}]'")
+    return Ability(can=True, detail=runtime.emitter)
+
+
+def _replay(target: Target) -> Ability:
+    replays = [replay for replay in RUNTIMES[target.runtime].replays if not lacking((replay.module,))]
+    for replay in replays:
+        if replay.available(target):
+            where = f"{replay.module}, emulated" if replay.emulates else replay.module
+            return Ability(can=True, detail=f"{where}: {replay.what}")
+    if replays:
+        return Ability(can=False, detail=f"pip install 'edge-tse[{replays[0].extra}]'")
+    return Ability(can=False, detail=f"nothing here runs a file for {target.runtime}")
+
+
+def _build(target: Target, which: Callable[[str], str | None]) -> Ability:
+    chain = target.toolchain
+    if chain is None or target.runtime != "native-c":
+        return Ability(can=None, detail="the runtime loads the file")
+    if chain.compiler == "zig":
+        if lacking(("ziglang",)) and which("zig") is None:
+            return Ability(can=False, detail="pip install 'edge-tse[firmware]'")
+        return Ability(can=True, detail=f"zig, {chain.triple}")
+    found = which(chain.compiler) is not None
+    return Ability(can=found, detail=f"{chain.compiler}, {chain.triple}" if found else f"install {chain.compiler}")
+
+
+def _flash(target: Target, which: Callable[[str], str | None]) -> Ability:
+    program = FLASHERS[target.flasher]
+    if not program:
+        return Ability(can=None, detail="nothing to flash")
+    if which(program) is None:
+        return Ability(can=False, detail=f"install {program}")
+    return Ability(can=True, detail=program)
+
+
+def listed(targets: list[Target]) -> Table:
+    """One row a target, with what can be done with it here."""
+    # Narrow, so that 80 columns hold it.
+    out = Table(title="targets", title_justify="left", title_style="bold", box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in ("target", "core", "runtime", "evidence", "possible here"):
+        out.add_column(heading, no_wrap=True, style="cyan" if heading == "target" else None)
+    for target in targets:
+        can = " ".join(name for name, ability in abilities(target).items() if ability.can)
+        out.add_row(target.name, target.core, target.runtime, target.evidence, can or "nothing")
+    return out
+
+
+def explained(target: Target) -> list[Table]:
+    """Everything that is stated about one target, with the source of every figure."""
+    clock = "not stated" if target.clock_hz is None else f"{target.clock_hz / 1e6:g} MHz"
+    rate = "not stated" if target.macs_per_cycle is None else f"{target.macs_per_cycle:g}"
+    rows = {
+        "what": target.description,
+        "core": f"{target.core}, {target.isa}",
+        "clock": clock,
+        "MACs a cycle": rate,
+        "runtime": f"{target.runtime}: {RUNTIMES[target.runtime].description}",
+        "link": target.link,
+        "flasher": target.flasher,
+        "meter": target.meter,
+        "latency budget": f"{target.latency_budget_ms:g} ms",
+        "evidence": f"{target.evidence}: {EVIDENCE[target.evidence]}",
+    }
+    if target.toolchain is not None:
+        chain = target.toolchain
+        rows["toolchain"] = " ".join((chain.compiler, "-target", chain.triple, *chain.flags))
+    if target.vela is not None:
+        rows["Vela"] = f"{target.vela.accelerator}, {target.vela.system_config}, {target.vela.memory_mode}"
+    memory = {
+        region.name: f"{region.size_bytes:,} B for {', '.join(region.holds)}"
+        + ("" if region.origin is None else f" at {region.origin:#010x}")
+        + f" ({region.source})"
+        for region in target.memory
+    }
+    can = {name: f"{_yes(ability.can)}: {ability.detail}" for name, ability in abilities(target).items()}
+    tables = [table(target.name, rows), table("sources", dict(target.sources)), table("on this machine", can)]
+    return [tables[0], *([table("memory", memory)] if memory else []), *tables[1:]]
+
+
+def figures(target: Target) -> dict[str, object]:
+    """A target as JSON, with what this machine can do with it."""
+    stated = {key: value for key, value in asdict(target).items() if key != "origin" and value not in (None, ())}
+    return {**stated, "here": {name: asdict(ability) for name, ability in abilities(target).items()}}
+
+
+def fit_table(fit: Fit) -> Table:
+    """Need against have, one row each."""
+    out = Table(title=f"fit on {fit.target}, evidence: {fit.evidence}", title_justify="left", title_style="bold", box=box.SIMPLE)
+    for heading in ("what", "need", "have", "used", "", "of it"):
+        out.add_column(heading, justify="right" if heading in {"need", "have", "used"} else "left")
+    for row in fit.rows:
+        have = "not stated" if row.have is None else f"{count(row.have)} {row.unit}"
+        used = "" if row.have is None else f"{row.need / row.have:.0%}"
+        verdict = {True: "fits", False: "DOES NOT FIT", None: "not checked"}[row.fits]
+        out.add_row(row.what, f"{count(row.need)} {row.unit}", have, used, verdict, row.detail)
+    return out
+
+
+def _yes(can: bool | None) -> str:
+    return {True: "yes", False: "no", None: "-"}[can]

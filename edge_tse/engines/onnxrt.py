@@ -1,0 +1,138 @@
+"""ONNX Runtime: the graph in QDQ form on the CPU, its integer kernels fused by the runtime.
+
+Inputs, outputs and states are NumPy buffers bound once. States have two buffers each that change roles every step: what one step
+writes the next one reads, and nothing is copied.
+
+A graph without a voice runs in its universal form: the voice is a set of inputs, neutral until :meth:`OnnxNetwork.set_voice`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.errors import EngineError
+from edge_tse.graph import IntegerGraph
+
+__all__ = ["OnnxNetwork", "open_session"]
+
+Int8 = NDArray[np.int8]
+Bytes = NDArray[np.uint8]
+
+_OFFSET = 128  # states are uint8: see targets/onnx.py
+
+
+class OnnxNetwork:
+    """Runs a graph and keeps its state.
+
+    ``content`` is the ONNX file if it has been emitted already. ``EngineError`` if the runtime is not installed, or refuses the
+    graph.
+    """
+
+    name = "onnx/cpu"
+
+    def __init__(self, graph: IntegerGraph, content: bytes | None = None, *, threads: int = 1) -> None:
+        if len(graph.inputs) != 1:
+            raise EngineError(f"a step takes one input, this graph has {len(graph.inputs)}: {list(graph.inputs)}")
+        if threads < 1:
+            raise EngineError(f"{threads} threads: at least 1 is needed")
+        self._session = open_session(_model(graph) if content is None else content, threads)
+        self._voice = _voice_inputs(graph, graph)
+        wanted = {*graph.inputs, *graph.outputs, *self._voice, *(name for s in graph.states for name in (s.input, s.output))}
+        found = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
+        if wanted != found:
+            raise EngineError(f"the ONNX file is of another graph: it differs in {sorted(wanted ^ found)}")
+        self._graph = graph
+        # Flat, so that a step gives and takes what every engine does; a binding states the shape itself.
+        self._features: Int8 = np.zeros(self._size(graph.inputs[0]), np.int8)
+        self._outputs = tuple(np.zeros(self._size(name), np.int8) for name in graph.outputs)
+        self._histories = [tuple(np.zeros(self._size(s.input), np.uint8) for _ in range(2)) for s in graph.states]
+        self._bindings = (self._binding(0), self._binding(1))
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the past: every history becomes its zero point."""
+        for (history, _), state in zip(self._histories, self._graph.states, strict=True):
+            history.fill(self._graph.tensors[state.input].zero_point + _OFFSET)
+        self._turn = 0
+
+    def set_voice(self, voiced: IntegerGraph) -> None:
+        """From the next step on, compute ``voiced``: this network's graph with a voice folded in. A few kilobytes are copied."""
+        if not self._voice:
+            raise EngineError("a voice is folded into this network already: open one of an artifact without a voice")
+        for name, value in _voice_inputs(self._graph, voiced).items():
+            self._voice[name][:] = value
+
+    def run(self, features: Int8) -> tuple[Int8, ...]:
+        """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
+        self._features[:] = features
+        self._invoke(self._bindings[self._turn])
+        self._turn ^= 1
+        return self._outputs
+
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
+        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
+        start = clock()
+        self._features[:] = features
+        called = clock()
+        self._invoke(self._bindings[self._turn])
+        returned = clock()
+        self._turn ^= 1
+        return called - start, returned - called
+
+    def _invoke(self, binding: Any) -> None:
+        self._session.run_with_iobinding(binding)
+
+    def _size(self, name: str) -> int:
+        return self._graph.tensors[name].frames * self._graph.tensors[name].channels
+
+    def _binding(self, turn: int) -> Any:
+        graph, binding = self._graph, self._session.io_binding()
+
+        def place(bind: Callable[..., None], name: str, buffer: Int8 | Bytes) -> None:
+            tensor = graph.tensors[name]
+            bind(name, "cpu", 0, buffer.dtype.type, (tensor.frames, tensor.channels), buffer.ctypes.data)
+
+        place(binding.bind_input, graph.inputs[0], self._features)
+        for name, value in self._voice.items():
+            binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+        for name, buffer in zip(graph.outputs, self._outputs, strict=True):
+            place(binding.bind_output, name, buffer)
+        for state, buffers in zip(graph.states, self._histories, strict=True):
+            place(binding.bind_input, state.input, buffers[turn])
+            place(binding.bind_output, state.output, buffers[1 - turn])
+        return binding
+
+
+# By name: the vocabulary does not depend on what is built upon it.
+def _model(graph: IntegerGraph) -> bytes:
+    emit: Callable[..., bytes] = import_module("targets.onnx").emit
+    return emit(graph, {})
+
+
+def _voice_inputs(graph: IntegerGraph, voiced: IntegerGraph) -> dict[str, NDArray[Any]]:
+    given: dict[str, NDArray[Any]] = import_module("targets.onnx").voice_inputs(graph, voiced)
+    return {name: value.copy() for name, value in given.items()}
+
+
+def open_session(content: bytes, threads: int) -> Any:
+    try:
+        runtime = import_module("onnxruntime")
+    except ImportError:
+        raise EngineError("engine onnx needs onnxruntime: pip install 'edge-tse[onnx]'") from None
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+
+    # Its exceptions have no common base but Exception.
+    state = runtime.capi.onnxruntime_pybind11_state
+    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
+    try:
+        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except (*refusals, RuntimeError, ValueError) as error:
+        raise EngineError(f"onnxruntime refuses the model: {' '.join(str(error).split())}") from error
