@@ -30,7 +30,15 @@ def block(artifact: Artifact, results: Path) -> str:
     """Everything between the marks."""
     quality = _read(results, "quality")
     speeds = [_read(results, name) for name in ("realtime", *sorted(p.stem for p in results.glob("realtime-*.json")))]
-    parts = [_sizes(artifact), _speed(speeds), _quality(quality), _others(results)]
+    parts = [
+        _sizes(artifact),
+        _speed(speeds),
+        _parity(results),
+        _boards(results),
+        _npus(results),
+        _quality(quality),
+        _others(results),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -66,6 +74,69 @@ def _speed(reports: list[dict[str, Any]]) -> str:
     return f"{title}\n\n" + table(("engine", "p50", "p99", "of it the network, p50", "real-time factor"), rows)
 
 
+def _parity(results: Path) -> str:
+    figures = _read(results, "parity")["figures"]
+    rows = []
+    for row in figures["rows"]:
+        sound = row["si_sdr_difference"]
+        rows.append(
+            (
+                f"{row['model']}, {row['engine']} ({row['runs_on']})",
+                str(row["worst_lsb"]),
+                f"{row['mismatch_rate']:.1%}",
+                "0" if sound is None else f"{sound['worst_db']:.2f}",
+            )
+        )
+    frames = figures["rows"][0]["frames"]
+    title = (
+        f"**The same integers everywhere**: against the reference over {frames:,} frames with state and a voice, folded in or "
+        "given (`python -m benchmarks.parity --data DIR`)"
+    )
+    head = ("engine", "worst LSB", "values that differ", "largest change of SI-SDR, dB")
+    return f"{title}\n\n" + table(head, rows)
+
+
+def _boards(results: Path) -> str:
+    figures = _read(results, "firmware")["figures"]
+    rows = []
+    for name, core in figures["cores"].items():
+        if core["kernels"] == "c99":
+            continue
+        memory = core.get("memory_bytes")
+        rows.append(
+            (
+                f"{name} ({core['kernels']})",
+                f"{core['instructions_per_hop']:,}",
+                f"{core['instructions_network']:,}",
+                f"{core['instructions_per_mac_pointwise']:.2f}",
+                f"{core['million_instructions_per_second']:.0f} M",
+                f"{core['image_bytes'] / 1000:,.0f} kB",
+                "-" if memory is None else f"{memory / 1000:,.0f} kB",
+            )
+        )
+    title = (
+        f"**In C on a device**: a whole hop of sound, front end and network, {figures['ears']} ears "
+        "(emulated: instructions counted by QEMU, not time; `python -m benchmarks.firmware`)"
+    )
+    head = ("core", "instructions a hop", "of it the network", "per MAC, pointwise", "instructions a second", "image", "RAM")
+    return f"{title}\n\n" + table(head, rows)
+
+
+def _npus(results: Path) -> str:
+    figures = _read(results, "npu")["figures"]
+    rows = []
+    for name, found in figures.items():
+        if isinstance(found, dict):
+            rows += [(f"{name}, {how}", f"{_us_a_hop(how, npu):,.0f}", f"{npu['cycles']:,}") for how, npu in found.items()]
+    title = "**On an NPU**: the network (estimate of Arm's Vela at its default clocks, nothing was run; `python -m benchmarks.npu`)"
+    return f"{title}\n\n" + table(("", "µs a hop", "cycles a call"), [row for row in rows if "2 hops" not in row[0]])
+
+
+def _us_a_hop(how: str, npu: dict[str, Any]) -> float:
+    hops = int(how.rpartition(", ")[2].split()[0])
+    return float(npu["inference_s"]) * 1e6 / hops
+
+
 def _quality(report: dict[str, Any]) -> str:
     conditions = report["figures"]["conditions"]
     rows = []
@@ -82,6 +153,7 @@ def _quality(report: dict[str, Any]) -> str:
                     f"{gain['below_zero']:.0%}",
                     _pair(c["pesq_wb_mixture"], c["pesq_wb"], 2),
                     _pair(c["estoi_mixture"], c["estoi"], 2),
+                    _share(c.get("over_suppression")),
                 )
             )
     trials = report["figures"]["trials"]
@@ -89,7 +161,7 @@ def _quality(report: dict[str, Any]) -> str:
         f"**Quality on talkers it never heard** (real speech, split `{trials['split']}`, seed {trials['seed']}; "
         f"`python -m benchmarks.quality --data DIR --per-condition {trials['per_condition']}`)"
     )
-    head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI")
+    head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI", "over-suppressed")
     text = f"{title}\n\n{table(head, rows)}"
     rest = []
     if (confused := conditions.get("two_talkers", {}).get("wrong_talker")) is not None:
@@ -121,6 +193,10 @@ def _read(results: Path, name: str) -> dict[str, Any]:
 
 def _db(condition: dict[str, Any] | None) -> str:
     return f"{condition['si_sdr_i']['median']:.2f}" if condition and condition["si_sdr_i"] else "-"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _pair(before: float | None, after: float | None, digits: int) -> str:

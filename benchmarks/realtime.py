@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,60 +22,19 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, table
 from edge_tse.demo import shipped_cases
 from edge_tse.engines import Engine, Network
-from edge_tse.enrollment import enroll_clips
-from edge_tse.extract import Extractor, extract
-from edge_tse.quant import quantize
-from edge_tse.report import Report, Timing, busy, environment, memory
+from edge_tse.extract import extract
+from edge_tse.profile import network_parts, steps
+from edge_tse.report import Report, busy, environment, memory
 from edge_tse.voice import personalize
-
-WARM_UP_S = 1.0
-
-
-class Watched:
-    """A network that notes how long each step took."""
-
-    def __init__(self, network: Network, clock: Callable[[], float]) -> None:
-        self.name = network.name
-        self.step_s: list[float] = []
-        self._network = network
-        self._clock = clock
-
-    def reset(self) -> None:
-        self._network.reset()
-
-    def run(self, features: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
-        began = self._clock()
-        outputs = self._network.run(features)
-        self.step_s.append(self._clock() - began)
-        return outputs
-
-
-def steps(model: Artifact, network: Network, sound: NDArray[np.float32]) -> dict[str, dict[str, float | int]]:
-    """Whole step, network and front end (the rest), each as a timing in its own right."""
-    period_s = model.frame.period_s
-    watched = Watched(network, time.perf_counter)
-    whole: list[float] = []
-    live = Extractor(Engine(model, watched), len(sound), whole.append)
-    warm = round(WARM_UP_S / period_s) * model.frame.hop
-    live.push(sound[:, :warm])
-    whole.clear()
-    watched.step_s.clear()
-    live.push(sound[:, warm:])
-    times = {"step": np.array(whole), "network": np.array(watched.step_s)}
-    times["front_end"] = times["step"] - times["network"]
-    return {name: Timing(hop_s=values, period_s=period_s).figures() for name, values in times.items()}
 
 
 def split(model: Artifact, network: Network, sound: NDArray[np.float32]) -> dict[str, float] | None:
     """Median microseconds of a network step spent inside the runtime and on carrying tensors to it and back."""
-    timed = getattr(network, "run_timed", None)
-    if timed is None:
+    parts = network_parts(model, network, sound, time.perf_counter)
+    if parts is None:
         return None
-    frame, source = model.frame, model.graph.tensors["features"]
-    rows = quantize(frame.frame_features(frame.analyze(sound)), source.scale, source.zero_point)
-    network.reset()
-    marshalling, invoking = np.array([timed(row, time.perf_counter) for row in rows]).T
-    return {"invoke_p50_us": float(np.median(invoking)) * 1e6, "marshalling_p50_us": float(np.median(marshalling)) * 1e6}
+    marshalling, inference = (float(np.median(part.hop_s)) * 1e6 for part in parts)
+    return {"invoke_p50_us": inference, "marshalling_p50_us": marshalling}
 
 
 def main() -> None:
@@ -92,9 +50,8 @@ def main() -> None:
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     case = shipped_cases()[0]
-    clip = case.enrollment
     model = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
-    model = personalize(model, enroll_clips(model.voice_model, [(clip.name, clip.signal, clip.rate_hz)]).voice)
+    model = personalize(model, case.voice(model.voice_model))
     network = open_quietly(model, given.engine)
     n = round(given.seconds * case.mixture.rate_hz)
     sound = np.resize(case.mixture.signal[0], n)[None].repeat(given.ears, axis=0)
@@ -105,6 +62,7 @@ def main() -> None:
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
     extract(sound, case.mixture.rate_hz, Engine(model, network))
     wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
+    taken = steps(model, network, sound, time.perf_counter)
     figures = {
         "engine": network.name,
         "artifact": model.digest,
@@ -114,7 +72,7 @@ def main() -> None:
         "core": core,
         "extract_real_time_factor_wall": wall_s / given.seconds,
         "extract_real_time_factor_cpu": cpu_s / given.seconds,
-        **steps(model, network, sound),
+        **{part: getattr(taken, part).figures() for part in ("step", "network", "front_end")},
         "network_split": split(model, network, sound),
         "memory": memory(),
         "remark": busy(),

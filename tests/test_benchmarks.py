@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import RESULTS, ceilings, geometry
+from benchmarks import RESULTS, ceilings, compute, geometry
 from edge_tse.frame import FrameSpec
 
 FRAME = FrameSpec()
@@ -45,3 +45,24 @@ def test_an_oracle_leaves_the_target_alone() -> None:
         np.testing.assert_allclose(gain, 1, atol=1e-5, err_msg=name)
     for name, gain in ceilings.oracle_gains(FRAME, spectra, np.zeros_like(spectra)).items():
         np.testing.assert_allclose(gain, 0, atol=1e-5, err_msg=name)
+
+
+def test_the_page_of_costs_is_that_of_the_result_on_file() -> None:
+    stored = json.loads((RESULTS / "compute.json").read_text())
+    assert compute.PAGE.read_text() == compute.page(stored)
+    contenders = stored["figures"]["contenders"]
+    assert contenders[compute.OURS]["ratio"] == 1
+    for name, c in contenders.items():
+        assert c["ratio"] == pytest.approx(c["median_ms_per_s"] / contenders[compute.OURS]["median_ms_per_s"]), name
+
+
+def test_a_race_counts_hops_and_divides_by_their_length() -> None:
+    ticks = iter(range(10**6))
+    slow, fast = (
+        compute.Contender(name=n, step=lambda: None, period_s=p, model_bytes=1, state_bytes=0, latency_ms=1, runs_on="-")
+        for n, p in ((compute.OURS, 0.1), ("other", 0.2))
+    )
+    found = compute.race([slow, fast], rounds=3, seconds=0.4, clock=lambda: float(next(ticks)))
+    assert found[compute.OURS]["hops"] == 12
+    assert found["other"]["hops"] == 6
+    assert found["other"]["ratio"] == pytest.approx(0.5)  # as long a step, for twice the sound

@@ -1,0 +1,237 @@
+"""What does a second of audio cost, ours on every engine beside models of others?
+
+python -m benchmarks.compute --peers FOLDER [--artifact FILE] [--rounds 40] [--seconds 0.5]
+
+All contenders share one process, one core and one thread, and take turns: each round runs every one of them over the same stretch
+of time, so what disturbs the machine disturbs all. Ours are timed twice: the network alone, as the others are, and the whole step
+with its front end for two ears. Writes ``results/compute.json`` and docs/benchmarks.md; ``--render`` makes only the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from benchmarks import RESULTS
+from benchmarks.readme_figures import table
+from edge_tse.artifact import Artifact
+from edge_tse.cli.output import open_quietly
+from edge_tse.demo import shipped_cases
+from edge_tse.engines import ENGINES, Engine
+from edge_tse.engines.foreign import ForeignNetwork, load_foreign
+from edge_tse.errors import EdgeTseError
+from edge_tse.quant import quantize
+from edge_tse.report import Report, busy, environment
+from edge_tse.voice import personalize
+
+PEERS = Path(__file__).parent / "peers"
+PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
+OURS = "edge-tse small, front end and network, two ears (litert)"
+"""What ratios are to."""
+NOTE = """\
+"To ours" is the ratio to our whole step, front end included, for two ears. The peers are timed without their front ends; DTLN,
+GTCRN and UL-UNAS suppress noise and cannot choose a talker."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """Something that takes a hop."""
+
+    name: str
+    step: Callable[[], object]
+    period_s: float
+    model_bytes: int
+    state_bytes: int | None
+    latency_ms: float
+    """Algorithmic."""
+    runs_on: str
+
+
+def ours(model: Artifact, rng: np.random.Generator) -> list[Contender]:
+    """The model on every engine that is installed here."""
+    frame, source = model.frame, model.graph.tensors["features"]
+    noise = (0.05 * rng.normal(size=(frame.ears, frame.hop * 64))).astype(np.float32)
+    rows = quantize(frame.frame_features(frame.analyze(noise)), source.scale, source.zero_point)
+    row, hop = rows[40], noise[:, : frame.hop].copy()
+    found = []
+    for engine in ENGINES:
+        try:
+            network, other = (open_quietly(model, engine) for _ in range(2))
+        except EdgeTseError as failure:
+            Console(stderr=True).print(f"left out: {failure}", markup=False)
+            continue
+        step = Engine(model, other).start(frame.ears)
+        parts = {
+            "network": partial(network.run, row),
+            "front end and network, two ears": partial(step, hop),
+        }
+        found += [
+            Contender(
+                name=f"edge-tse small, {part} ({engine})",
+                step=run,
+                period_s=frame.period_s,
+                model_bytes=model.graph.weight_bytes,
+                state_bytes=model.graph.state_bytes,
+                latency_ms=frame.algorithmic_latency_s * 1e3,
+                runs_on=network.name,
+            )
+            for part, run in parts.items()
+        ]
+    return found
+
+
+def peers(folder: Path, rng: np.random.Generator) -> list[Contender]:
+    """Every model described in ``benchmarks/peers`` whose files are in ``folder``."""
+    found = []
+    for path in sorted(PEERS.glob("*.toml")):
+        try:
+            model = load_foreign(path, folder)
+            network = ForeignNetwork(model)
+        except EdgeTseError as failure:
+            Console(stderr=True).print(f"left out: {failure}", markup=False)
+            continue
+        found.append(
+            Contender(
+                name=f"{model.name}, network",
+                step=partial(network.run, network.noise(rng)),
+                period_s=model.period_s,
+                model_bytes=model.file_bytes,
+                state_bytes=network.state_bytes,
+                latency_ms=model.algorithmic_latency / model.sample_rate_hz * 1e3,
+                runs_on=network.name,
+            )
+        )
+    return found
+
+
+def tf_gridnet() -> Contender:
+    """The size of LookOnceToHear's, eager, as published code runs it."""
+    import torch
+
+    from benchmarks.tfgridnet import CHUNK, SAMPLE_RATE_HZ, TFGridNet
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = TFGridNet().eval()
+    held = {"state": net.start()}
+    samples, voice = 0.05 * torch.randn(2, 192), torch.randn(256)
+
+    def step() -> None:
+        with torch.inference_mode():
+            _, held["state"] = net(samples, voice, held["state"])
+
+    return Contender(
+        name=f"causal TF-GridNet, {net.weights / 1e6:.2f} M random weights, two ears",
+        step=step,
+        period_s=CHUNK / SAMPLE_RATE_HZ,
+        model_bytes=4 * net.weights,
+        state_bytes=sum(4 * value.numel() for part in net.start() for value in part),
+        latency_ms=192 / SAMPLE_RATE_HZ * 1e3,
+        runs_on=f"torch {torch.__version__} eager",
+    )
+
+
+def race(contenders: list[Contender], rounds: int, seconds: float, clock: Callable[[], float]) -> dict[str, dict[str, object]]:
+    """Turns of ``seconds`` of audio each; milliseconds per second of audio: median and p99 over all hops."""
+    taken: dict[str, list[float]] = {c.name: [] for c in contenders}
+    for one in contenders:
+        for _ in range(50):
+            one.step()
+    for _ in track(range(rounds), "rounds", transient=True):
+        for one in contenders:
+            for _ in range(max(1, round(seconds / one.period_s))):
+                start = clock()
+                one.step()
+                taken[one.name].append(clock() - start)
+    medians = {c.name: float(np.median(taken[c.name])) / c.period_s for c in contenders}
+    unit = medians.get(OURS)
+    return {
+        c.name: {
+            "runs_on": c.runs_on,
+            "hop_ms": c.period_s * 1e3,
+            "median_ms_per_s": medians[c.name] * 1e3,
+            "p99_ms_per_s": float(np.percentile(taken[c.name], 99)) / c.period_s * 1e3,
+            "ratio": medians[c.name] / unit if unit else None,
+            "model_bytes": c.model_bytes,
+            "state_bytes": c.state_bytes,
+            "algorithmic_latency_ms": c.latency_ms,
+            "hops": len(taken[c.name]),
+        }
+        for c in contenders
+    }
+
+
+def page(report: dict[str, object]) -> str:
+    """Markdown of the result on file."""
+    figures, environment = report["figures"], report["environment"]
+    assert isinstance(figures, dict)
+    assert isinstance(environment, dict)
+    rows = [
+        (
+            name,
+            f"{c['median_ms_per_s']:.2f}",
+            f"{c['p99_ms_per_s']:.2f}",
+            f"{c['ratio']:.2f}" if c["ratio"] is not None else "-",
+            f"{c['model_bytes'] / 1000:,.0f}",
+            f"{c['state_bytes'] / 1000:,.1f}",
+            f"{c['algorithmic_latency_ms']:.0f}",
+            c["runs_on"],
+        )
+        for name, c in sorted(figures["contenders"].items(), key=lambda item: item[1]["median_ms_per_s"])
+    ]
+    head = ("", "median, ms", "p99, ms", "to ours", "model, kB", "state, kB", "latency, ms", "runs on")
+    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
+    where = f"one thread of one core of {environment['cpu']} (hardware), {environment['measured'][:10]}"
+    how = f"contenders took turns in one process, {figures['rounds']} rounds of {figures['seconds']:g} s of audio"
+    return "\n\n".join(
+        [
+            "# What a second of audio costs",
+            "Written by `python -m benchmarks.compute` from `benchmarks/results/compute.json`; none of it is typed.",
+            f"Compute per second of audio, {where}; {how}." + (f" Note: {figures['remark']}." if figures["remark"] else ""),
+            NOTE,
+            table(head, rows),
+            f"Versions: {versions}.\n",
+        ]
+    )
+
+
+def main() -> None:
+    """Measure, or make the page of what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="where the files named in benchmarks/peers/*.toml are")
+    parser.add_argument("--artifact", type=Path, metavar="FILE")
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=0.5, help="of audio in a turn")
+    parser.add_argument("--render", action="store_true", help="only make docs/benchmarks.md")
+    given = parser.parse_args()
+    stored = RESULTS / "compute.json"
+    if not given.render:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        rng = np.random.default_rng(0)
+        model = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+        model = personalize(model, shipped_cases()[0].voice(model.voice_model))
+        contenders = [*ours(model, rng), *(peers(given.peers, rng) if given.peers else []), tf_gridnet()]
+        figures = {
+            "artifact": model.digest,
+            "rounds": given.rounds,
+            "seconds": given.seconds,
+            "remark": busy(),
+            "contenders": race(contenders, given.rounds, given.seconds, time.perf_counter),
+        }
+        Report(question="What does a second of audio cost?", figures=figures, environment=environment()).save(stored)
+    PAGE.write_text(page(json.loads(stored.read_text())))
+    Console(highlight=False).print(f"written to {PAGE}", markup=False)
+
+
+if __name__ == "__main__":
+    main()

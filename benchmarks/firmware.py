@@ -1,0 +1,201 @@
+"""What does a step cost on a microcontroller, and how far is the firmware from the Python chain?
+
+python -m benchmarks.firmware [--artifact FILE] [--seconds 20]
+
+Instruction counts are exact and emulated (QEMU): they are no time. Sizes are the linker's. The chain is compared on this machine,
+with the code that the boards run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks import RESULTS
+from edge_tse.artifact import Artifact
+from edge_tse.demo import shipped_cases
+from edge_tse.engines import Engine
+from edge_tse.frame import Analyzer
+from edge_tse.graph import Pointwise
+from edge_tse.quant import quantize
+from edge_tse.reference import ReferenceNetwork
+from edge_tse.report import Report, environment
+from edge_tse.voice import Voice, personalize
+from firmware_bridge.build import CORES, Core, Image, build_image
+from firmware_bridge.codegen import generate, plan_memory, voice_patch
+from firmware_bridge.meter import count_instructions, emulate
+from firmware_bridge.native import NativeChain
+
+CASES: Sequence[tuple[str, str, tuple[str, ...]]] = (
+    ("Cortex-M55, Helium", "qemu-mps3-an547", ()),
+    ("Cortex-M55, portable C", "qemu-mps3-an547", ("-DETSE_PORTABLE",)),
+    ("Cortex-M7", "qemu-mps2-an500", ()),
+    ("Cortex-M7, portable C", "qemu-mps2-an500", ("-DETSE_PORTABLE",)),
+    ("Cortex-M4", "qemu-mps2-an386", ()),
+    ("aarch64, dot product", "aarch64-linux", ()),
+    ("aarch64, without dot product", "aarch64-linux-without-dot-product", ()),
+    ("aarch64, portable C", "aarch64-linux", ("-DETSE_PORTABLE",)),
+)
+COUNTED_HOPS = 24
+
+
+def sound_of(seconds: float, hop: int) -> NDArray[np.int16]:
+    """``[hops, 2, hop]``: the shipped mixture, repeated, the right ear later and quieter."""
+    mixture = shipped_cases()[0].mixture
+    n = round(seconds * mixture.rate_hz) // hop * hop
+    x = np.resize(mixture.signal[0], n)
+    pair = np.stack([x, np.roll(x, 5) * np.float32(0.8)])
+    q = np.clip(np.rint(pair * 32768), -32768, 32767).astype(np.int16)
+    return np.ascontiguousarray(q.reshape(2, -1, hop).transpose(1, 0, 2))
+
+
+def pointwise_macs(artifact: Artifact) -> int:
+    """Multiply-accumulates of a step in 1x1 convolutions."""
+    tensors = artifact.graph.tensors
+    return sum(n.weight.size * tensors[n.output].frames for n in artifact.graph.nodes if isinstance(n, Pointwise))
+
+
+def cost(artifact: Artifact, patch: bytes, sound: NDArray[np.int16], core: Core, flags: Sequence[str]) -> dict[str, object]:
+    """Sizes and instruction counts on a core."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sound[:COUNTED_HOPS].tofile(folder / "sound")
+        (folder / "voice").write_bytes(patch)
+        image = build_image(generate(artifact), core, folder / "image.elf", flags=flags)
+        whole = count_instructions(image, ["process", "2", "sound", "out", "voice"], folder)
+        mono = count_instructions(image, ["process", "1", "sound", "out", "voice"], folder)
+        network = count_instructions(
+            image, ["parts", "2", "sound", "out", "voice"], folder, first="etse_network", last="etse_synthesize"
+        )
+        said = emulate(image, ["process", "2", "sound", "out", "voice"], folder)
+    stack = int(said["stack_bytes"])
+    return {
+        "evidence": whole.evidence,
+        "kernels": said["kernels"],
+        "instructions_per_hop": int(whole.passes.max()),
+        "instructions_per_hop_least": int(whole.passes.min()),
+        "instructions_per_hop_one_ear": int(mono.passes.max()),
+        "instructions_network": int(network.passes.max()),
+        "instructions_front_end": int(whole.passes.max() - network.passes.max()),
+        "instructions_per_mac_pointwise": _pointwise(whole.functions) / pointwise_macs(artifact),
+        "million_instructions_per_second": int(whole.passes.max()) / artifact.frame.period_s / 1e6,
+        "functions": {name: round(count) for name, count in whole.functions.items()},
+        **sizes(image),
+        "stack_bytes_used": stack if stack >= 0 else None,
+    }
+
+
+def _pointwise(functions: Mapping[str, float]) -> float:
+    return sum(count for name, count in functions.items() if "pointwise" in name)
+
+
+def sizes(image: Image) -> dict[str, object]:
+    """Of a core's image: what is flashed, and what it takes of RAM, the test program's buffers included."""
+    memory = {"memory_bytes": image.memory_bytes, "sections": dict(image.sections)} if image.core.regions else {}
+    return {"image_bytes": image.stored_bytes, **memory}
+
+
+def agreement(artifact: Artifact, voice: Voice, sound: NDArray[np.int16]) -> dict[str, float | int]:
+    """The chain in C beside the chain in Python on the same sound."""
+    own, frame = personalize(artifact, voice), artifact.frame
+    source = artifact.graph.tensors["features"]
+    chain = NativeChain(artifact, 2)
+    chain.set_voice(voice_patch(artifact, voice))
+    analyzer, reference = Analyzer(frame, 2), ReferenceNetwork(own.graph)
+    step, given = Engine(own, ReferenceNetwork(own.graph)).start(2), _Given(ReferenceNetwork(own.graph))
+    follower = Engine(own, given).start(2)
+    feature_errors, worst_feature, network_errors, worst_lsb, lsb_errors = 0, 0, 0, 0, 0
+    frames_off = 0
+    got, wanted = [], []
+    for hop in sound:
+        real = hop.astype(np.float32) / np.float32(32768)
+        features = chain.analyze(hop)
+        mask, velocity = chain.network(features)
+        out = chain.synthesize(mask, velocity)
+        ours = quantize(frame.frame_features(analyzer.push(real)), source.scale, source.zero_point)
+        distance = np.abs(features.astype(np.int16) - ours)
+        feature_errors += int(np.count_nonzero(distance))
+        frames_off += bool(distance.any())
+        worst_feature = max(worst_feature, int(distance.max()))
+        expected = reference.run(features)
+        network_errors += sum(int(np.count_nonzero(a != b)) for a, b in zip((mask, velocity), expected, strict=True))
+        given.features = features
+        same = np.clip(np.rint(follower(real) * 32768), -32768, 32767)
+        off = np.abs(out - same)
+        worst_lsb = max(worst_lsb, int(off.max()))
+        lsb_errors += int(np.count_nonzero(off))
+        got.append(out.astype(np.float64))
+        wanted.append(step(real).astype(np.float64) * 32768)
+    difference = np.array(got) - np.array(wanted)
+    return {
+        "hops": len(sound),
+        "feature_mismatch_rate": feature_errors / (len(sound) * frame.features),
+        "feature_mismatch_worst_lsb": worst_feature,
+        "frames_with_a_feature_mismatch": frames_off / len(sound),
+        "network_mismatches_given_features": network_errors,
+        "sound_worst_lsb_given_features": worst_lsb,
+        "sound_mismatch_rate_given_features": lsb_errors / np.array(got).size,
+        "sound_against_python_snr_db": float(10 * np.log10(np.square(wanted).sum() / np.square(difference).sum())),
+    }
+
+
+class _Given:
+    """A network that runs on the features it was given last, not on those it is asked about."""
+
+    name = "given"
+
+    def __init__(self, network: ReferenceNetwork) -> None:
+        self._network = network
+        self.features = np.zeros(0, np.int8)
+
+    def reset(self) -> None:
+        self._network.reset()
+
+    def run(self, _features: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
+        return self._network.run(self.features)
+
+
+def main() -> None:
+    """Measure, print, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--artifact", type=Path, metavar="FILE")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--to", type=Path, default=RESULTS / "firmware.json", metavar="FILE")
+    given = parser.parse_args()
+    artifact = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+    voice = shipped_cases()[0].voice(artifact.voice_model)
+    patch = voice_patch(artifact, voice)
+    sound = sound_of(given.seconds, artifact.frame.hop)
+
+    cores = {}
+    for title, name, flags in CASES:
+        cores[title] = cost(artifact, patch, sound, CORES[name], flags)
+        figures = cores[title]
+        print(
+            f"{title:30} {figures['instructions_per_hop']:>9,} instructions a hop, "
+            f"{figures['instructions_per_mac_pointwise']:.3f} per MAC, image {figures['image_bytes']:,} bytes"
+        )
+    close = agreement(artifact, voice, sound)
+    for key, value in close.items():
+        print(f"{key:40} {value:.6g}")
+    figures = {
+        "artifact": artifact.digest,
+        "macs_per_hop": artifact.graph.macs,
+        "ears": 2,
+        "voice_patch_bytes": len(patch),
+        "planned_bytes": vars(plan_memory(artifact)),
+        "cores": cores,
+        "agreement_with_python": close,
+    }
+    question = "What does a step cost on a microcontroller, and how far is the firmware from the Python chain?"
+    Report(question=question, figures=figures, environment=environment()).save(given.to)
+    print(f"written to {given.to}")
+
+
+if __name__ == "__main__":
+    main()
