@@ -1,4 +1,6 @@
-"""The place of what makes a compiled model a running device: C kernels, build, wire protocol, flashing.
+"""What makes a compiled model a running device: generated C, kernels, build, wire protocol, images, flashing, counting.
 
-Nothing of it exists yet.
+``codegen`` writes a graph as C for the library in ``c/``; ``build`` compiles it for this machine, for emulated boards and for
+aarch64; ``native`` runs the same C here as a network. ``wire``, ``link`` and ``device`` are frames, bytes and commands; ``image``
+and ``flash`` put a model on a board such that it boots the old one or the new one, whatever happens; ``meter`` counts instructions.
 """

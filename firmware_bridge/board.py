@@ -1,0 +1,289 @@
+"""Board: from a target's name to an image for it, the way onto it, and the link to what then runs there.
+
+An emulated board is a file for its flash memory and an emulator for the rest; it keeps its image, and its trust, between runs as a
+real one does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edge_tse.errors import DeviceError, LinkError, TargetError
+from edge_tse.files import write_bytes
+from firmware_bridge.build import CORES, Core, build_image
+from firmware_bridge.codegen import generate
+from firmware_bridge.emulator import start
+from firmware_bridge.flash import FileFlash, Progress, Slots, install, installed
+from firmware_bridge.gdb import GdbRemote, flat, load
+from firmware_bridge.image import Image, check_for, make, parse
+from firmware_bridge.link import Link, SocketLink, open_link
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+    from edge_tse.target import Target
+
+__all__ = ["EmulatedBoard", "Flashed", "Step", "core_of", "flash", "image_for", "open_board", "tool_steps"]
+
+SERVER = ("server.c", "wire.c")
+_MEMORY_BYTES = 8 * 2**20
+_SECTOR_BYTES = 4096
+_HERE = ("qemu-system-arm", "qemu-aarch64", "none")
+"""Flashers of boards that this machine stands in for: it emulates their core, or has it."""
+_TOOL_TIMEOUT_S = 300.0
+"""A tool that asks for a password, or waits for a device, has nobody to answer it."""
+_REMOTE = "edge-tse-board"
+"""Name of the program on a board that has files."""
+
+Tell = Callable[[Progress], None]
+
+
+def core_of(target: Target) -> Core:
+    """What an image for the target is compiled for. ``TargetError`` if this build has no start-up code for it."""
+    if target.name in CORES:
+        return CORES[target.name]
+    if target.toolchain is not None and target.toolchain.triple.startswith("aarch64-linux"):
+        return CORES["aarch64-linux"]
+    able = ", ".join(name for name in CORES if not name.endswith("-without-dot-product"))
+    raise TargetError(
+        f"target {target.name}: this build has no start-up code for it, only for {able}: flash an image made elsewhere"
+    )
+
+
+def image_for(artifact: Artifact, target: Target) -> Image:
+    """Compile the artifact and the server around it. ``TargetError`` if it does not fit, or the compiler is missing or refuses."""
+    core = core_of(target)
+    target.fits(artifact).check()
+    # The clock of an emulated program is that of this machine: it says nothing about the core.
+    emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
+    names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')
+    clock = () if target.clock_hz is None else (f"-DETSE_CLOCK_HZ={int(target.clock_hz)}u",)
+    program = (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.elf"
+        build_image(generate(artifact), core, path, program=program, flags=(*names, *emulated, *clock, "-Wl,-s"))
+        payload = path.read_bytes()
+    return make(payload, target=target.name, core=target.core, artifact_digest=artifact.digest)
+
+
+class EmulatedBoard:
+    """A board of a target that QEMU knows; its flash memory is a file."""
+
+    def __init__(self, target: Target, memory: Path) -> None:
+        self._target = target
+        self._core = core_of(target)
+        self._trust = memory.with_name(f"{memory.name}.trusted")
+        self.memory = FileFlash(memory, _MEMORY_BYTES, _SECTOR_BYTES)
+        self.slots = Slots.of(self.memory)
+
+    @property
+    def trusted(self) -> tuple[bytes, ...] | None:
+        """Public keys of which one must have signed an image; None takes any image."""
+        if not self._trust.exists():
+            return None
+        try:
+            return tuple(bytes.fromhex(line) for line in self._trust.read_text().split())
+        except (OSError, ValueError) as failure:
+            raise TargetError(f"{self._trust} is not readable as keys ({failure}): remove it to accept any image") from failure
+
+    def trust(self, keys: Iterable[bytes]) -> None:
+        """From now on take, and start, only what one of these signed."""
+        write_bytes(self._trust, "".join(f"{key.hex()}\n" for key in keys).encode(), TargetError)
+
+    def install(self, content: bytes, progress: Tell = lambda told: None) -> int:
+        """Put an image file into the slot that does not boot, and make it bootable; returns the slot. Refuses what it must."""
+        self._checked(content, "the image")
+        return install(self.memory, self.slots, content, progress)
+
+    def start(self) -> Link:
+        """Boot what is installed. ``DeviceError`` if that is nothing."""
+        content = installed(self.memory, self.slots)
+        if content is None:
+            raise DeviceError(f"{self._target.name} has no image: `edge-tse flash --target {self._target.name}` first", 0)
+        return start(self._core, self._checked(content, "the installed image").payload)
+
+    def _checked(self, content: bytes, source: str) -> Image:
+        image = parse(content, source, trusted=self.trusted)
+        check_for(image, target=self._target.name, core=self._target.core, source=source)
+        return image
+
+
+def open_board(target: Target, port: str | None, state: Path) -> Link:
+    """The link to a board that has been flashed: at ``port``, or the emulated one whose memory is in folder ``state``."""
+    if target.flasher in _HERE and (port is None or ":" not in port):
+        return EmulatedBoard(target, _memory(target, port, state)).start()
+    if port is not None:
+        return open_link(port)
+    if target.flasher == "adb":
+        return open_link(f"exec:adb shell -T /data/local/tmp/{_REMOTE}")
+    raise LinkError(f"target {target.name} is reached through a port: give it with --port, for instance --port /dev/ttyACM0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flashed:
+    """What was done."""
+
+    way: str
+    """What put it there."""
+    slot: int | None
+    """Which of two, where there are two."""
+
+
+def flash(
+    target: Target,
+    content: bytes,
+    state: Path,
+    *,
+    port: str | None = None,
+    chip: str | None = None,
+    via: str | None = None,
+    trusted: Sequence[bytes] | None = None,
+    progress: Tell = lambda told: None,
+) -> Flashed:
+    """Put an image file onto a board, read back and compared.
+
+    ``port``: ``gdb://HOST:PORT`` of a debug server, a file for the memory of an emulated board, or what the tool takes;
+    ``chip``: what pyOCD calls it; ``via``: another tool than the target's (:func:`tool_steps`); ``trusted``: keys that the board is
+    to accept from now on. ``TargetError`` if the image is for another target or core, ``ArtifactError`` if it is damaged or not
+    signed as it must be.
+    """
+    image = parse(content, "the image", trusted=trusted)
+    check_for(image, target=target.name, core=target.core)
+    if port is not None and port.startswith("gdb://"):
+        return _through_gdb(image, port, progress)
+    if target.flasher in _HERE and via is None:
+        board = EmulatedBoard(target, _memory(target, port, state))
+        slot = board.install(content, progress)
+        if trusted is not None:
+            board.trust(trusted)
+        return Flashed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot)
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "image.elf"
+        program.write_bytes(image.payload)
+        for step in tool_steps(via or target.flasher, program, port=port, chip=chip):
+            _run(step)
+    return Flashed(way=via or target.flasher, slot=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A command of another's tool."""
+
+    command: tuple[str, ...]
+    must_print: str = ""
+    """What proves that it did what was asked."""
+    read_back: Path | None = None
+    """A file that it writes, which must equal ``written``."""
+    written: Path | None = None
+
+
+def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[Step]:
+    """How the tools of others put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
+
+    What can be renamed at the end is, so that an interrupted transfer leaves the old program.
+    """
+    match way:
+        case "pyocd":
+            if chip is None:
+                raise TargetError("pyOCD needs the chip's name: --chip NAME, see `pyocd list --targets`")
+            probe = () if port is None else ("--uid", port)
+            # pyOCD compares what it has written.
+            return [Step(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
+        case "dfu-util":
+            base, content = flat(program.read_bytes())
+            plain, back = program.with_suffix(".bin"), program.with_suffix(".back")
+            plain.write_bytes(content)
+            dfu = ("dfu-util", *(() if port is None else ("--serial", port)), "--alt", "0")
+            return [
+                Step(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
+                Step(
+                    command=(*dfu, "--dfuse-address", f"{base:#x}:{len(content)}", "--upload", str(back)),
+                    read_back=back,
+                    written=plain,
+                ),
+            ]
+        case "adb":
+            adb = ("adb", *(() if port is None else ("-s", port)))
+            return _renamed((*adb, "push", str(program)), "/data/local/tmp/", "", (*adb, "shell"), program)
+        case "ssh":
+            if port is None:
+                raise TargetError("a board behind ssh needs --port USER@HOST")
+            quiet = ("-o", "BatchMode=yes")  # no questions
+            return _renamed(("scp", "-q", *quiet, str(program)), "", f"{port}:", ("ssh", *quiet, port), program)
+        case _:
+            raise TargetError(f"nothing here drives {way}: start its debug server and give --port gdb://HOST:PORT")
+
+
+def _renamed(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[Step]:
+    """Copy, compare, and only then give it its name."""
+    place = f"{folder}{_REMOTE}"
+    digest = hashlib.sha256(program.read_bytes()).hexdigest()
+    return [
+        Step(command=(*copy, f"{host}{place}.new")),
+        Step(command=(*shell, "sha256sum", f"{place}.new"), must_print=digest),
+        Step(command=(*shell, "chmod", "755", f"{place}.new")),
+        Step(command=(*shell, "mv", f"{place}.new", place)),
+    ]
+
+
+def _run(step: Step) -> None:
+    command = step.command
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_TOOL_TIMEOUT_S
+        )
+    except FileNotFoundError as failure:
+        raise TargetError(f"{command[0]} is not installed, flashing needs it: install it, then flash again") from failure
+    except subprocess.TimeoutExpired as failure:
+        raise TargetError(
+            f"`{' '.join(command[:3])}` did not end within {_TOOL_TIMEOUT_S:g} s: is the board connected?"
+        ) from failure
+    lines = [line for text in (done.stdout, done.stderr) for line in text.splitlines() if line.strip()]
+    last = lines[-1].strip() if lines else "no message"
+    if done.returncode:
+        raise TargetError(
+            f"`{' '.join(command[:3])}` failed with status {done.returncode} ({last}): correct that, then flash again"
+        )
+    if step.must_print not in done.stdout:
+        raise DeviceError(
+            f"the board holds {last[:64]} where {step.must_print[:12]} was sent: the old program still runs, try again", 0
+        )
+    if step.read_back is not None and step.written is not None and step.read_back.read_bytes() != step.written.read_bytes():
+        raise DeviceError(f"{command[0]} reads back something else than was written: flash again before the board is reset", 0)
+
+
+def _through_gdb(image: Image, port: str, progress: Tell) -> Flashed:
+    host, _, number = port.removeprefix("gdb://").rpartition(":")
+    if not host or not number.isdigit() or int(number) >= 2**16:
+        raise LinkError(f"{port} names no debug server: write gdb://HOST:PORT, with a port below 65536")
+    gdb = GdbRemote(SocketLink(host, int(number)))
+    try:
+        load(gdb, image.payload, progress)
+        _reset(gdb)
+        gdb.resume()
+    finally:
+        gdb.close()
+    return Flashed(way="gdb", slot=None)
+
+
+def _reset(gdb: GdbRemote) -> None:
+    """QEMU, then OpenOCD and pyOCD: each has a word of its own for it."""
+    refusal: DeviceError | None = None
+    for command in ("system_reset", "reset halt"):
+        try:
+            printed = gdb.monitor(command)
+        except DeviceError as failure:
+            refusal = failure
+            continue
+        if "nknown command" not in printed:  # QEMU and pyOCD say so and go on
+            return
+    raise DeviceError(f"{gdb.name} resets with neither system_reset nor reset halt: reset the board by hand", 0) from refusal
+
+
+def _memory(target: Target, port: str | None, state: Path) -> Path:
+    return state / "boards" / f"{target.name}.flash" if port is None else Path(port)

@@ -1,0 +1,278 @@
+"""Generated C to something that runs: a shared library for this machine, or an image for a core.
+
+zig (``ziglang`` on PyPI) is the default compiler: it needs no installation by hand and knows every core here. Warnings are errors.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from edge_tse.errors import TargetError
+from edge_tse.files import replacing
+from firmware_bridge.elf import read_sections
+
+__all__ = [
+    "CORES",
+    "C_FOLDER",
+    "KERNEL_CASES",
+    "PROGRAM",
+    "SOURCES",
+    "Core",
+    "Image",
+    "Region",
+    "build_image",
+    "linker_script",
+    "shared_library",
+    "zig",
+]
+
+C_FOLDER = Path(__file__).parent / "c"
+"""What is the same for every model: ``etse.h`` is the public interface."""
+NETWORK_SOURCES = ("kernels.c", "voice.c")
+"""Needed by ``model.c``."""
+SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
+"""Needed by ``model.c`` and ``frame.c``: with them, the whole library."""
+BARE_METAL = ("startup.c", "memory.c", "port_semihosting.c")
+HOSTED = ("port_stdio.c",)
+PROGRAM = ("main.c",)
+"""The chain on files: what tests and meters run."""
+KERNEL_CASES = ("kernel_cases.c",)
+"""The kernels alone, on files."""
+
+_WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wvla", "-Werror")
+# One rounding per operation, on every core: the integers depend on it, and the front end stays equal between cores.
+_ARITHMETIC = ("-std=c11", "-O2", "-ffp-contract=off", "-fno-math-errno")
+_NO_SYSTEM = ("-ffreestanding", "-fshort-enums", "-nostdlib", "-DETSE_SEMIHOSTING", f"-I{C_FOLDER / 'freestanding'}")
+_ZIG_NO_SYSTEM = (
+    "-fno-sanitize=undefined",
+    "-fno-stack-protector",
+    "-fomit-frame-pointer",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+    "-Wl,--entry=etse_reset_handler",
+)
+_STACK_BYTES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """Memory of a device, by address."""
+
+    name: str
+    origin: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Core:
+    """What an image is compiled for, and where its parts go."""
+
+    name: str
+    zig: tuple[str, ...]
+    """Target and processor, for zig."""
+    gcc: tuple[str, ...] = ()
+    """The same for arm-none-eabi-gcc; empty where that does not apply."""
+    regions: tuple[Region, ...] = ()
+    """Empty: the image is a program of an operating system."""
+    code: str = ""
+    """Name of the region for vectors, code and tables."""
+    weights: str = ""
+    """Name of the region for the int8 weights."""
+    memory: str = ""
+    """Name of the region for everything that changes, and the stack."""
+    emulator: tuple[str, ...] = ()
+    """Command that runs an image of it on this machine, up to the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """A linked program."""
+
+    path: Path
+    core: Core
+    sections: Mapping[str, int]
+    """Bytes by section; see :attr:`stored_bytes` and :attr:`memory_bytes`."""
+    stored_bytes: int
+    """What has to be flashed."""
+    memory_bytes: int
+    """What it takes of RAM, stack included. 0 for a program of an operating system."""
+
+
+_KIB, _MIB = 2**10, 2**20
+_THUMB = ("-target", "thumb-freestanding-eabihf")
+_MPS2 = (Region(name="FLASH", origin=0, size_bytes=4 * _MIB), Region(name="RAM", origin=0x20000000, size_bytes=4 * _MIB))
+
+
+def _qemu(machine: str) -> tuple[str, ...]:
+    return "qemu-system-arm", "-M", machine, "-nographic", "-monitor", "none", "-serial", "none", "-kernel"
+
+
+CORES: Mapping[str, Core] = {
+    core.name: core
+    for core in (
+        Core(
+            name="qemu-mps3-an547",
+            zig=(*_THUMB, "-mcpu=cortex_m55+mve_fp"),
+            gcc=("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+            regions=(
+                Region(name="ITCM", origin=0, size_bytes=512 * _KIB),
+                Region(name="DTCM", origin=0x20000000, size_bytes=512 * _KIB),
+                Region(name="SRAM", origin=0x21000000, size_bytes=4 * _MIB),
+            ),
+            code="ITCM",
+            weights="SRAM",
+            memory="DTCM",
+            emulator=_qemu("mps3-an547"),
+        ),
+        Core(
+            name="qemu-mps2-an500",
+            zig=(*_THUMB, "-mcpu=cortex_m7+fp_armv8d16sp"),
+            gcc=("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
+            regions=_MPS2,
+            code="FLASH",
+            weights="FLASH",
+            memory="RAM",
+            emulator=_qemu("mps2-an500"),
+        ),
+        Core(
+            name="qemu-mps2-an386",
+            zig=(*_THUMB, "-mcpu=cortex_m4+vfp4d16sp"),
+            gcc=("-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16"),
+            regions=_MPS2,
+            code="FLASH",
+            weights="FLASH",
+            memory="RAM",
+            emulator=_qemu("mps2-an386"),
+        ),
+        Core(name="host", zig=(), emulator=("env",)),
+        Core(
+            name="aarch64-linux",
+            zig=("-target", "aarch64-linux-musl", "-static"),
+            emulator=("qemu-aarch64", "-cpu", "cortex-a76"),
+        ),
+        Core(
+            name="aarch64-linux-without-dot-product",
+            zig=("-target", "aarch64-linux-musl", "-static"),
+            emulator=("qemu-aarch64", "-cpu", "cortex-a72"),
+        ),
+    )
+}
+"""Cores that can be tried here, by name: Cortex-M55, M7, M4 and two of aarch64 under emulation, and this machine's own.
+
+The two of aarch64 run the same image.
+"""
+
+
+def zig() -> tuple[str, ...]:
+    """The command of zig's C compiler. ``TargetError`` if it is not installed."""
+    if find_spec("ziglang") is None:
+        raise TargetError("compiling for a device needs ziglang: pip install 'edge-tse[firmware]'")
+    return sys.executable, "-m", "ziglang", "cc"
+
+
+def shared_library(
+    generated: Mapping[str, str], to: Path, flags: Sequence[str] = (), compiler: Sequence[str] | None = None
+) -> None:
+    """Compile for this machine and write ``to``; ``generated`` comes from :mod:`firmware_bridge.codegen`.
+
+    ``TargetError`` if the compiler is missing or refuses.
+    """
+    sources = SOURCES if "frame.c" in generated else NETWORK_SOURCES
+    with replacing(to, TargetError) as temporary:
+        _compile(generated, sources, temporary, ("-shared", "-fPIC", *flags), compiler or zig())
+
+
+def build_image(
+    generated: Mapping[str, str],
+    core: Core,
+    to: Path,
+    *,
+    program: Sequence[str] = PROGRAM,
+    flags: Sequence[str] = (),
+    gcc: bool = False,
+) -> Image:
+    """Compile and link a program around the library and write ``to``.
+
+    ``program``: sources in ``c/`` that define ``program()`` of ``port.h``; ``flags``: more for the compiler; ``gcc``: with
+    arm-none-eabi-gcc instead of zig. ``TargetError`` if the compiler is missing or refuses, or a region is too small.
+    """
+    library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
+    if gcc and not core.gcc:
+        raise TargetError(f"{core.name} is not compiled with arm-none-eabi-gcc: leave the compiler at zig")
+    compiler = ("arm-none-eabi-gcc", *core.gcc) if gcc else (*zig(), *core.zig)
+    with replacing(to, TargetError) as temporary:
+        if core.regions:
+            system = _NO_SYSTEM if gcc else (*_NO_SYSTEM, *_ZIG_NO_SYSTEM)
+            files = {**generated, "link.ld": linker_script(core)}
+            _compile(files, (*library, *program, *BARE_METAL), temporary, (*system, *flags), compiler)
+        else:
+            _compile(generated, (*library, *program, *HOSTED), temporary, flags, compiler)
+        parts = read_sections(temporary)
+    return Image(
+        path=to,
+        core=core,
+        sections={part.name: part.size_bytes for part in parts},
+        stored_bytes=sum(part.size_bytes for part in parts if part.stored),
+        memory_bytes=sum(part.size_bytes for part in parts if part.name in _CHANGING) if core.regions else 0,
+    )
+
+
+_CHANGING = (".data", ".state", ".arena", ".voice", ".bss", ".stack")
+
+
+def linker_script(core: Core) -> str:
+    """Where the parts of an image go, for GNU ld and lld."""
+    regions = "\n".join(f"    {r.name} : ORIGIN = {r.origin:#x}, LENGTH = {r.size_bytes:#x}" for r in core.regions)
+    own = "\n".join(
+        f"    .{name} (NOLOAD) : ALIGN(16) {{ *(.bss.etse.{name}) . = ALIGN(16); }} >{core.memory}"
+        for name in ("state", "arena", "voice")
+    )
+    return f"""MEMORY {{
+{regions}
+}}
+ENTRY(etse_reset_handler)
+SECTIONS {{
+    .vectors : {{ KEEP(*(.vectors)) }} >{core.code}
+    .text : {{ *(.text .text.*) }} >{core.code}
+    .weights : ALIGN(16) {{ *(.rodata.etse.weights) }} >{core.weights}
+    .tables : ALIGN(16) {{ *(.rodata.etse.tables) }} >{core.code}
+    .rodata : ALIGN(8) {{ *(.rodata .rodata.*) . = ALIGN(8); }} >{core.code}
+    .data : ALIGN(8) {{ etse_data = .; *(.data .data.*) . = ALIGN(8); etse_data_end = .; }} >{core.memory} AT>{core.code}
+    etse_data_from = LOADADDR(.data);
+    etse_bss = ALIGN(16);
+{own}
+    .bss (NOLOAD) : ALIGN(16) {{ *(.bss .bss.* COMMON) . = ALIGN(16); etse_bss_end = .; }} >{core.memory}
+    .stack (NOLOAD) : ALIGN(16) {{ etse_stack_low = .; . += {_STACK_BYTES}; etse_stack_top = .; }} >{core.memory}
+    /DISCARD/ : {{ *(.ARM.exidx* .ARM.extab* .comment .note*) }}
+}}
+"""
+
+
+def _compile(generated: Mapping[str, str], sources: Sequence[str], to: Path, flags: Sequence[str], compiler: Sequence[str]) -> None:
+    """``TargetError`` with the compiler's first complaint."""
+    folder = to.with_name(f"{to.name}.c")
+    folder.mkdir()
+    try:
+        for name, text in generated.items():
+            (folder / name).write_text(text)
+        own = [str(folder / name) for name in generated if name.endswith(".c")]
+        script = [f"-Wl,-T,{folder / name}" for name in generated if name.endswith(".ld")]
+        paths = [str(C_FOLDER / name) for name in sources]
+        include = [f"-I{folder}", f"-I{C_FOLDER}"]
+        command = [*compiler, *_ARITHMETIC, *_WARNINGS, *flags, *script, *include, *own, *paths, "-o", str(to)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise TargetError(f"{compiler[0]} does not run: {error.strerror}; install it or choose another compiler") from error
+    finally:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line or "overflowed" in line]
+        reason = (lines or done.stderr.splitlines() or ["no message"])[0].strip().replace(str(folder), "generated")
+        raise TargetError(f"the compiler refuses the firmware: {reason}")

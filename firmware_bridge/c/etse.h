@@ -1,0 +1,68 @@
+/* edge-tse on a device: 16-bit sound in, the enrolled talker out.
+ *
+ * One model per program, all memory static, no heap, no recursion, no operating system. Nothing here may be called from two
+ * threads, or from an interrupt, while another call runs. Geometry (ETSE_HOP, ETSE_EARS, ...) comes from the generated model.h.
+ *
+ * In a program of your own: compile the generated model.c and frame.c with kernels.c, voice.c, front.c and fft.c, as C11, with
+ * -ffp-contract=off (a fused multiply-add rounds once where every other core rounds twice). Needed of the system: memcpy, memset,
+ * memcmp, and float registers that round to nearest. Weights, tables, state, arena and voice are in sections of their own, see
+ * network.h. ETSE_PORTABLE turns the kernels for particular cores off.
+ */
+#ifndef ETSE_H
+#define ETSE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum {
+    ETSE_OK = 0,
+    /* the number of ears is not 1..ETSE_EARS */
+    ETSE_EARS_UNSUPPORTED = 1,
+    /* the patch does not start as a voice patch of this schema does, or is truncated */
+    ETSE_VOICE_MALFORMED = 2,
+    /* the patch was made for another model */
+    ETSE_VOICE_FOREIGN = 3,
+    /* a value of the patch is outside what the kernels compute exactly */
+    ETSE_VOICE_OUT_OF_RANGE = 4,
+} etse_status;
+
+/* Call first, and again to change the number of ears: forgets the voice and the past.
+ * ears: channels per hop from now on, 1..ETSE_EARS. */
+etse_status etse_init(int ears);
+
+/* Listen to this talker from the next hop on. The past is kept: no click, no pause. A refused patch changes nothing.
+ * patch: little-endian bytes made by firmware_bridge.codegen.voice_patch, any alignment, read before the call returns.
+ * size: ETSE_VOICE_PATCH_BYTES. Models without voice slots (a voice is built in) refuse every patch as malformed. */
+etse_status etse_set_voice(const uint8_t *patch, size_t size);
+
+/* Forget the past, keep the voice: the next hop is the first. */
+void etse_reset(void);
+
+/* One hop: in and out are [ears][ETSE_HOP]; out lags in by ETSE_DELAY samples. They may be the same memory. */
+void etse_process(const int16_t *in, int16_t *out);
+
+/* The three parts of etse_process, which must be called in this order, once per hop. */
+
+/* in: [ears][ETSE_HOP]; features: [ETSE_FEATURES]. */
+void etse_analyze(const int16_t *in, int8_t *features);
+
+/* features: [ETSE_FEATURES]; mask and velocity: [ETSE_BANDS]. Keeps the network's past; needs no etse_analyze before it. */
+void etse_network(const int8_t *features, int8_t *mask, int8_t *velocity);
+
+/* mask and velocity: [ETSE_BANDS]; out: [ears][ETSE_HOP]. */
+void etse_synthesize(const int8_t *mask, const int8_t *velocity, int16_t *out);
+
+/* Which kernels run: "c99", "mve", "dsp", "neon" or "neon-dot". */
+const char *etse_kernels(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,29 @@
+/* What our own programs ask of where they run: files of the host, a line of text, and an end. The library needs none of it. */
+#ifndef ETSE_PORT_H
+#define ETSE_PORT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+
+/* A handle, or -1. */
+int port_open(const char *path, int write);
+
+/* Bytes read: fewer than size at the end of the file. */
+size_t port_read(int file, void *to, size_t size);
+
+/* 0, or -1 if not everything was written. */
+int port_write(int file, const void *from, size_t size);
+
+/* 0, or -1 if what was written may not all be there. */
+int port_close(int file);
+
+void port_print(const char *text);
+
+/* Highest use of the stack so far, or -1 where nobody knows. */
+int32_t port_stack_bytes(void);
+
+/* The program itself. */
+int program(int count, const char **words);
+
+#endif

@@ -1,0 +1,75 @@
+/* Programs on a Cortex-M under a debugger or an emulator that lends it the host's files (Arm semihosting). */
+#include <string.h>
+
+#include "port.h"
+
+enum { OPEN = 0x01, CLOSE = 0x02, WRITE0 = 0x04, WRITE = 0x05, READ = 0x06, GET_CMDLINE = 0x15, EXIT_EXTENDED = 0x20 };
+enum { READ_BINARY = 1, WRITE_BINARY = 5, APPLICATION_EXIT = 0x20026 };
+
+extern uint32_t etse_stack_low[], etse_stack_top[];
+
+void start(void);
+
+static intptr_t call(uint32_t operation, const void *argument) {
+    register uint32_t r0 __asm__("r0") = operation;
+    register const void *r1 __asm__("r1") = argument;
+    __asm__ volatile("bkpt 0xab" : "+r"(r0) : "r"(r1) : "memory");
+    return (intptr_t)r0;
+}
+
+int port_open(const char *path, int write) {
+    const uintptr_t block[] = {(uintptr_t)path, write ? WRITE_BINARY : READ_BINARY, strlen(path)};
+    return (int)call(OPEN, block);
+}
+
+size_t port_read(int file, void *to, size_t size) {
+    const uintptr_t block[] = {(uintptr_t)file, (uintptr_t)to, size};
+    return size - (size_t)call(READ, block);
+}
+
+int port_write(int file, const void *from, size_t size) {
+    const uintptr_t block[] = {(uintptr_t)file, (uintptr_t)from, size};
+    return call(WRITE, block) == 0 ? 0 : -1;
+}
+
+int port_close(int file) {
+    const uintptr_t block[] = {(uintptr_t)file};
+    return call(CLOSE, block) == 0 ? 0 : -1;
+}
+
+void port_print(const char *text) { call(WRITE0, text); }
+
+/* startup.c painted all of it. */
+int32_t port_stack_bytes(void) {
+    const uint32_t words = (uint32_t)((uintptr_t)etse_stack_top - (uintptr_t)etse_stack_low) / 4;
+    uint32_t untouched = 0;
+    while (untouched < words && etse_stack_low[untouched] == 0xA5A5A5A5u)
+        untouched++;
+    return (int32_t)(4 * (words - untouched));
+}
+
+static int words_of(char *line, int room, const char **words) {
+    int count = 0;
+    while (*line && count < room) {
+        while (*line == ' ')
+            *line++ = 0;
+        if (!*line)
+            break;
+        words[count++] = line;
+        while (*line && *line != ' ')
+            line++;
+    }
+    return count;
+}
+
+void start(void) {
+    static char line[512];
+    const char *words[16];
+    const uintptr_t block[] = {(uintptr_t)line, sizeof line};
+    const int count = call(GET_CMDLINE, block) == 0 ? words_of(line, 16, words) : 0;
+    const int status = program(count > 0 ? count - 1 : 0, words + 1);
+    const uintptr_t end[] = {APPLICATION_EXIT, (uintptr_t)status};
+    call(EXIT_EXTENDED, end);
+    for (;;) {
+    }
+}

@@ -1,0 +1,39 @@
+/* Frames over any stream of bytes: what firmware_bridge/wire.py describes. */
+#ifndef ETSE_WIRE_H
+#define ETSE_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "protocol.h"
+
+enum {
+    ETSE_FRAME_HEAD_BYTES = 3,
+    ETSE_FRAME_CRC_BYTES = 4,
+    ETSE_FRAME_RAW_BYTES = ETSE_FRAME_HEAD_BYTES + ETSE_MAX_PAYLOAD_BYTES + ETSE_FRAME_CRC_BYTES,
+    ETSE_FRAME_STUFFED_BYTES = ETSE_FRAME_RAW_BYTES + ETSE_FRAME_RAW_BYTES / 254 + 1,
+    ETSE_FRAME_BYTES = ETSE_FRAME_STUFFED_BYTES + 2,
+};
+
+/* CRC-32 as zlib computes it; crc is 0, or that of the bytes before. */
+uint32_t etse_crc32(uint32_t crc, const uint8_t *from, size_t size);
+
+/* A frame under way; all zero at the start. */
+typedef struct {
+    /* stretches between two zeros that were no frame */
+    uint32_t damaged;
+    /* of the frame that etse_wire_take has just completed */
+    size_t payload_bytes;
+    size_t filled;
+    int overlong;
+    uint8_t bytes[ETSE_FRAME_STUFFED_BYTES];
+} etse_wire_decoder;
+
+/* 1 if this byte completes a frame, which stays until the next call: code and sequence in the first bytes, then the payload. */
+int etse_wire_take(etse_wire_decoder *decoder, uint8_t byte);
+
+/* Writes a frame, and returns its bytes.
+ * raw: [ETSE_FRAME_RAW_BYTES], of which head and payload are given; to: [ETSE_FRAME_BYTES]. */
+size_t etse_wire_encode(uint8_t *raw, size_t payload_bytes, uint8_t *to);
+
+#endif

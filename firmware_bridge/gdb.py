@@ -1,0 +1,289 @@
+"""GDB's remote protocol, as far as a debug probe needs it: memory there and back, flash, reset.
+
+QEMU's stub, OpenOCD and pyOCD speak it, so one client loads a program through any of them. Packets, escapes and run lengths: GDB
+manual, appendix "Remote Serial Protocol". A packet that arrives damaged is asked for again; silence ends with a ``LinkError``.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_tse.errors import DeviceError, LinkError, TargetError
+from firmware_bridge.flash import Progress
+from firmware_bridge.link import Link
+
+__all__ = ["GdbFlash", "GdbRemote", "Segment", "flat", "load", "segments"]
+
+_ESCAPED = b"#$}*"
+_CHUNK_BYTES = 4096
+_BLOCK_BYTES = 1024
+_ATTEMPTS = 3
+_LOADABLE = 1
+_LONGEST_BYTES = 2**25
+
+
+class GdbRemote:
+    """A connection to a debug server, whose core is halted by it."""
+
+    def __init__(self, link: Link, *, clock: Callable[[], float] = time.monotonic, timeout_s: float = 5.0) -> None:
+        self.name = link.name
+        self._link = link
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._arrived = bytearray()
+        self._binary = True
+        self.ask(b"?")
+
+    def ask(self, command: bytes) -> bytes:
+        """Send a packet and return the answer's content. ``LinkError`` after silence."""
+        self._send(command)
+        return self._packet(command)
+
+    def read(self, at: int, size: int) -> bytes:
+        """Memory. ``DeviceError`` if the server cannot read there."""
+        content = bytearray()
+        while len(content) < size:
+            n = min(_BLOCK_BYTES, size - len(content))
+            answer = self._sound(b"m%x,%x" % (at + len(content), n), f"read {n} bytes at {at + len(content):#x}")
+            content += self._hex(answer)
+        return bytes(content[:size])
+
+    def write(self, at: int, content: bytes) -> None:
+        """Memory that is not flash. ``DeviceError`` if the server cannot write there."""
+        for offset in range(0, len(content), _BLOCK_BYTES):
+            block = content[offset : offset + _BLOCK_BYTES]
+            what = f"write {len(block)} bytes at {at + offset:#x}"
+            if self._binary:
+                answer = self.ask(b"X%x,%x:" % (at + offset, len(block)) + _escaped(block))
+                if answer:
+                    self._check(answer, what)
+                    continue
+                self._binary = False  # an empty answer: this server does not know the command
+            self._confirm(b"M%x,%x:" % (at + offset, len(block)) + block.hex().encode(), what)
+
+    def erase_flash(self, at: int, size: int) -> None:
+        """Sectors of flash that the server knows."""
+        self._confirm(b"vFlashErase:%x,%x" % (at, size), f"erase {size} bytes of flash at {at:#x}")
+
+    def write_flash(self, at: int, content: bytes) -> None:
+        """Flash that was erased; in force after :meth:`finish_flash`."""
+        for offset in range(0, len(content), _BLOCK_BYTES):
+            block = content[offset : offset + _BLOCK_BYTES]
+            self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escaped(block), f"write {len(block)} bytes of flash")
+
+    def finish_flash(self) -> None:
+        """All of what was written is there when it returns."""
+        self._confirm(b"vFlashDone", "finish the flash")
+
+    def monitor(self, command: str) -> str:
+        """A command of the server itself (``system_reset`` of QEMU, ``reset halt`` of OpenOCD), and what it prints."""
+        self._send(b"qRcmd," + command.encode().hex().encode())
+        printed = b""
+        while True:
+            answer = self._packet(command.encode())
+            if answer[:1] == b"O" and answer != b"OK":
+                printed += self._hex(answer[1:])
+                continue
+            if not answer:
+                raise DeviceError(f"{self.name} does not know the command {command}", 0)
+            self._check(answer, f"do {command}")
+            return printed.decode(errors="replace")
+
+    def resume(self) -> None:
+        """Let the core run."""
+        self._send(b"c")
+
+    def close(self) -> None:
+        """Leave the core as it is, and give the link back."""
+        self._link.close()
+
+    def _hex(self, answer: bytes) -> bytes:
+        try:
+            return bytes.fromhex(answer.decode("ascii"))
+        except ValueError as failure:
+            raise LinkError(f"{self.name} answers {answer[:20]!r} where bytes are due: is it a debug server?") from failure
+
+    def _sound(self, command: bytes, what: str) -> bytes:
+        answer = self.ask(command)
+        if answer[:1] == b"E" and len(answer) == 3:
+            self._check(answer, what)
+        if not answer:
+            raise DeviceError(f"{self.name} cannot {what}: it does not know the command", 0)
+        return answer
+
+    def _confirm(self, command: bytes, what: str) -> None:
+        self._check(self._sound(command, what), what)
+
+    def _check(self, answer: bytes, what: str) -> None:
+        if answer == b"OK":
+            return
+        status = int(answer[1:3], 16) if re.match(rb"E[0-9a-fA-F]{2}", answer) else 0
+        raise DeviceError(
+            f"{self.name} cannot {what} ({answer[:20].decode(errors='replace')}): is that address of this board?", status
+        )
+
+    def _send(self, content: bytes) -> None:
+        packet = b"$" + content + b"#%02x" % (sum(content) % 256)
+        for _ in range(_ATTEMPTS):
+            self._link.write(packet)
+            if self._byte(b"+-", content) == b"+":
+                return
+        raise LinkError(f"{self.name} refused a packet {_ATTEMPTS} times: the line damages what passes; lower its speed")
+
+    def _packet(self, command: bytes) -> bytes:
+        for _ in range(_ATTEMPTS):
+            self._byte(b"$", command)
+            content = bytearray()
+            while (byte := self._next(command)) != b"#":
+                content += byte
+            stated = self._next(command) + self._next(command)
+            if stated.lower() == b"%02x" % (sum(content) % 256):
+                self._link.write(b"+")
+                return _unescaped(bytes(content))
+            self._link.write(b"-")
+        raise LinkError(f"{self.name} answered damaged {_ATTEMPTS} times: lower the speed of the line")
+
+    def _byte(self, wanted: bytes, command: bytes) -> bytes:
+        """The next of these; what comes before is noise."""
+        while (byte := self._next(command)) not in wanted:
+            pass
+        return byte
+
+    def _next(self, command: bytes) -> bytes:
+        if not self._arrived:
+            deadline_s = self._clock() + self._timeout_s
+            while not self._arrived:
+                if (remaining_s := deadline_s - self._clock()) <= 0:
+                    shown = command[:12].decode(errors="replace")
+                    raise LinkError(f"{self.name}: no answer to {shown} within {self._timeout_s:g} s: is a debug server there?")
+                self._arrived += self._link.read(_CHUNK_BYTES, remaining_s)
+        byte = bytes(self._arrived[:1])
+        del self._arrived[:1]
+        return byte
+
+
+class GdbFlash:
+    """Memory of a board behind a debug server, as :class:`firmware_bridge.flash.FlashMemory`."""
+
+    def __init__(self, gdb: GdbRemote, *, origin: int, size_bytes: int, sector_bytes: int, plain: bool = False) -> None:
+        """``plain``: it is ordinary memory (an emulated board's), which is written without erasing."""
+        self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
+        self._gdb, self._origin, self._plain = gdb, origin, plain
+
+    def read(self, at: int, size: int) -> bytes:
+        return self._gdb.read(self._origin + at, size)
+
+    def erase(self, at: int) -> None:
+        if self._plain:
+            self._gdb.write(self._origin + at, b"\xff" * self.sector_bytes)
+        else:
+            self._gdb.erase_flash(self._origin + at, self.sector_bytes)
+            self._gdb.finish_flash()
+
+    def program(self, at: int, content: bytes) -> None:
+        if self._plain:
+            self._gdb.write(self._origin + at, content)
+        else:
+            self._gdb.write_flash(self._origin + at, content)
+            self._gdb.finish_flash()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A part of a program, and where it is loaded."""
+
+    address: int
+    content: bytes
+
+
+def segments(program: bytes, source: str = "the program") -> tuple[Segment, ...]:
+    """What of a 32-bit ELF file is loaded. ``TargetError`` if it is none, or truncated."""
+    if program[:7] != b"\x7fELF\x01\x01\x01":
+        raise TargetError(f"{source} is not a 32-bit little-endian ELF: it starts with {program[:7]!r}; build it again")
+    try:
+        (table,) = struct.unpack_from("<I", program, 28)
+        size, count = struct.unpack_from("<2H", program, 42)
+        rows = [struct.unpack_from("<5I", program, table + i * size) for i in range(count)]
+    except struct.error as failure:
+        raise TargetError(f"{source} is truncated at {len(program)} bytes: build it again") from failure
+    found = []
+    for kind, offset, _, physical, stored in rows:
+        if kind == _LOADABLE and stored:
+            if offset + stored > len(program):
+                raise TargetError(f"{source} is truncated: {len(program)} bytes where {offset + stored} are needed; build it again")
+            found.append(Segment(address=physical, content=program[offset : offset + stored]))
+    return tuple(found)
+
+
+def flat(program: bytes) -> tuple[int, bytes]:
+    """A program as its first address and everything from there on, for tools that know no segments.
+
+    ``TargetError`` if it is spread over more than one memory.
+    """
+    parts = sorted(segments(program), key=lambda part: part.address)
+    base = parts[0].address if parts else 0
+    end = max((part.address + len(part.content) for part in parts), default=base)
+    if end - base > _LONGEST_BYTES:
+        raise TargetError(f"the program is spread over {end - base} bytes, one memory holds {_LONGEST_BYTES}: use a debug server")
+    content = bytearray(b"\xff" * (end - base))
+    for part in parts:
+        content[part.address - base : part.address - base + len(part.content)] = part.content
+    return base, bytes(content)
+
+
+def load(gdb: GdbRemote, program: bytes, progress: Callable[[Progress], None] = lambda told: None) -> None:
+    """Write a program into a board's memory, read it back and compare; its vectors come last.
+
+    Until then a reset finds no program, and after it a whole one. ``DeviceError`` if what is read is not what was written.
+    """
+    parts = sorted(segments(program), key=lambda part: part.address, reverse=True)
+    total = sum(len(part.content) for part in parts)
+    if parts:
+        gdb.write(parts[-1].address, bytes(8))
+    for phase in ("write", "compare"):
+        done = 0
+        for part in parts:
+            for offset in range(0, len(part.content), _CHUNK_BYTES):
+                at, block = part.address + offset, part.content[offset : offset + _CHUNK_BYTES]
+                vectors = 8 if part is parts[-1] and offset == 0 else 0
+                if phase == "write":
+                    gdb.write(at + vectors, block[vectors:])
+                else:
+                    _compare(gdb, at + vectors, block[vectors:])
+                done += len(block)
+                progress(Progress(phase=phase, done_bytes=done, total_bytes=total))
+    if parts:
+        gdb.write(parts[-1].address, parts[-1].content[:8])
+        _compare(gdb, parts[-1].address, parts[-1].content[:8])
+        progress(Progress(phase="mark", done_bytes=8, total_bytes=8))
+
+
+def _compare(gdb: GdbRemote, at: int, wanted: bytes) -> None:
+    if gdb.read(at, len(wanted)) != wanted:
+        raise DeviceError(f"{gdb.name}: memory at {at:#x} does not hold the {len(wanted)} bytes written: is it memory at all?", 0)
+
+
+def _escaped(content: bytes) -> bytes:
+    return b"".join(b"}" + bytes([byte ^ 0x20]) if byte in _ESCAPED else bytes([byte]) for byte in content)
+
+
+def _unescaped(content: bytes) -> bytes:
+    """Without escapes and run lengths: ``0*"`` is four zeros."""
+    out = bytearray()
+    at = 0
+    while at < len(content):
+        byte = content[at : at + 1]
+        if byte == b"}" and at + 1 < len(content):
+            out.append(content[at + 1] ^ 0x20)
+            at += 2
+        elif byte == b"*" and out and at + 1 < len(content):
+            out += out[-1:] * (content[at + 1] - 29)
+            at += 2
+        else:
+            out += byte
+            at += 1
+    return bytes(out)

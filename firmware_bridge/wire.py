@@ -1,0 +1,377 @@
+"""Wire: messages between a host and a board, and the frames that carry them over any stream of bytes.
+
+A frame is ``code u8, sequence u16, payload, CRC-32 u32``, little-endian, in COBS (Cheshire and Baker, "Consistent overhead byte
+stuffing", 1999) between two zero bytes: zero occurs nowhere else, so a reader that lost its place finds it at the next one.
+
+A board answers every request with the sequence number it came with, and executes it once: the same request again gets the same
+answer again. So a late answer is not taken for the present one, and a frame sent twice does not advance the network twice.
+
+The messages below are the one table of both sides: ``python -m firmware_bridge.wire`` prints ``c/protocol.h``.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+from typing import ClassVar
+
+from firmware_bridge.layout import U8, U16, U32, U64, Bytes16, Rest, RestText, Text16, Text32, c_constants, c_name
+
+__all__ = [
+    "CHUNK_BYTES",
+    "MAX_PAYLOAD_BYTES",
+    "MESSAGES",
+    "PROTOCOL",
+    "Capability",
+    "Decoder",
+    "Error",
+    "Frame",
+    "Gains",
+    "Hello",
+    "HelloRequest",
+    "Message",
+    "NetworkFrame",
+    "Reset",
+    "ResetDone",
+    "SetVoice",
+    "SoundFrame",
+    "Stats",
+    "StatsRequest",
+    "Status",
+    "Talker",
+    "VoiceTaken",
+    "encode",
+    "header",
+]
+
+PROTOCOL = 1
+"""Raised when an older board or host could not understand a newer one."""
+MAX_PAYLOAD_BYTES = 1024
+"""Longest payload: what a board has room for."""
+CHUNK_BYTES = 512
+"""Of a voice, per message: a short frame lost to noise costs less than a long one."""
+
+
+class Status(IntEnum):
+    """Why a board refused; the first numbers are ``etse_status`` of ``c/etse.h``."""
+
+    EARS_UNSUPPORTED = 1
+    VOICE_MALFORMED = 2
+    VOICE_FOREIGN = 3
+    VOICE_OUT_OF_RANGE = 4
+    UNKNOWN_COMMAND = 16
+    WRONG_SIZE = 17
+    """A payload of another length than the message has."""
+    VOICE_OUT_OF_ORDER = 18
+    """A part of a voice that does not follow the part before it."""
+    VOICE_INCOMPLETE = 19
+    """The number of ears cannot change while a voice is on its way: its old copy is half overwritten."""
+
+
+class Capability(IntFlag):
+    """What a board can do besides running the network."""
+
+    SOUND = 1
+    """The whole chain: sound to sound."""
+    VOICE = 2
+    """Takes voices at run time; without it one is built in."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HelloRequest:
+    """Who is there?"""
+
+    code: ClassVar[int] = 0x01
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """A board and its model."""
+
+    code: ClassVar[int] = 0x81
+    protocol: U16
+    max_payload_bytes: U16
+    capabilities: U32
+    """Of :class:`Capability`."""
+    model: Bytes16
+    """First bytes of the artifact's digest."""
+    sample_rate_hz: U32
+    hop: U16
+    window: U16
+    synthesis: U16
+    features: U16
+    bands: U16
+    ears: U8
+    """Most channels it can take."""
+    voice_patch_bytes: U32
+    """Size of a voice, 0 if it takes none."""
+    kernels: Text16
+    core: Text32
+    target: Text32
+
+
+@dataclass(frozen=True, kw_only=True)
+class SetVoice:
+    """A part of a voice; the first has offset 0, the last one ends at ``size_bytes`` and puts the voice in force."""
+
+    code: ClassVar[int] = 0x02
+    offset: U32
+    size_bytes: U32
+    """Of the whole voice."""
+    data: Rest
+
+
+@dataclass(frozen=True, kw_only=True)
+class VoiceTaken:
+    """How much of the voice has arrived."""
+
+    code: ClassVar[int] = 0x82
+    taken_bytes: U32
+    in_force: U8
+    """1 once it is whole and heard from the next frame on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset:
+    """Forget the past, keep the voice."""
+
+    code: ClassVar[int] = 0x03
+    ears: U8
+    """Channels from now on; 0 leaves them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResetDone:
+    """The next frame is the first."""
+
+    code: ClassVar[int] = 0x83
+    ears: U8
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkFrame:
+    """One step of the network alone."""
+
+    code: ClassVar[int] = 0x04
+    features: Rest
+    """int8 ``[features]``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gains:
+    """What the network made of it."""
+
+    code: ClassVar[int] = 0x84
+    mask_and_velocity: Rest
+    """int8 ``[2, bands]``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoundFrame:
+    """One step of the whole chain."""
+
+    code: ClassVar[int] = 0x05
+    samples: Rest
+    """int16 ``[ears, hop]``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Talker:
+    """The enrolled talker."""
+
+    code: ClassVar[int] = 0x85
+    samples: Rest
+    """int16 ``[ears, hop]``"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatsRequest:
+    """How is it going?"""
+
+    code: ClassVar[int] = 0x06
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stats:
+    """Since the last start, as seen from the board."""
+
+    code: ClassVar[int] = 0x86
+    counter: Text16
+    """What is counted: ``cycles``, ``instructions``, ``nanoseconds``; empty where nothing counts and they mean nothing."""
+    last_count: U64
+    """Of the last frame."""
+    worst_count: U64
+    total_count: U64
+    counts_per_s: U32
+    """0 where the counter does not follow time, and deadlines cannot be missed."""
+    frames: U32
+    deadline_misses: U32
+    damaged_frames: U32
+    """Frames of the link that were dropped."""
+    stack_bytes: U32
+    """Room for the stack, 0 if unknown."""
+    stack_high_water_bytes: U32
+    """Deepest use of it, 0 if unknown."""
+    arena_bytes: U32
+    state_bytes: U32
+    weight_bytes: U32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Error:
+    """The request was refused; nothing changed."""
+
+    code: ClassVar[int] = 0xFF
+    status: U16
+    """One of :class:`Status`."""
+    text: RestText
+
+
+Message = (
+    HelloRequest
+    | Hello
+    | SetVoice
+    | VoiceTaken
+    | Reset
+    | ResetDone
+    | NetworkFrame
+    | Gains
+    | SoundFrame
+    | Talker
+    | StatsRequest
+    | Stats
+    | Error
+)
+
+MESSAGES: Mapping[int, type[Message]] = {kind.code: kind for kind in Message.__args__}
+"""By code: an answer is its request with the highest bit set."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A message on its way."""
+
+    code: int
+    sequence: int
+    payload: bytes
+
+
+_HEAD = struct.Struct("<BH")
+_CRC = struct.Struct("<I")
+_LONGEST_RUN = 254
+_MAX_RAW_BYTES = _HEAD.size + MAX_PAYLOAD_BYTES + _CRC.size
+_MAX_STUFFED_BYTES = _MAX_RAW_BYTES + _MAX_RAW_BYTES // _LONGEST_RUN + 1
+
+
+def encode(frame: Frame) -> bytes:
+    """A frame as it goes over the link. ``ValueError`` if its payload is too long.
+
+    The zero in front ends whatever noise the line may have carried before.
+    """
+    if len(frame.payload) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, not {len(frame.payload)}")
+    raw = _HEAD.pack(frame.code, frame.sequence) + frame.payload
+    return b"\0" + _stuff(raw + _CRC.pack(zlib.crc32(raw))) + b"\0"
+
+
+class Decoder:
+    """Frames out of bytes as they come, however they are cut. What is no frame is dropped and counted."""
+
+    def __init__(self) -> None:
+        self.damaged = 0
+        """Stretches between two zeros that were no frame."""
+        self._pending = bytearray()
+        self._overlong = False
+
+    def push(self, received: bytes) -> list[Frame]:
+        """The frames that these bytes complete."""
+        *ended, rest = received.split(b"\0")
+        frames = []
+        for stretch in ended:
+            self._collect(stretch)
+            if (frame := self._end()) is not None:
+                frames.append(frame)
+        self._collect(rest)
+        return frames
+
+    def _collect(self, stretch: bytes) -> None:
+        # A line that never carries a zero must not fill the memory.
+        self._overlong |= len(self._pending) + len(stretch) > _MAX_STUFFED_BYTES
+        if self._overlong:
+            self._pending.clear()
+        else:
+            self._pending += stretch
+
+    def _end(self) -> Frame | None:
+        stuffed, overlong = bytes(self._pending), self._overlong
+        self._pending.clear()
+        self._overlong = False
+        if not stuffed and not overlong:
+            return None
+        raw = None if overlong else _unstuff(stuffed)
+        if raw is None or not _HEAD.size + _CRC.size <= len(raw) <= _MAX_RAW_BYTES or _crc(raw) != zlib.crc32(raw[: -_CRC.size]):
+            self.damaged += 1
+            return None
+        code, sequence = _HEAD.unpack_from(raw)
+        return Frame(code, sequence, raw[_HEAD.size : -_CRC.size])
+
+
+def _crc(raw: bytes) -> int:
+    crc: int = _CRC.unpack(raw[-_CRC.size :])[0]
+    return crc
+
+
+def _stuff(raw: bytes) -> bytes:
+    """COBS: each run without a zero behind a byte that says how far it is to the next."""
+    out = bytearray()
+    for run in raw.split(b"\0"):
+        while len(run) >= _LONGEST_RUN:
+            out += b"\xff" + run[:_LONGEST_RUN]
+            run = run[_LONGEST_RUN:]
+        out += bytes([len(run) + 1]) + run
+    return bytes(out)
+
+
+def _unstuff(stuffed: bytes) -> bytes | None:
+    """Inverse of :func:`_stuff`; None for what it cannot have made."""
+    out = bytearray()
+    at = 0
+    while at < len(stuffed):
+        distance = stuffed[at]
+        run = stuffed[at + 1 : at + distance]
+        if not distance or len(run) != distance - 1:
+            return None
+        out += run
+        at += distance
+        if distance <= _LONGEST_RUN and at < len(stuffed):
+            out.append(0)
+    return bytes(out)
+
+
+def header() -> str:
+    """``c/protocol.h``: codes, statuses, capabilities, and where each field lies in its payload."""
+    lines = [
+        "/* Generated from the messages of firmware_bridge/wire.py by `python -m firmware_bridge.wire`; do not edit. */",
+        "#ifndef ETSE_PROTOCOL_H",
+        "#define ETSE_PROTOCOL_H",
+        "",
+        "enum {",
+        f"    ETSE_PROTOCOL = {PROTOCOL},",
+        f"    ETSE_MAX_PAYLOAD_BYTES = {MAX_PAYLOAD_BYTES},",
+        "};",
+    ]
+    for title, prefix, members in (("Capabilities", "ETSE_CAN", tuple(Capability)), ("Statuses", "ETSE_STATUS", tuple(Status))):
+        lines += ["", f"/* {title} */", "enum {", *(f"    {prefix}_{member.name} = {member.value}," for member in members), "};"]
+    for kind in MESSAGES.values():
+        first_line = (kind.__doc__ or "").splitlines()[0]
+        code = f"    ETSE_MESSAGE_{c_name(kind.__name__)} = 0x{kind.code:02x},"
+        lines += ["", f"/* {first_line} */", "enum {", code, *c_constants(kind), "};"]
+    return "\n".join([*lines, "", "#endif", ""])
+
+
+if __name__ == "__main__":
+    sys.stdout.write(header())

@@ -1,0 +1,306 @@
+"""GDB remote: against a server of our own that can be made to misbehave, and against QEMU's."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge_tse.errors import DeviceError, LinkError, TargetError
+from edge_tse.golden import verify
+from firmware_bridge.build import CORES, build_image
+from firmware_bridge.codegen import generate
+from firmware_bridge.device import Device, DeviceNetwork
+from firmware_bridge.flash import Progress, Slots, install, installed
+from firmware_bridge.gdb import GdbFlash, GdbRemote, load, segments
+from firmware_bridge.link import FifoLink, MemoryLink, SocketLink
+from tests import graphs
+
+ORIGIN = 0x08000000
+EVERY_BYTE = bytes(range(256)) * 9 + b"#$}*" * 5
+
+
+class Server:
+    """A debug server with a stretch of memory, half of it flash: erased by the sector before it is written."""
+
+    def __init__(self, *, knows: str = "mMXv?q") -> None:
+        self.memory = bytearray(0x8000)
+        self.knows = knows
+        self.damage_answers = 0
+        self.refuse_packets = 0
+        self.staged: list[tuple[int, bytes]] = []
+        self.packets: list[bytes] = []
+        self._pending = b""
+        self._last = b""
+
+    def link(self) -> MemoryLink:
+        return MemoryLink(self.take, "server")
+
+    def take(self, sent: bytes) -> bytes:
+        self._pending += sent
+        out = b""
+        while self._pending:
+            if self._pending[:1] == b"-":
+                out += self._passed(self._last)
+                self._pending = self._pending[1:]
+            elif self._pending[:1] == b"$":
+                found = re.match(rb"\$(.*?)#(..)", self._pending, re.DOTALL)
+                if found is None:
+                    break
+                self._pending = self._pending[found.end() :]
+                if self.refuse_packets or int(found[2], 16) != sum(found[1]) % 256:
+                    self.refuse_packets = max(self.refuse_packets - 1, 0)
+                    out += b"-"
+                    continue
+                self.packets.append(found[1])
+                out += b"+" + self._answers(found[1])
+            else:
+                self._pending = self._pending[1:]
+        return out
+
+    def _answers(self, packet: bytes) -> bytes:
+        out = b""
+        for answer in self.execute(packet):
+            self._last = b"$" + answer + b"#%02x" % (sum(answer) % 256)
+            out += self._passed(self._last)
+        return out
+
+    def _passed(self, packet: bytes) -> bytes:
+        if not self.damage_answers:
+            return packet
+        self.damage_answers -= 1
+        return packet[:-1] + b"z"
+
+    def execute(self, packet: bytes) -> list[bytes]:
+        if chr(packet[0]) not in self.knows:
+            return [b""]
+        body = re.sub(rb"}(.)", lambda m: bytes([m[1][0] ^ 0x20]), packet, flags=re.DOTALL)
+        if packet[:1] == b"?":
+            return [b"T05thread:01;"]
+        if packet[:5] == b"qRcmd":
+            command = bytes.fromhex(packet[6:].decode()).decode()
+            return [b"O" + b"reset\n".hex().encode(), b"OK"] if command == "reset" else [b""] if command == "what" else [b"E22"]
+        if packet[:10] == b"vFlashDone":
+            for at, content in self.staged:
+                old = self.memory[at : at + len(content)]
+                self.memory[at : at + len(content)] = bytes(a & b for a, b in zip(old, content, strict=True))
+            self.staged.clear()
+            return [b"OK"]
+        head, _, rest = body.partition(b":")
+        if packet[:1] == b"v":
+            head, _, content = rest.partition(b":")
+        else:
+            head, content = head[1:], rest
+        numbers = [int(n, 16) for n in head.split(b",")]
+        at = numbers[0] - ORIGIN
+        if not 0 <= at < len(self.memory):
+            return [b"E14"]
+        if packet[:1] == b"m":
+            return [self.memory[at : at + numbers[1]].hex().encode()]
+        if packet[:11] == b"vFlashErase":
+            self.memory[at : at + numbers[1]] = b"\xff" * numbers[1]
+        elif packet[:11] == b"vFlashWrite":
+            self.staged.append((at, content))
+        else:
+            content = bytes.fromhex(content.decode()) if packet[:1] == b"M" else content
+            assert len(content) == numbers[1]
+            self.memory[at : at + len(content)] = content
+        return [b"OK"]
+
+
+@pytest.mark.parametrize("knows", ["mMXv?q", "mMv?q"])
+def test_memory_there_and_back(knows: str) -> None:
+    server = Server(knows=knows)
+    gdb = GdbRemote(server.link())
+    gdb.write(ORIGIN + 3, EVERY_BYTE)
+    assert server.memory[3 : 3 + len(EVERY_BYTE)] == EVERY_BYTE
+    assert gdb.read(ORIGIN + 3, len(EVERY_BYTE)) == EVERY_BYTE
+    assert sum(packet[:1] == b"X" for packet in server.packets) == (3 if "X" in knows else 1)
+
+
+def test_damage_is_mended() -> None:
+    server = Server()
+    gdb = GdbRemote(server.link())
+    server.refuse_packets = 2
+    gdb.write(ORIGIN, b"hello")
+    server.damage_answers = 2
+    assert gdb.read(ORIGIN, 5) == b"hello"
+    server.refuse_packets = 3
+    with pytest.raises(LinkError, match="server refused a packet 3 times"):
+        gdb.read(ORIGIN, 5)
+    server.damage_answers = 3
+    with pytest.raises(LinkError, match="server answered damaged 3 times"):
+        gdb.read(ORIGIN, 5)
+
+
+def test_escapes_and_run_lengths() -> None:
+    answers = iter([b"S05", b'0* f*!"', b"a}\x03b"])
+
+    def answer(sent: bytes) -> bytes:
+        if not sent.startswith(b"$"):
+            return b""
+        content = next(answers)
+        return b"+$" + content + b"#%02x" % (sum(content) % 256)
+
+    gdb = GdbRemote(MemoryLink(answer))
+    assert gdb.ask(b"x") == b"0000" + b"f" * 5 + b'"'
+    assert gdb.ask(b"x") == b"a#b"
+
+
+def test_what_the_server_cannot_do() -> None:
+    gdb = GdbRemote(Server().link())
+    with pytest.raises(
+        DeviceError, match=r"server cannot read 4 bytes at 0x10 \(E14\): is that address of this board\?"
+    ) as failure:
+        gdb.read(0x10, 4)
+    assert failure.value.status == 0x14
+    with pytest.raises(DeviceError, match="cannot write 4 bytes at 0x10"):
+        gdb.write(0x10, b"1234")
+    with pytest.raises(DeviceError, match="cannot do dance"):
+        gdb.monitor("dance")
+    with pytest.raises(DeviceError, match="does not know the command what"):
+        gdb.monitor("what")
+    assert gdb.monitor("reset") == "reset\n"
+    with pytest.raises(DeviceError, match="cannot erase 256 bytes of flash at 0x8000000: it does not know the command"):
+        GdbRemote(Server(knows="mM?").link()).erase_flash(ORIGIN, 256)
+
+
+def test_silence_and_strangers() -> None:
+    ticks = iter(range(1000))
+    with pytest.raises(LinkError, match=r"memory: no answer to \? within 5 s: is a debug server there"):
+        GdbRemote(MemoryLink(lambda sent: b""), clock=lambda: float(next(ticks)))
+    with pytest.raises(LinkError, match="where bytes are due: is it a debug server"):
+        GdbRemote(MemoryLink(lambda sent: b"+$hello#14" if sent[:1] == b"$" else b"")).read(0, 4)
+
+
+def test_two_slots_through_a_debug_server() -> None:
+    server = Server()
+    memory = GdbFlash(GdbRemote(server.link()), origin=ORIGIN, size_bytes=0x8000, sector_bytes=0x400)
+    slots = Slots.of(memory)
+    for image in (b"old" * 1000, b"new" * 2000, b"newest" * 500):
+        install(memory, slots, image)
+        assert installed(memory, slots) == image
+    assert not server.staged
+    plain = GdbFlash(GdbRemote(server.link()), origin=ORIGIN, size_bytes=0x8000, sector_bytes=0x400, plain=True)
+    before = len(server.packets)
+    install(plain, slots, b"in plain memory")
+    assert installed(plain, slots) == b"in plain memory"
+    assert not any(packet[:1] == b"v" for packet in server.packets[before:])
+
+
+# Programs
+
+
+def elf(*parts: tuple[int, bytes]) -> bytes:
+    """A 32-bit ELF with these segments."""
+    head = 52 + 32 * len(parts)
+    out = b"\x7fELF\x01\x01\x01".ljust(16, b"\0") + (2).to_bytes(2, "little") + (40).to_bytes(2, "little")
+    out += b"".join(n.to_bytes(4, "little") for n in (1, 0, 52, 0, 0))
+    out += b"".join(n.to_bytes(2, "little") for n in (52, 32, len(parts), 0, 0, 0))
+    offset = head
+    for address, content in parts:
+        fields = (1, offset, address ^ 0x100, address, len(content), len(content) + 100, 5, 4)
+        out += b"".join(n.to_bytes(4, "little") for n in fields)
+        offset += len(content)
+    return out + b"".join(content for _, content in parts)
+
+
+def test_segments_go_where_they_are_loaded() -> None:
+    program = elf((ORIGIN + 0x1000, b"data"), (ORIGIN, b"vectors!code"))
+    assert [(s.address, s.content) for s in segments(program)] == [(ORIGIN + 0x1000, b"data"), (ORIGIN, b"vectors!code")]
+    for cut in (60, len(program) - 1):
+        with pytest.raises(TargetError, match="truncated"):
+            segments(program[:cut])
+    with pytest.raises(TargetError, match="not a 32-bit little-endian ELF"):
+        segments(b"\x7fELF\x02" + program[5:])
+
+
+def test_a_program_is_written_compared_and_made_startable_last() -> None:
+    server = Server()
+    server.memory[:12] = b"old vectors!"
+    told: list[Progress] = []
+    code = bytes(range(256)) * 40
+    load(GdbRemote(server.link()), elf((ORIGIN + 0x4000, b"data" * 10), (ORIGIN, b"vectors!" + code)), told.append)
+    assert server.memory[: 8 + len(code)] == b"vectors!" + code
+    assert server.memory[0x4000:0x4028] == b"data" * 10
+    assert [told[0].phase, told[-1].phase] == ["write", "mark"]
+    writes = [packet for packet in server.packets if packet[:1] == b"X"]
+    assert writes[0].startswith(b"X%x,8:" % ORIGIN)
+    assert bytes(8) in writes[0]
+    assert b"vectors!" in writes[-1]
+
+
+def test_memory_that_does_not_keep_what_is_written() -> None:
+    server = Server()
+    execute = server.execute
+    server.execute = lambda packet: execute(packet) if packet[:1] != b"X" else [b"OK"]  # type: ignore[method-assign]
+    with pytest.raises(DeviceError, match="does not hold the 4 bytes written"):
+        load(GdbRemote(server.link()), elf((ORIGIN, b"vectors!code")))
+
+
+# QEMU
+
+
+@pytest.fixture
+def qemu(tmp_path: Path) -> Iterator[Callable[[], GdbRemote]]:
+    """An emulated Cortex-M55 without a program, its two pipes in the folder, and a connection to its debug server."""
+    if shutil.which("qemu-system-arm") is None:
+        pytest.skip("qemu-system-arm is not installed")
+    folder = tmp_path
+    server = ["-chardev", "socket,id=gdb,path=gdb,server=on,wait=off", "-gdb", "chardev:gdb", "-S"]
+    semihosting = ["-semihosting-config", "enable=on,target=native,arg=etse,arg=to_board,arg=from_board"]
+    command = ["qemu-system-arm", "-M", "mps3-an547", "-display", "none", "-monitor", "none", "-serial", "none"]
+    with subprocess.Popen([*command, *server, *semihosting], cwd=folder, stdin=subprocess.DEVNULL) as process:
+        deadline_s = time.monotonic() + 10
+        while not (folder / "gdb").exists() and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        opened: list[GdbRemote] = []
+
+        def connect() -> GdbRemote:
+            opened.append(GdbRemote(SocketLink(str(folder / "gdb"), None)))
+            return opened[-1]
+
+        try:
+            yield connect
+        finally:
+            for gdb in opened:
+                gdb.close()
+            process.kill()
+
+
+def test_memory_of_qemu(qemu: Callable[[], GdbRemote]) -> None:
+    gdb = qemu()
+    gdb.write(0x21000003, EVERY_BYTE)
+    assert gdb.read(0x21000003, len(EVERY_BYTE)) == EVERY_BYTE
+    with pytest.raises(DeviceError, match="cannot read 4 bytes at 0xfffffff0"):
+        gdb.read(0xFFFFFFF0, 4)
+    assert "QEMU" in gdb.monitor("info version") or "7." in gdb.monitor("info version")
+    memory = GdbFlash(gdb, origin=0x60000000, size_bytes=1 << 16, sector_bytes=1 << 12, plain=True)
+    install(memory, Slots.of(memory), EVERY_BYTE)
+    assert installed(memory, Slots.of(memory)) == EVERY_BYTE
+
+
+def test_a_program_loaded_through_qemu_answers(qemu: Callable[[], GdbRemote], tmp_path: Path) -> None:
+    """Load, read back, compare, reset, run; then golden frames over the link."""
+    pytest.importorskip("ziglang", reason="ziglang is not installed: nothing here compiles for a Cortex-M")
+    artifact = graphs.artifact(graphs.TINY)
+    image = build_image(
+        generate(artifact),
+        CORES["qemu-mps3-an547"],
+        tmp_path / "image.elf",
+        program=("serve_port.c", "serve_core.c", "server.c", "wire.c"),
+    )
+    link = FifoLink(tmp_path / "from_board", tmp_path / "to_board")
+    gdb = qemu()
+    load(gdb, image.path.read_bytes())
+    gdb.monitor("system_reset")
+    gdb.resume()
+    device = Device(link, timeout_s=5.0)
+    assert device.hello.kernels == "mve"
+    assert verify(artifact, DeviceNetwork(device, artifact), 0).worst_lsb == 0
+    device.close()
