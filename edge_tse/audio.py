@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +26,10 @@ __all__ = [
     "check_format",
     "clipped_samples",
     "encode",
+    "flac_writer",
     "is_silent",
     "read",
+    "read_integers",
     "resample",
     "write",
 ]
@@ -82,6 +85,24 @@ def encode(signal: Float, rate_hz: int, container: str = "WAV", subtype: str = "
     encoded = io.BytesIO()
     _module("soundfile").write(encoded, signal.T, rate_hz, format=container, subtype=subtype)
     return encoded.getbuffer()
+
+
+def flac_writer(file: object, rate_hz: int, channels: int, comment: str) -> Any:
+    """A soundfile.SoundFile for int32 ``[n, channels]``, of which FLAC keeps the upper 24 bits; it begins with ``comment``."""
+    writer = _module("soundfile").SoundFile(file, "w", rate_hz, channels, "PCM_24", format="FLAC")
+    writer.comment = comment
+    return writer
+
+
+def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
+    """24-bit samples ``[n, channels]``, their rate and the file's comment. ``AudioError`` as :func:`read`."""
+    soundfile = _module("soundfile")
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            return file.read(dtype="int32", always_2d=True) >> 8, file.samplerate, file.comment
+    except (soundfile.LibsndfileError, OSError) as failure:
+        reason = str(getattr(failure, "error_string", failure)).rstrip(".")
+        raise AudioError(f"{path} is not a readable sound file ({reason})") from failure
 
 
 def check_format(path: Path) -> None:

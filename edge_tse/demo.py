@@ -24,7 +24,7 @@ from edge_tse.extract import Extraction, extract
 from edge_tse.files import check_output, write_bytes
 from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, busy, environment, memory
-from edge_tse.voice import personalize, save_voice
+from edge_tse.voice import Voice, VoiceModel, personalize, save_voice
 
 __all__ = ["Case", "Outcome", "Shown", "Sound", "own_case", "run", "shipped_cases"]
 
@@ -62,6 +62,11 @@ class Case:
     enrollment: Sound
     reference: Sound | None
     """The wanted talker alone; without it there is no SI-SDR."""
+
+    def voice(self, model: VoiceModel) -> Voice:
+        """The talker to hear, enrolled."""
+        clip = self.enrollment
+        return enroll_clips(model, [(clip.name, clip.signal, clip.rate_hz)]).voice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -204,8 +209,7 @@ def run(
     opened(artifact)  # loads the runtime, so that a change of voice is measured and not an import
     outcomes, pictures = [], []
     for i, (case, folder) in enumerate(zip(cases, folders, strict=True)):
-        clip = case.enrollment
-        voice = enroll_clips(artifact.voice_model, [(clip.name, clip.signal, clip.rate_hz)]).voice
+        voice = case.voice(artifact.voice_model)
         began = time.perf_counter()
         personal = personalize(artifact, voice)
         network = opened(personal)

@@ -16,12 +16,15 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Analyzer", "FrameSpec", "Synthesizer"]
+__all__ = ["LEVEL_OFFSET", "LEVEL_SLOPE", "POWER_FLOOR", "Analyzer", "FrameSpec", "Synthesizer"]
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
-_FLOOR = np.float32(1e-9)  # -90 dB relative to a full-scale sine: below any microphone's noise in a 31 Hz band
+POWER_FLOOR = np.float32(1e-9)
+"""-90 dB relative to a full-scale sine: below any microphone's noise in a 31 Hz band."""
+LEVEL_SLOPE, LEVEL_OFFSET = np.float32(0.25), np.float32(1.25)
+"""Level of an energy is ``SLOPE * log10(energy) + OFFSET``: -90 dB becomes -1 and -10 dB becomes 1."""
 
 
 @dataclass(frozen=True)
@@ -115,20 +118,37 @@ class FrameSpec:
         return np.repeat(np.arange(self.bands), np.diff(self.band_edges))
 
     @cached_property
-    def _unit(self) -> np.float32:
+    def _spatial_groups(self) -> NDArray[np.int64]:
+        """First band of each interaural band."""
+        return np.arange(0, self.bands, self.bands // self.spatial_bands)
+
+    @cached_property
+    def _spatial_edges(self) -> NDArray[np.int64]:
+        """First bin of each interaural band."""
+        return self.band_edges[self._spatial_groups]
+
+    @cached_property
+    def _band_starts(self) -> NDArray[np.int64]:
+        return self.band_edges[:-1]
+
+    @cached_property
+    def power_unit(self) -> np.float32:
         """Factor on ``|spectrum|**2`` that makes a full-scale sine 1.0 (0 dB)."""
         return np.float32(4.0 / float(self.analysis_window.sum()) ** 2)
 
     def _band_energy(self, spectrum: Complex) -> Float:
-        power = (spectrum.real**2 + spectrum.imag**2) * self._unit
-        return np.add.reduceat(power, self.band_edges[:-1], axis=-1)
+        real, imaginary = spectrum.real, spectrum.imag
+        power = real * real
+        power += imaginary * imaginary
+        return np.add.reduceat(power, self._band_starts, axis=-1) * self.power_unit
 
     def band_levels(self, spectrum: Complex) -> Float:
         """Log-compressed band energies, ``[..., ears, bins] -> [..., bands]`` in [-1, 1].
 
         The mean energy of the ears, from -90 dB (-1) to -10 dB (+1) relative to a full-scale sine.
         """
-        return _level(self._band_energy(spectrum).mean(axis=-2))
+        energy = _over_ears(self._band_energy(spectrum))
+        return _level(energy, np.empty_like(energy))
 
     def frame_features(self, spectrum: Complex) -> Float:
         """Network inputs, ``[..., ears, bins] -> [..., features]`` in [-1, 1].
@@ -138,21 +158,20 @@ class FrameSpec:
         zero for one channel and for two equal ones, so a mono model is the binaural model.
         """
         energy = self._band_energy(spectrum)
-        levels = _level(energy.mean(axis=-2))
-        spatial = np.zeros((*levels.shape[:-1], 3 * self.spatial_bands), np.float32)
+        out = np.zeros((*spectrum.shape[:-2], self.features), np.float32)
+        _level(_over_ears(energy), out[..., : self.bands])
         if spectrum.shape[-2] == 2:
-            group = self.bands // self.spatial_bands
-            per_ear = energy.reshape(*energy.shape[:-1], self.spatial_bands, group).sum(-1) + _FLOOR
+            per_ear = np.add.reduceat(energy, self._spatial_groups, axis=-1)
+            per_ear += POWER_FLOOR
             left, right = per_ear[..., 0, :], per_ear[..., 1, :]
-            cross = spectrum[..., 0, :] * np.conj(spectrum[..., 1, :]) * self._unit
-            cross = np.add.reduceat(cross, self.band_edges[:-1:group], axis=-1) + _FLOOR
-            cross /= np.sqrt(left * right)
-            n = self.spatial_bands
-            spatial[..., :n] = np.log10(left / right) * np.float32(0.5)
+            cross = np.add.reduceat(spectrum[..., 0, :] * spectrum[..., 1, :].conj(), self._spatial_edges, axis=-1)
+            cross = (cross * self.power_unit + POWER_FLOOR) / np.sqrt(left * right)
+            n, spatial = self.spatial_bands, out[..., self.bands :]
+            np.multiply(np.log10(left / right), np.float32(0.5), out=spatial[..., :n])
             spatial[..., n : 2 * n] = cross.imag
-            spatial[..., 2 * n :] = (1 - cross.real) * np.float32(0.5)
-            np.clip(spatial, -1, 1, out=spatial)
-        return np.concatenate([levels, spatial], axis=-1)
+            np.multiply(1 - cross.real, np.float32(0.5), out=spatial[..., 2 * n :])
+            _clip(spatial)
+        return out
 
     def bin_gains(self, band_gains: Float) -> Float:
         """Band gains to bin gains, ``[..., bands] -> [..., bins]``."""
@@ -227,7 +246,20 @@ def _hann(n: int) -> NDArray[np.float64]:
     return window
 
 
-def _level(energy: Float) -> Float:
-    """Energy relative to a full-scale sine -> [-1, 1], linear in dB."""
-    level: Float = np.clip(np.log10(energy + _FLOOR) * np.float32(0.25) + np.float32(1.25), -1, 1)
-    return level
+def _over_ears(energy: Float) -> Float:
+    """Mean over the ears, ``[..., ears, bands] -> [..., bands]``; ``mean`` itself costs as much as a Fourier transform."""
+    return energy[..., 0, :] if energy.shape[-2] == 1 else np.add.reduce(energy, axis=-2) * np.float32(1 / energy.shape[-2])
+
+
+def _level(energy: Float, out: Float) -> Float:
+    """Energy relative to a full-scale sine -> [-1, 1], linear in dB, into ``out``."""
+    np.log10(energy + POWER_FLOOR, out=out)
+    out *= LEVEL_SLOPE
+    out += LEVEL_OFFSET
+    return _clip(out)
+
+
+def _clip(x: Float) -> Float:
+    """To [-1, 1], in place."""
+    np.maximum(x, np.float32(-1), out=x)
+    return np.minimum(x, np.float32(1), out=x)

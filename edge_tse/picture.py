@@ -1,8 +1,9 @@
-"""The demonstration in one picture: what went in, what was applied, what came out, and what was wanted."""
+"""Pictures: the demonstration (what went in, what was applied, what came out, what was wanted), and what stages move."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from edge_tse import audio
 from edge_tse.errors import EdgeTseError
 
 if TYPE_CHECKING:
+    from edge_tse.analysis import Moves
     from edge_tse.demo import Outcome
     from edge_tse.frame import FrameSpec
 
-__all__ = ["picture"]
+__all__ = ["moves_picture", "picture"]
 
 Float = NDArray[np.float32]
 
@@ -31,11 +33,6 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
     Colours are perceptually even and safe for colour blindness: cividis for levels; for the gain purple where the network deletes
     and orange where it inserts.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as failure:
-        raise EdgeTseError("matplotlib is not installed, the picture needs it: pip install 'edge-tse[litert]'") from failure
     case, frame, got = outcome.case, outcome.artifact.frame, outcome.extraction
     ink, paper = ("#d8dee6", "#12161c") if dark else ("#1f2630", "#ffffff")
     panels: list[tuple[str, Any, bool]] = [
@@ -46,8 +43,7 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
     if case.reference is not None:
         panels.append(("Reference: the talker alone", _levels_db(frame, case.reference.signal, case.reference.rate_hz), False))
 
-    figure = Figure(figsize=(10, 2.35 * len(panels)), dpi=110, layout="constrained", facecolor=paper)
-    canvas: Any = FigureCanvasAgg(figure)
+    figure, canvas = _sheet((10, 2.35 * len(panels)), paper)
     axes = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axis, (title, values, is_gain) in zip(axes, panels, strict=True):
         seconds = values.shape[0] * frame.period_s
@@ -75,6 +71,36 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
     return _small_png(canvas.buffer_rgba())
 
 
+def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
+    """PNG of what is deleted and inserted, ``{condition: {stage: moves}}``: to the left what goes, to the right what comes."""
+    ink = "#1f2630"
+    figure, canvas = _sheet((9, 0.9 + 0.42 * sum(len(stages) for stages in found.values())), "#ffffff")
+    rows = [(f"{condition}: {stage}", moved) for condition, stages in found.items() for stage, moved in stages.items()]
+    axis = figure.subplots()
+    places = range(len(rows), 0, -1)
+    axis.barh(places, [-100 * moved.deleted for _, moved in rows], color="#5e3c99", label="deleted")
+    axis.barh(places, [100 * moved.inserted for _, moved in rows], color="#e66101", label="inserted")
+    axis.set_yticks(list(places), [name for name, _ in rows])
+    axis.axvline(0, color=ink, linewidth=0.8)
+    axis.set_xlabel("share of the mixture's energy (%)", color=ink)
+    axis.legend(loc="lower right", frameon=False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+    canvas.draw()
+    return _small_png(canvas.buffer_rgba())
+
+
+def _sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
+    """An empty figure and its canvas."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as failure:
+        raise EdgeTseError("matplotlib is not installed, the picture needs it: pip install 'edge-tse[litert]'") from failure
+    figure = Figure(figsize=inches, dpi=110, layout="constrained", facecolor=paper)
+    return figure, FigureCanvasAgg(figure)
+
+
 def _small_png(pixels: Any) -> bytes:
     """A palette of 256 colours: nothing visible is lost in two colour maps, and the page is less than half as long."""
     from PIL import Image  # matplotlib brings it
@@ -89,8 +115,7 @@ def _levels_db(frame: FrameSpec, signal: Float, rate_hz: int) -> Float:
     """``[frames, bins]`` in dB relative to a full-scale sine, mean over ears."""
     shown = signal[:, : round(SHOWN_S * rate_hz)]
     spectra = frame.analyze(audio.resample(shown, rate_hz, frame.sample_rate_hz))
-    unit = np.float32(4.0 / float(frame.analysis_window.sum()) ** 2)
-    power = (np.abs(spectra) ** 2).mean(axis=1) * unit
+    power = (np.abs(spectra) ** 2).mean(axis=1) * frame.power_unit
     levels: Float = 10 * np.log10(power + np.float32(1e-12))
     return levels
 

@@ -25,7 +25,25 @@ from edge_tse.files import write_bytes
 
 __all__ = ["Report", "Timing", "busy", "environment", "memory", "to_json", "versions"]
 
-_PACKAGES = ("numpy", "ai-edge-litert", "tflite-runtime", "soundfile", "soxr", "torch", "brevitas", "rich", "typer", "matplotlib")
+_PACKAGES = (
+    "numpy",
+    "ai-edge-litert",
+    "tflite-runtime",
+    "tflite-micro",
+    "executorch",
+    "torchao",
+    "onnx",
+    "onnxruntime",
+    "ethos-u-vela",
+    "ziglang",
+    "soundfile",
+    "soxr",
+    "torch",
+    "brevitas",
+    "rich",
+    "typer",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

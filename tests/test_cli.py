@@ -19,41 +19,12 @@ import soundfile
 
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
+from edge_tse.engines import ENGINES
 from edge_tse.voice import load_voice
+from targets import tflite
 from tests import graphs
+from tests.command import Done, Run
 from tests.speech import utterance
-
-Run = Callable[..., "Done"]
-
-
-@dataclass(frozen=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict:
-        return json.loads(self.out)
-
-    @property
-    def complaint(self) -> str:
-        """The one line of a user error."""
-        assert self.code == 2, self
-        assert self.out == ""
-        assert self.err.count("\n") == 1, self.err
-        assert self.err.startswith("edge-tse: ")
-        return self.err
-
-
-@pytest.fixture
-def run(capfd: pytest.CaptureFixture[str]) -> Run:
-    def call(*arguments: object) -> Done:
-        code = main([str(a) for a in arguments])
-        captured = capfd.readouterr()
-        return Done(code, captured.out, captured.err)
-
-    return call
 
 
 def speech(seconds: float, seed: int = 0, rate_hz: int = 16000) -> np.ndarray:
@@ -101,9 +72,19 @@ FROZEN = {
     "train": {"-o", "--data", "--minutes", "--steps", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume"},
     "compile": {"-o", "--voice", "--target"},
+    "targets": set(),
+    "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against"},
     "verify": {"--engine"},
     "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs"},
     "doctor": set(),
+    "devices": set(),
+    "live": {"--voice", "--engine", "--record", "--report"},
+    "replay": set(),
+    "latency": set(),
+    "calibrate": set(),
+    "flash": {"--target", "--port", "--chip", "--via", "--voice", "--sign", "--trust", "--image"},
+    "board": {"--target", "--port", "--voice", "--mixture", "-o", "--ping"},
+    "analyse": {"--trials", "--plot", "--artifact", "--engine"},
 }
 """Verbs and options that scripts rely on: add, never rename."""
 
@@ -244,7 +225,7 @@ class TestExtract:
         ("extract {mix} --voice {voice} -o no/out.wav --artifact {model}", "there is no folder no"),
         ("extract {mix} --voice {voice} -o out.wav --artifact {model} --engine abacus", "abacus"),
         ("verify none.etse", "none.etse"),
-        ("verify {model} --engine abacus", "litert, reference"),
+        ("verify {model} --engine abacus", ", litert, onnx, reference"),
         ("compile {model} --target toaster -o out.tflite", "unknown target 'toaster': one of litert"),
         ("compile {model} --target litert -o {model}", "is also the input"),
         ("compile {model} --target litert -o out.tflite --voice none.voice", "none.voice"),
@@ -347,8 +328,9 @@ class TestDoctor:
         monkeypatch.setattr(Artifact, "default", classmethod(lambda cls: Artifact.load(files.artifact)))
         done = run("doctor", "--json")
         engines = {e["engine"]: e for e in done.json["engines"]}
-        assert set(engines) == {"litert", "reference"}
-        assert all(e["runs"] and e["network_p50_ms"] > 0 for e in engines.values())
+        assert set(engines) == set(ENGINES)
+        assert {"litert", "reference"} <= {name for name, e in engines.items() if e["runs"]}
+        assert all(e["network_p50_ms"] > 0 for e in engines.values() if e["runs"])
         assert done.json["model"]["digest"] == Artifact.load(files.artifact).digest
         assert "runs" in run("doctor").out
 
@@ -511,7 +493,12 @@ def test_ctrl_c_is_clean(files: Files) -> None:
     line = ["extract", files.mixture, "--voice", files.voice, "-o", files.folder / "out.wav", "--artifact", files.artifact]
     command = [sys.executable, "-m", "edge_tse", *map(str, line), "--engine", "reference"]
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "80"}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "80"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit that it is ignored
     )
     time.sleep(3)
     assert process.poll() is None, "finished too early to be interrupted"
@@ -520,3 +507,27 @@ def test_ctrl_c_is_clean(files: Files) -> None:
     assert process.returncode == 130
     assert (out, err) == ("", "edge-tse: interrupted\n")
     assert files.untouched()
+
+
+def test_a_foreign_model_is_profiled_and_verified(tmp_path, capsys) -> None:
+    """One of our own flatbuffers as a stranger's; its wrong description is one line."""
+    artifact = graphs.artifact()
+    (tmp_path / "net.tflite").write_bytes(tflite.emit(artifact.graph, {}))
+    pairs = ", ".join(f'["{s.input}", "{s.output}"]' for s in artifact.graph.states)
+    described = tmp_path / "net.toml"
+    described.write_text(
+        'name = "ours"\nsource = "here"\nsample_rate_hz = 16000\nhop = 64\nalgorithmic_latency = 128\n'
+        f'[[stages]]\nfile = "net.tflite"\nstates = [{pairs}]\n'
+    )
+    assert main(["profile", str(described), "--hops", "20", "-o", str(tmp_path / "p.json"), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["step"]["hops"] == 20
+    assert figures["memory"]["state_bytes"] == artifact.graph.state_bytes
+    assert json.loads((tmp_path / "p.json").read_text())["figures"]["model_name"] == "ours"
+    assert main(["verify", str(described), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["repeats"] is True
+    assert main(["profile", str(described), "-o", str(tmp_path / "p.html")]) == 2
+    assert "written as .json, not as .html" in capsys.readouterr().err
+    described.write_text(described.read_text().replace("hop = 64", "hopp = 64"))
+    assert main(["verify", str(described)]) == 2
+    assert "nearest is 'hop'" in capsys.readouterr().err

@@ -23,6 +23,8 @@ MODULES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
     "lightning-fabric": "lightning_fabric",
     "pyserial": "serial",
+    "pytest-xdist": "xdist",
+    "tflite-micro": "tflite_micro",
     "tflite-runtime": "tflite_runtime.interpreter",
 }
 """Distribution -> module, where the names differ."""
@@ -41,11 +43,12 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 
 
 def test_extras_have_their_names() -> None:
-    assert set(EXTRAS) == {"litert", "audio", "train", "executorch", "onnx", "firmware", "eval", "device-legacy", "all", "dev"}
+    together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval"}
+    assert set(EXTRAS) == together | {"live", "device-legacy", "all", "dev"}
 
 
 def test_all_is_all_that_goes_together() -> None:
-    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,firmware,eval]"]
+    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,tflm,firmware,eval]"]
 
 
 def test_torch_has_one_version() -> None:
@@ -79,7 +82,7 @@ def test_extras_install_together_and_import(extra: str, environment: Path) -> No
         wanted = distributions("device-legacy")
     else:
         assert "tflite-runtime" not in versions
-        wanted = distributions(*(set(EXTRAS) - {"device-legacy", "dev"}))
+        wanted = distributions(*(set(EXTRAS) - {"device-legacy", "dev", "live"}))
         assert len(wanted) > 15
     for name in wanted:
         run(environment, "-c", f"import {MODULES.get(name, name)}")
@@ -131,7 +134,8 @@ def test_the_wheel_does_the_main_job_without_torch(wheel: Path, environment: Pat
     assert not names & {"torch", "brevitas", "scipy", "tensorflow"}
     # Elsewhere than in the repository: what runs is what was installed.
     doctor = json.loads(run(binaries / "edge-tse", "doctor", "--json", cwd=tmp_path).stdout)
-    assert {engine["engine"]: engine["runs"] for engine in doctor["engines"]} == {"litert": True, "reference": True}
+    assert {engine["engine"] for engine in doctor["engines"] if engine["runs"]} == {"litert", "reference"}
+    assert all("pip install" in engine["detail"] for engine in doctor["engines"] if not engine["runs"])
     run(binaries / "edge-tse", "verify", "--json", cwd=tmp_path)
     run(binaries / "edge-tse", "demo", "--out", tmp_path / "demo", "--json", cwd=tmp_path)
     page = (tmp_path / "demo" / "index.html").read_text()

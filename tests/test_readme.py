@@ -44,10 +44,13 @@ def test_the_model_card_is_the_models() -> None:
 
 
 def test_the_commands_run(recordings: Path) -> None:
-    commands = [shlex.split(line)[1:] for line in re.findall(r"^    \.venv/bin/(edge-tse .*)$", README, re.MULTILINE)]
-    assert [command[0] for command in commands] == ["enroll", "extract"]
+    """All but two: one needs a sound device, the other an emulator, and both have tests of their own."""
+    lines = re.findall(r"^    \.venv/bin/(edge-tse .*)$", README, re.MULTILINE)
+    commands = [shlex.split(line, comments=True)[1:] for line in lines]
+    assert [command[0] for command in commands] == ["enroll", "extract", "live", "compile", "flash"]
     for command in commands:
-        assert main(command) == 0
+        if command[0] not in ("live", "flash"):
+            assert main(command) == 0
     talker, mixture = (audio.read(recordings / name)[0] for name in ("alice-only.wav", "dinner.wav"))
     assert talker.shape == mixture.shape
     assert not np.array_equal(talker, mixture)
@@ -74,7 +77,9 @@ def test_what_it_names_exists() -> None:
     assert set(re.findall(r"`([a-z-]+)`", sentence)) | {"litert"} == set(extras)
 
 
-@pytest.mark.parametrize("verb", re.findall(r"`(\w+)`", README.partition("The other\nverbs:")[2].partition("Every verb")[0]))
+@pytest.mark.parametrize(
+    "verb", sorted(set(re.findall(r"`(\w+)`", README.partition("| to | verbs |")[2].partition("    .venv")[0])))
+)
 def test_the_verbs_exist(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     assert f"edge-tse {verb}" in capsys.readouterr().out

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from edge_tse.errors import EdgeTseError
 
 __all__ = ["main"]
 
 USER_ERROR = 2
+MORE_VERBS = tuple(f"edge_tse.cli.{name}" for name in ("live", "measure", "board", "analysis"))
+"""Modules that add theirs to ``edge_tse.cli.verbs`` when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 
 
@@ -23,6 +26,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         from edge_tse.cli.verbs import app
 
+        for module in MORE_VERBS:
+            import_module(module)
         result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
     except EdgeTseError as failure:
         return _complain(str(failure))

@@ -10,23 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from edge_tse.errors import EngineError, TargetError
+from edge_tse.errors import EngineError
 
 if TYPE_CHECKING:
+    from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
 
-__all__ = ["TARGETS", "condition_tables", "emitter", "evaluate", "quantize", "train"]
-
-TARGETS = {"litert": ("targets.tflite", "litert")}
-"""Target name to the module that emits it and the extra that installs what the module needs."""
-
-
-def emitter(target: str) -> Callable[[Artifact], bytes]:
-    """Artifact to the bytes that ``target`` loads. ``TargetError`` lists the known ones."""
-    if target not in TARGETS:
-        raise TargetError(f"unknown target {target!r}: one of {', '.join(sorted(TARGETS))}")
-    module = _found(*TARGETS[target])
-    return lambda artifact: bytes(module.emit(artifact.graph, {"artifact": artifact.digest}))
+__all__ = ["analyse", "condition_tables", "evaluate", "quantize", "train"]
 
 
 def train(
@@ -53,6 +43,12 @@ def evaluate(trials: Path, artifact: Artifact, engine: str, jobs: int, progress:
     """Figures by condition."""
     figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(trials, artifact, engine, progress, jobs=jobs)
     return figures
+
+
+def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
+    """What each stage deletes and inserts, by condition."""
+    found: dict[str, dict[str, Moves]] = _found("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
+    return found
 
 
 def condition_tables(figures: dict[str, Any]) -> list[Table]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from edge_tse.frame import FrameSpec
     from edge_tse.report import Timing
 
-__all__ = ["compute_rows", "open_quietly", "phases", "progress", "result", "table", "warn"]
+__all__ = ["compute_rows", "open_quietly", "phases", "progress", "quietly", "result", "table", "warn"]
+
+# LiteRT's; ExecuTorch's about processors of phones; torchao's and torch's about each other.
+_GREETING = re.compile(r"INFO: |\[(cpuinfo_utils|threadpool)\.cpp:|Failed to load .*torchao|W\d{4} .*torch/")
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
@@ -123,22 +127,29 @@ def compute_rows(timing: Timing, frame: FrameSpec) -> dict[str, str]:
 
 
 def open_quietly(artifact: Artifact, engine: str) -> Network:
-    """``open_network`` without LiteRT's greeting: its C++ writes it to file descriptor 2 and has no switch for it.
-
-    Every other line that a runtime writes is passed on.
-    """
+    """``open_network`` without a greeting."""
     from edge_tse.engines import open_network
 
+    with quietly():
+        return open_network(artifact, engine)
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """No greetings of runtimes: their C++ writes them to file descriptor 2 and has no switch for it.
+
+    Every other line that a runtime writes is passed on, afterwards.
+    """
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as written:
         os.dup2(written.fileno(), 2)
         try:
-            return open_network(artifact, engine)
+            yield
         finally:
             os.dup2(kept, 2)
             os.close(kept)
             written.seek(0)
             for line in written.read().decode(errors="replace").splitlines():
-                if not line.startswith("INFO: "):
+                if not _GREETING.match(line):
                     sys.stderr.write(f"{line}\n")

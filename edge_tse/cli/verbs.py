@@ -26,7 +26,7 @@ ArtifactOption = Annotated[
     Path | None, typer.Option("--artifact", metavar="FILE", help="Model to use; the shipped one if left out.")
 ]
 ArtifactArgument = Annotated[Path | None, typer.Argument(metavar="[ARTIFACT]", help="Model to use; the shipped one if left out.")]
-EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network: litert or reference.")]
+EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network: see `edge-tse doctor`.")]
 VoiceOption = Annotated[Path, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in place of the recipe's.")]
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the speech corpus.")]
@@ -69,27 +69,52 @@ def demo(
 
 @app.command()
 def enroll(
-    clips: Annotated[list[Path], typer.Argument(metavar="CLIP...", help="The talker alone, together 2 s of speech or more.")],
     to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")],
+    clips: Annotated[
+        list[Path] | None, typer.Argument(metavar="[CLIP...]", help="The talker alone, together 2 s of speech or more.")
+    ] = None,
+    record: Annotated[
+        float | None, typer.Option("--record", min=2, metavar="S", help="Record this long by microphone, beside the clips if any.")
+    ] = None,
+    input_device: Annotated[str | None, typer.Option("--input", metavar="DEVICE", help="Microphone for --record.")] = None,
     artifact: ArtifactOption = None,
     as_json: Json = False,
 ) -> None:
-    """Make a voice file from recordings of one talker."""
-    from edge_tse.enrollment import enroll_files
+    """Make a voice file from recordings of one talker, or by microphone."""
+    from dataclasses import asdict
+
+    from edge_tse import audio
+    from edge_tse.clip import assess
+    from edge_tse.enrollment import enroll_clips
+    from edge_tse.errors import AudioError
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice
 
+    clips = clips or []
+    if not clips and record is None:
+        raise AudioError("nothing to enroll from: give clips, or --record 10")
     check_output(to, [*clips, *_given(artifact)])
     model = _artifact(artifact).voice_model
-    made = enroll_files(model, clips)
+    recordings = [(str(path), *audio.read(path)) for path in clips]
+    if record is not None:
+        from edge_tse.cli.measure import take_clip
+
+        recordings.append(("microphone", *take_clip(model.frame, record, input_device, as_json)))
+    qualities = {name: assess(model, signal, rate_hz) for name, signal, rate_hz in recordings}
+    if record is not None:
+        for remark in qualities["microphone"].remarks:
+            output.warn(remark)
+    made = enroll_clips(model, recordings)
     save_voice(made.voice, to)
-    for path, clipped in zip(clips, made.clipped_samples, strict=True):
+    for path, clipped in zip(clips, made.clipped_samples, strict=False):  # what the microphone clipped has been said
         _warn_about(str(path), clipped)
     figures = {
         "voice": to,
         "clips": clips,
+        "recorded_s": record,
         "speech_s": made.speech_s,
         "clipped_samples": sum(made.clipped_samples),
+        "quality": {name: asdict(quality) | {"score": quality.score} for name, quality in qualities.items()},
         "model": model.digest,
     }
     output.result(figures, as_json, f"{to}: a voice from {made.speech_s:.1f} s of speech in {made.voice.source}")
@@ -148,37 +173,125 @@ def extract(
     output.result(figures, as_json, output.table("extracted", rows))
 
 
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one, or a file of yours (.toml).")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what a model can be compiled for and what this machine can do with each, or explain one."""
+    from edge_tse import target as known
+    from edge_tse.cli import targets as shown
+
+    if name is not None:
+        one = known.find_target(name)
+        output.result(shown.figures(one), as_json, *shown.explained(one))
+        return
+    every = [known.load_target(each) for each in known.targets()]
+    output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.listed(every))
+
+
 @app.command(name="compile")
 def compile_(
-    target: Annotated[str, typer.Option("--target", metavar="NAME", help="What it is for: litert.")],
+    target: Annotated[
+        str, typer.Option("--target", metavar="NAME", help="What it is for: a name of `edge-tse targets`, or a runtime: litert.")
+    ],
     to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
     artifact: ArtifactArgument = None,
     voice: Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Fold this voice in.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write what a device loads."""
-    from edge_tse.files import check_output, write_bytes
+    """Write what a device loads, if the model fits and the file computes the golden integers."""
+    from edge_tse.cli import profiles
+    from edge_tse.cli import targets as shown
+    from edge_tse.compilation import compile_for
+    from edge_tse.files import check_output
+    from edge_tse.target import find_target
     from edge_tse.voice import load_voice, personalize
 
-    emit = lab.emitter(target)
-    check_output(to, [*_given(artifact), *_given(voice)])
+    board = find_target(target)
+    inputs = [*_given(artifact), *_given(voice), *([Path(target)] if target.endswith(".toml") else [])]
+    check_output(to, inputs)
     model = _artifact(artifact)
     if voice is not None:
         model = personalize(model, load_voice(voice))
-    content = emit(model)
-    write_bytes(to, content)
+    fit = board.fits(model)
+    if not fit.fits:
+        output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
+        fit.check()
+    with output.quietly():
+        made = compile_for(board, model, to, inputs)
     figures = {
         "output": to,
         "target": target,
-        "bytes": len(content),
+        "runtime": board.runtime,
+        "evidence": board.evidence,
+        "kind": made.emitted.kind,
+        "bytes": len(made.emitted.content),
         "weight_bytes": model.graph.weight_bytes,
         "state_bytes": model.graph.state_bytes,
         "macs_per_hop": model.graph.macs,
         "personalized": model.personalized,
         "artifact": model.digest,
+        "fit": made.fit.figures(),
+        "estimate": made.emitted.estimate,
+        "replayed": {
+            "engine": made.engine,
+            "what": made.replayed,
+            "frames": made.parity.frames,
+            "worst_lsb": made.parity.worst_lsb,
+            "mismatch_rate": made.parity.mismatch_rate,
+        },
     }
     whose = "with the voice folded in" if model.personalized else "for no particular voice (give --voice)"
-    output.result(figures, as_json, f"{to}: {len(content)} bytes for {target}, {whose}")
+    proved = f"{made.parity.frames} golden frames on {made.engine}: worst {made.parity.worst_lsb} LSB ({made.replayed})"
+    line = f"{to}: {made.emitted.kind}, {len(made.emitted.content)} bytes for {target}, {whose}; {proved}"
+    estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
+    output.result(figures, as_json, shown.fit_table(made.fit), *estimates, line)
+
+
+@app.command()
+def profile(
+    artifact: ArtifactArgument = None,
+    engine: Annotated[
+        str | None, typer.Option("--engine", metavar="NAME", help="What runs the network; litert if left out.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--target", metavar="NAME", help="The engine of this target, on this machine, and its fit.")
+    ] = None,
+    hops: Annotated[int, typer.Option("--hops", min=10, metavar="N", help="Steps to measure.")] = 2500,
+    ears: Annotated[int, typer.Option("--ears", min=1, max=2, metavar="1|2", help="Channels.")] = 2,
+    voice: Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Fold this voice in.")] = None,
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Report to write: .json, or .html to look at.")
+    ] = None,
+    against: Annotated[Path | None, typer.Option("--against", metavar="JSON", help="An earlier report to compare with.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say where the time and memory of a step go, operator by operator."""
+    from edge_tse.cli import profiles
+    from edge_tse.files import check_output
+    from edge_tse.voice import load_voice, personalize
+
+    inputs = [*_given(artifact), *_given(voice), *_given(against)]
+    if artifact is not None and artifact.suffix == ".toml":
+        from edge_tse.cli.foreign import profile_foreign
+
+        if to is not None:
+            check_output(to, inputs)
+        figures, shown = profile_foreign(artifact, hops, to)
+        output.result(figures, as_json, shown)
+        return
+    asked = profiles.asked(engine, target, to)
+    if to is not None:
+        check_output(to, inputs)
+    before = profiles.earlier(against)
+    model = _artifact(artifact)
+    if voice is not None:
+        model = personalize(model, load_voice(voice))
+    report = profiles.measure(model, asked, hops, ears, before)
+    if to is not None:
+        profiles.save(report, before, to)
+    output.result(report, as_json, *profiles.tables(report), *([f"{to}: the whole report"] if to else []))
 
 
 @app.command()
@@ -186,6 +299,12 @@ def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", a
     """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
     from edge_tse import golden
 
+    if artifact is not None and artifact.suffix == ".toml":
+        from edge_tse.cli.foreign import verify_foreign
+
+        figures, shown = verify_foreign(artifact)
+        output.result(figures, as_json, shown)
+        return
     model = _artifact(artifact)
     network = output.open_quietly(model, engine)
     parity = golden.verify(model, network)

@@ -1,0 +1,111 @@
+"""A live session as values: how it is cut into blocks, where its latency comes from, and what has happened to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from edge_tse.errors import AudioError
+
+__all__ = ["Event", "Fate", "Health", "Latency", "Loop"]
+
+
+class Fate(IntEnum):
+    """What became of a hop in the engine's hands; all but the first are heard dry."""
+
+    EXTRACTED = 0
+    SKIPPED = 1
+    """The engine was too far behind and was not asked."""
+    FAILED = 2
+    """The engine raised, returned what is not sound, or rests after having done so."""
+    SETTLING = 3
+    """The first after a gap, which still holds sound from before it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """How a session is cut into blocks, and how much time it leaves for accidents."""
+
+    rate_hz: int
+    """Of the device."""
+    ears: int
+    block: int
+    """Largest number of samples that the device asks for at once."""
+    steady: bool = True
+    """Every block has that size; if not, a session waits up to one hop longer."""
+    margin_s: float = 0.004
+    """Time that a hop may be late before it is heard."""
+    fade_s: float = 0.001
+    """Length of the change between the talker and the dry signal; part of the margin."""
+    backlog: int = 8
+    """Hops that may wait; behind that the engine is not asked until it has caught up."""
+    ceiling: float = 1.0
+    """Largest sample that is played, relative to full scale."""
+
+    def __post_init__(self) -> None:
+        if self.block < 1 or self.ears < 1:
+            raise ValueError(f"a block of {self.block} samples for {self.ears} ears: each must be at least 1")
+        if not 0 < self.fade_s <= self.margin_s <= 1:
+            raise AudioError(
+                f"a margin of {self.margin_s * 1e3:g} ms cannot hold a fade of {self.fade_s * 1e3:g} ms: "
+                f"choose a margin from {self.fade_s * 1e3:g} to 1000 ms"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Parts of the way from microphone to ear, in seconds; what a device does outside of its blocks is its own statement."""
+
+    algorithmic_s: float
+    resampling_s: float
+    turnaround_s: float
+    """A block is computed while the next one is captured; rounding to whole samples is in it."""
+    margin_s: float
+    device_s: float = 0.0
+    """Input and output latency as the device states them; 0 where there is none."""
+
+    @property
+    def total_s(self) -> float:
+        return self.algorithmic_s + self.resampling_s + self.turnaround_s + self.margin_s + self.device_s
+
+    def figures(self) -> dict[str, float]:
+        parts = ("device", "resampling", "algorithmic", "turnaround", "margin", "total")
+        return {f"{part}_ms": getattr(self, f"{part}_s") * 1e3 for part in parts}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What has happened since the start: every figure only grows."""
+
+    blocks: int
+    samples: int
+    hops: int
+    late_blocks: int
+    """Blocks in which the engine's output was not there in time."""
+    dry_samples: int
+    """Samples that were not wholly the talker for that reason."""
+    skipped_hops: int
+    failed_hops: int
+    settling_hops: int
+    lost_samples: int
+    """Input that was overwritten before the engine took it."""
+    input_overruns: int
+    """Blocks that the device flagged: sound from the microphone was lost before it came here."""
+    output_underruns: int
+    """Blocks that the device flagged: it had nothing to play."""
+    longest_exchange_s: float
+
+    @property
+    def flawless(self) -> bool:
+        return not any(
+            (self.late_blocks, self.skipped_hops, self.failed_hops, self.lost_samples, self.input_overruns, self.output_underruns)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that people should read."""
+
+    at_s: float
+    """By the session's clock."""
+    what: str

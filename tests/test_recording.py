@@ -1,0 +1,207 @@
+"""Recordings of sessions: what was heard is in the file, what was played comes out again to the bit, no disk stops it."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from edge_tse.errors import ArtifactError, AudioError
+from edge_tse.frame import FrameSpec
+from edge_tse.hearing import Chain, Hearing
+from edge_tse.loop import Loop
+from edge_tse.prescription import Audiogram
+from edge_tse.recording import Recorder, load_recording, replay
+from edge_tse.session import GRID, Session
+from tests.test_session import HOP, Faulty, Plain, engine, loop, play, sound
+
+ROOT = Path(__file__).parent.parent
+FRAME = FrameSpec()
+
+
+def recorded(
+    path: Path, heard: np.ndarray, settings: Loop, work: Callable[[int], bool], tell: Callable[[int], object], shape: object = None
+) -> tuple[np.ndarray, Session]:
+    """What was played, and the session."""
+    said: list[str] = []
+    recorder = Recorder(path, {"note": "a test"}, settings, FRAME, said.append)
+    session = Session(Faulty(engine(), tell), settings, shape=shape, tap=recorder)  # type: ignore[arg-type]
+    out = play(session, heard, [settings.block, 1, 2, 77], work)
+    recorder.close()
+    recorder.close()
+    assert said == []
+    return out, session
+
+
+def fails(*hops: int) -> Callable[[int], object]:
+    def tell(hop: int) -> None:
+        if hop in hops:
+            raise RuntimeError
+
+    return tell
+
+
+class TestReplay:
+    @pytest.mark.parametrize(("ears", "rate_hz"), [(1, 16000), (2, 16000), (2, 48000)])
+    def test_bit_for_bit_whatever_happened(self, tmp_path: Path, ears: int, rate_hz: int) -> None:
+        """Late blocks, skipped hops, failures, a hearing chain: once more, on another day."""
+        rng = np.random.default_rng(ears)
+        settings = loop(160, ears, steady=False, rate_hz=rate_hz, ceiling=0.2)
+        audiogram = Audiogram(thresholds=((500, 30), (4000, 60)))
+        hearing = Hearing(left=audiogram, right=audiogram, ambient_db=-10)
+        path = tmp_path / "s.flac"
+        heard = sound(rate_hz * 2, ears)
+        out, session = recorded(
+            path, heard, settings, lambda block: bool(rng.uniform() < 0.1), fails(30, 31, 32, 100), Chain(hearing, FRAME, ears)
+        )
+        health = session.health
+        assert min(health.late_blocks, health.skipped_hops, health.failed_hops) > 0
+        recording = load_recording(path)
+        assert recording.head["note"] == "a test"
+        assert recording.loop == settings
+        assert np.array_equal(recording.heard, heard)
+        assert np.abs(recording.played / GRID - out).max() <= 0.5 / GRID
+        again = replay(recording, engine(), Chain(hearing, FRAME, ears))
+        assert (again.differing, again.first) == (0, None)
+        assert np.array_equal(again.signal.T, out)
+
+    def test_another_engine_shows(self, tmp_path: Path) -> None:
+        path = tmp_path / "s.flac"
+        recorded(path, sound(8000), loop(160, steady=False), lambda block: True, fails())
+        again = replay(load_recording(path), Plain())
+        assert again.differing > 1000
+        assert again.first is not None
+        assert again.signal.shape == (1, 8000)
+
+    def test_anything_plays_it(self, tmp_path: Path) -> None:
+        path = tmp_path / "s.flac"
+        heard = sound(8000, 2)
+        out, _ = recorded(path, heard, loop(160, 2, steady=False), lambda block: True, fails())
+        samples, rate_hz = soundfile.read(path)
+        assert rate_hz == 16000
+        assert samples.shape[1] == 5
+        assert np.abs(samples[:8000, :2] - heard).max() < 1e-6
+        assert np.abs(samples[:8000, 2:4] - out).max() < 1e-6
+        assert np.abs(samples[:, 4]).max() < 0.001  # the journal is not heard
+
+    def test_hop_numbers_wrap_and_are_found_by_where_they_stand(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a file they repeat every 70 minutes; here, every 16 hops."""
+        monkeypatch.setattr("edge_tse.recording._PAYLOAD", 16)
+        path = tmp_path / "s.flac"
+        out, session = recorded(path, sound(20000), loop(160, steady=False), lambda block: True, fails(40, 200))
+        recording = load_recording(path)
+        assert session.health.failed_hops == len([f for f in recording.fates.values() if f == 2])
+        assert min(recording.fates) == 40
+        assert np.array_equal(replay(recording, engine()).signal.T, out)
+
+
+class TestFiles:
+    @pytest.mark.parametrize(
+        ("name", "content", "complaint"),
+        [
+            ("s.wav", None, "no recorded session"),
+            ("s.flac", b"x", "not a readable sound file"),
+            ("none.flac", None, "not a readable"),
+        ],
+    )
+    def test_what_is_no_session(self, tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
+        path = tmp_path / name
+        if content is not None:
+            path.write_bytes(content)
+        elif name == "s.wav":
+            soundfile.write(path, np.zeros(100), 16000)
+        with pytest.raises(AudioError, match=complaint):
+            load_recording(path)
+
+    def test_a_later_schema(self, tmp_path: Path) -> None:
+        path = tmp_path / "s.flac"
+        with soundfile.SoundFile(path, "w", 16000, 3, "PCM_24") as file:
+            head = {"edge_tse_recording": 99, "loop": {"rate_hz": 16000, "ears": 1, "block": 64}, "hop_rate_hz": 250}
+            file.comment = json.dumps(head)
+            file.write(np.zeros((10, 3)))
+        with pytest.raises(ArtifactError, match="schema 99"):
+            load_recording(path)
+
+    def test_a_name_or_place_that_cannot_be(self, tmp_path: Path) -> None:
+        for path, complaint in ((tmp_path / "s.wav", "ends in .flac"), (tmp_path / "no" / "s.flac", "no folder")):
+            with pytest.raises(AudioError, match=complaint):
+                Recorder(path, {}, loop(), FRAME, lambda line: None)
+
+    def test_a_full_disk_ends_the_recording_and_nothing_else(self, tmp_path: Path) -> None:
+        """A process whose files may have 3 MB: the session plays to its end, the file is whole, and what it holds replays."""
+        program = (
+            "import resource, signal, sys\n"
+            "from pathlib import Path\n"
+            "import numpy as np\n"
+            "from edge_tse.recording import Recorder\n"
+            "from edge_tse.session import Session\n"
+            "from tests.test_session import Plain, loop\n"
+            "from tests.test_recording import FRAME\n"
+            "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (3_500_000, 3_500_000))\n"
+            "settings = loop(160, 2)\n"
+            "recorder = Recorder(Path(sys.argv[1]), {}, settings, FRAME, print)\n"
+            "session = Session(Plain(), settings, tap=recorder)\n"
+            "rng = np.random.default_rng(0)\n"
+            "out = np.zeros((160, 2), np.float32)\n"
+            "import time\n"
+            "for i in range(6000):\n"
+            "    session.exchange(rng.uniform(-1, 1, (160, 2)).astype(np.float32), out)\n"
+            "    session.work()\n"
+            "    time.sleep(0.02 if i % 100 == 0 else 0)\n"
+            "recorder.close()\n"
+            "assert session.health.flawless\n"
+        )
+        path = tmp_path / "s.flac"
+        command = [sys.executable, "-c", program, str(path)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr == ""
+        assert done.stdout.count("\n") == 1
+        assert "no space (File too large); the sound goes on" in done.stdout
+        recording = load_recording(path)
+        assert 10_000 < len(recording.heard) < 960_000
+        assert soundfile.info(path).frames >= len(recording.heard)
+        assert replay(recording, Plain()).differing == 0
+
+    def test_a_slow_disk_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        said: list[str] = []
+        monkeypatch.setattr(Recorder, "_drain", lambda self: None)
+        recorder = Recorder(tmp_path / "s.flac", {}, loop(), FRAME, said.append)
+        block = np.zeros((HOP, 1), np.float32)
+        for _ in range(2000):
+            recorder.block(block, block, 0, 0)
+        recorder.close()
+        assert "the disk is too slow; the sound goes on" in said[0]
+
+    def test_it_costs_the_callback_no_memory(self, tmp_path: Path) -> None:
+        recorder = Recorder(tmp_path / "s.flac", {}, loop(HOP, 2), FRAME, lambda line: None)
+        recorder._done.set()  # the writer is not measured
+        recorder._thread.join()
+        recorder._taken = 2**60
+        heard = sound(HOP, 2)
+
+        def run(n: int) -> None:
+            for _ in range(n):
+                recorder.block(heard, heard, 3, 0)
+
+        run(500)
+        gc.collect()
+        tracemalloc.start()
+        try:
+            run(100)
+            first = tracemalloc.get_traced_memory()[0]
+            second = tracemalloc.get_traced_memory()[0]
+            run(5000)
+            third = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        assert third - second == second - first
