@@ -26,7 +26,8 @@ demo: $(VENV)/.installed-litert
 
 test: lint
 	@echo "==> pytest"
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n auto $(or $(ARGS),-m 'not alone')
+	@$(if $(ARGS),,echo "==> pytest: what needs the machine to itself" && $(RUN) -m pytest -m alone)
 
 lint: $(VENV)/.installed-dev
 	@echo "==> ruff, mypy"
@@ -53,8 +54,11 @@ $(VENV)/.installed-litert: pyproject.toml | $(VENV)/.created
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
-	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pesq' 2>/dev/null || echo compiler) synthesiser
-	@echo "==> packages: the demo's, PyTorch, Brevitas, PESQ, STOI, pytest, ruff, mypy"
+	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pesq, pyaudio' 2>/dev/null || echo compiler portaudio) \
+		synthesiser emulators sound toolchain
+	@echo "==> packages: the demo's, PyTorch, Brevitas, ExecuTorch, ONNX, TFLite Micro, a C compiler, PyAudio, pytest, ruff, mypy"
 	@echo "    (PyTorch can be a download of gigabytes or of 200 MB: CONTRIBUTING.md says how to choose)"
 	@$(PIP) --editable '.[dev]'
+	@echo "==> pyclarity, which tests compare with: alone, without the laboratory that it asks for"
+	@$(PIP) --no-deps pyclarity==0.9.0
 	@touch $@
