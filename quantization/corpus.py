@@ -214,7 +214,7 @@ class Scene:
     snr_db: tuple[float, float] = (0.0, 20.0)
     noisy: float = 0.25
     """Share of items with noise."""
-    talkers: tuple[float, ...] = (0.07, 0.07, 0.78, 0.08)
+    talkers: tuple[float, ...] = (0.10, 0.10, 0.68, 0.12)
     """Shares of: target absent, target alone, two talkers, three talkers."""
     level_db: tuple[float, float] = (-36.0, -18.0)
     """RMS of the mixture, dB relative to full scale."""

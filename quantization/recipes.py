@@ -51,6 +51,8 @@ class Recipe:
     """Rectified-flow regression at t = 0 and at random t."""
     magnitude_weight: float = 3.0
     """Compressed band magnitudes."""
+    suppression: float = 1.0
+    """How much more a magnitude counts that falls short of the target than one that exceeds it."""
 
 
 def nano() -> Recipe:

@@ -224,7 +224,10 @@ def fit(
     made = run.recipe
     if made.batch % fabric.world_size:
         raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
-    objective = _Objective(student, Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight))
+    weights = Weights(
+        mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression
+    )
+    objective = _Objective(student, weights)
     model, *optimizers = fabric.setup(objective, *_optimizers(objective, plan.lr, made.weight_decay))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
@@ -278,12 +281,14 @@ def train(
     *,
     minutes: float | None = None,
     resume: bool = False,
+    start: Path | None = None,
     steps: int | None = None,
     watch: Watch = lambda progress: None,
 ) -> Path:
     """Train a recipe into ``folder``; returns the checkpoint. Stops cleanly at its steps, after ``minutes``, or on Ctrl-C.
 
-    ``resume`` continues bit for bit where the last checkpoint of the same recipe was written; ``steps`` overrides the recipe's.
+    ``resume`` continues bit for bit where the last checkpoint of the same recipe was written. ``start`` names a checkpoint whose
+    student and encoder a new run begins with (its optimizer and schedule are the new run's own). ``steps`` overrides the recipe's.
     """
     stop_at = None if minutes is None else time.monotonic() + minutes * 60
     folder = Path(folder)
@@ -296,14 +301,18 @@ def train(
     fabric = launch()
     folder.mkdir(parents=True, exist_ok=True)
     previous = load_checkpoint(last) if resume and last.exists() else None
+    begun = load_checkpoint(start) if start and not previous else None
+    if begun and begun.recipe.student != made.student:
+        raise DataError(f"{start}: made by {begun.recipe.name!r}, whose student is not that of {made.name!r}: start from one of its own")
     if previous and previous.recipe != made:
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
         )
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
-        run = Run(made, data, folder, watch)
+        run = Run(made, data, folder, watch, begun.encoder if begun else None)
     torch.manual_seed(made.seed)
-    student = previous.student.train() if previous else Student(made.student)
+    source = previous or begun
+    student = source.student.train() if source else Student(made.student)
     student.mixed_precision = _multiplies_bfloat16(fabric.device)
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:

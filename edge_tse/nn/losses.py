@@ -27,6 +27,8 @@ class Weights:
     mask: float
     flow: float
     magnitude: float
+    suppression: float = 0.0
+    """Extra weight of the magnitude term where the output falls short of the target: taking too much is heard as gaps."""
 
 
 class Losses(NamedTuple):
@@ -49,7 +51,8 @@ def extraction_losses(
     * mask: the same for stage 1 alone, in the band domain;
     * flow: rectified-flow regression (Liu et al., "Flow straight and fast", ICLR 2023) of the velocity ``m* - m`` at t = 0 and at
       ``t_B``, weighted by compressed band energy, the mask held fixed as the start of the path;
-    * magnitude: compressed band magnitudes, for what the dB terms leave unheard.
+    * magnitude: compressed band magnitudes, for what the dB terms leave unheard; lopsided against over-suppression (the asymmetric
+      loss of LGR-TSE).
     """
     spectra = front.analyze(mixture_BEN)
     wanted = front.analyze(target_BEN)
@@ -85,7 +88,8 @@ def extraction_losses(
     flow = flow + (importance[:, early] * (later - (best - start)[:, early]).square()).mean()
 
     loud = power.sqrt() + 1e-5
-    magnitude = ((gain * loud + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)).square()
+    surplus = (gain * loud + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)
+    magnitude = surplus.square() + weights.suppression * functional.relu(-surplus).square()
     magnitude = (magnitude.mean(dim=(1, 2)) / loud.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
     total = output_db.mean() + weights.mask * mask_db.mean() + weights.flow * flow + weights.magnitude * magnitude
     return Losses(total, output_db.mean(), mask_db.mean(), flow, magnitude)
