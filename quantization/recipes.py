@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from edge_tse.errors import DataError
+from edge_tse.nn.losses import Teaching
 from edge_tse.nn.student import NANO, SMALL, StudentConfig
 from quantization.corpus import Scene
 
@@ -53,6 +54,8 @@ class Recipe:
     """Compressed band magnitudes."""
     suppression: float = 1.0
     """How much more a magnitude counts that falls short of the target than one that exceeds it."""
+    teaching: Teaching = field(default_factory=lambda: Teaching(output=8.0, mask=4.0, velocity=4.0))
+    """What counts of a teacher, if the run is given one."""
 
 
 def nano() -> Recipe:

@@ -29,13 +29,26 @@ from edge_tse.errors import DataError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.front import Front
-from edge_tse.nn.losses import Losses, Weights, extraction_losses
+from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.student import Student
 from quantization.corpus import Batch, Mixer, Scene, decode, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, train_encoder
 from quantization.recipes import Recipe, recipe
 
-__all__ = ["Checkpoint", "Plan", "Progress", "Run", "Watch", "fit", "launch", "load_checkpoint", "save_state", "train", "validate"]
+__all__ = [
+    "Checkpoint",
+    "Plan",
+    "Progress",
+    "Run",
+    "Teacher",
+    "Watch",
+    "fit",
+    "launch",
+    "load_checkpoint",
+    "save_state",
+    "train",
+    "validate",
+]
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY_S = 60.0
@@ -77,6 +90,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
+        if "teaching" in state:
+            made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
         student = Student(made.student)
         student.load_state_dict(state["student"])
         encoder = Encoder(bands=made.student.frame.bands)
@@ -168,24 +183,43 @@ def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank:
 
 def _optimizers(objective: nn.Module, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for matrices, AdamW for the rest: decision 0007 compares."""
-    matrices = [m.weight for m in objective.modules() if isinstance(m, nn.Linear)]
+    matrices = [m.weight for m in objective.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
     chosen = {id(weight) for weight in matrices}
-    rest = [p for p in objective.parameters() if id(p) not in chosen]
+    rest = [p for p in objective.parameters() if p.requires_grad and id(p) not in chosen]
     return [
         torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98)),
     ]
 
 
+class Teacher(nn.Module):
+    """A trained student, of whatever size, that another one listens to. Its geometry of frames must be the same."""
+
+    def __init__(self, student: Student) -> None:
+        super().__init__()
+        self.student, self.front = student.requires_grad_(False), Front(student.config.frame)
+        self.eval()
+
+    def train(self, mode: bool = True) -> Teacher:
+        """Stays as it is: its moments are those that it was trained to."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, mixture_BEN: Tensor, voice_BE: Tensor) -> Taught:
+        return Taught(*self.student(self.front.features(self.front.analyze(mixture_BEN)), voice_BE))
+
+
 class _Objective(nn.Module):
     """Loss as a module, so that distributed wrappers see one forward pass."""
 
-    def __init__(self, student: Student, weights: Weights) -> None:
+    def __init__(self, student: Student, weights: Weights, teacher: Teacher | None, teaching: Teaching) -> None:
         super().__init__()
         self.student, self.front, self.weights = student, Front(student.config.frame), weights
+        self.teacher, self.teaching = teacher, teaching
 
     def forward(self, mixture: Tensor, target: Tensor, voice: Tensor, t: Tensor) -> Losses:
-        return extraction_losses(self.student, self.front, mixture, target, voice, t, self.weights)
+        taught = self.teacher(mixture, voice) if self.teacher else None
+        return extraction_losses(self.student, self.front, mixture, target, voice, t, self.weights, taught, self.teaching)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +248,7 @@ def fit(
     start: int = 0,
     optimizer_state: list[dict[str, Any]] | None = None,
     stop_at: float | None = None,
+    teacher: Teacher | None = None,
     watch: Watch,
 ) -> int:
     """Minimise the extraction losses of ``student`` in place; returns the step reached.
@@ -224,10 +259,8 @@ def fit(
     made = run.recipe
     if made.batch % fabric.world_size:
         raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
-    weights = Weights(
-        mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression
-    )
-    objective = _Objective(student, weights)
+    weights = Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression)
+    objective = _Objective(student, weights, teacher, made.teaching)
     model, *optimizers = fabric.setup(objective, *_optimizers(objective, plan.lr, made.weight_decay))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
@@ -282,13 +315,16 @@ def train(
     minutes: float | None = None,
     resume: bool = False,
     start: Path | None = None,
+    teacher: Path | None = None,
+    teaching: Teaching | None = None,
     steps: int | None = None,
     watch: Watch = lambda progress: None,
 ) -> Path:
     """Train a recipe into ``folder``; returns the checkpoint. Stops cleanly at its steps, after ``minutes``, or on Ctrl-C.
 
     ``resume`` continues bit for bit where the last checkpoint of the same recipe was written. ``start`` names a checkpoint whose
-    student and encoder a new run begins with (its optimizer and schedule are the new run's own). ``steps`` overrides the recipe's.
+    student and encoder a new run begins with (its optimizer and schedule are the new run's own). ``teacher`` names a checkpoint to
+    distil, its encoder the one that enrolls; ``teaching`` says how much of it, and ``steps`` how long, instead of the recipe's.
     """
     stop_at = None if minutes is None else time.monotonic() + minutes * 60
     folder = Path(folder)
@@ -298,22 +334,29 @@ def train(
     made = recipe(name)
     if steps is not None:
         made = dataclasses.replace(made, steps=steps)
+    if teaching is not None:
+        made = dataclasses.replace(made, teaching=teaching)
     fabric = launch()
     folder.mkdir(parents=True, exist_ok=True)
     previous = load_checkpoint(last) if resume and last.exists() else None
     begun = load_checkpoint(start) if start and not previous else None
     if begun and begun.recipe.student != made.student:
-        raise DataError(f"{start}: made by {begun.recipe.name!r}, whose student is not that of {made.name!r}: start from one of its own")
+        raise DataError(f"{start}: the student of {begun.recipe.name!r} is not that of {made.name!r}: start from one of its own")
     if previous and previous.recipe != made:
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
         )
+    teaches = load_checkpoint(teacher) if teacher else None
+    if teaches and teaches.recipe.student.frame != made.student.frame:
+        raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
-        run = Run(made, data, folder, watch, begun.encoder if begun else None)
+        run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None)
     torch.manual_seed(made.seed)
     source = previous or begun
     student = source.student.train() if source else Student(made.student)
     student.mixed_precision = _multiplies_bfloat16(fabric.device)
+    if teaches:
+        teaches.student.mixed_precision = student.mixed_precision
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
         figures: dict[str, Any] = {"encoder_eer": run.eer}
@@ -321,6 +364,7 @@ def train(
             figures["validation"] = validate(student, run)
             watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
         state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizers, "figures": figures}
+        state["teaching"] = dataclasses.asdict(made.teaching)
         save_state(last, {**state, "student": student.state_dict(), "encoder": run.encoder.state_dict()})
 
     fit(
@@ -334,6 +378,7 @@ def train(
         start=previous.step if previous else 0,
         optimizer_state=previous.resume if previous else None,
         stop_at=stop_at,
+        teacher=Teacher(teaches.student) if teaches else None,
         watch=watch,
     )
     return last
@@ -349,10 +394,11 @@ def launch() -> Fabric:
 
 
 @torch.no_grad()
-def validate(student: nn.Module, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
+def validate(student: Student, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
     """SI-SDR improvement on unseen talkers: two talkers, mono, -5 to 5 dB, no noise. A compass, not the figure to report."""
-    was_training = student.training
+    was_training, precision = student.training, student.mixed_precision
     student.eval()
+    student.mixed_precision = False
     frame = run.recipe.student.frame
     scene = Scene(
         seconds=run.recipe.scene.seconds, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, reverberant=0, binaural_every=0
@@ -369,6 +415,7 @@ def validate(student: nn.Module, run: Run, items: int = 96, seed: int = 99) -> d
         for m, t, e in zip(mixture.numpy(), target.numpy(), estimate.numpy(), strict=True):
             gains.append(si_sdr(e[0, d:], t[0, :-d]) - si_sdr(m[0], t[0]))
     student.train(was_training)
+    student.mixed_precision = precision
     g = np.array(gains)
     return {"n": len(g), "mean": float(g.mean()), "median": float(np.median(g)), "p10": float(np.percentile(g, 10))}
 

@@ -69,7 +69,7 @@ FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
     "enroll": {"-o", "--artifact"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
-    "train": {"-o", "--data", "--minutes", "--steps", "--resume"},
+    "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume"},
     "compile": {"-o", "--voice", "--target"},
     "targets": set(),
@@ -402,6 +402,8 @@ class TestLab:
             "data": tmp_path,
             "minutes": 0.5,
             "steps": 7,
+            "start": None,
+            "teacher": None,
             "resume": True,
         }
 

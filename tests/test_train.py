@@ -21,10 +21,11 @@ from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.golden import verify  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
 from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
-from quantization.train import Plan, load_checkpoint, train  # noqa: E402
+from quantization.train import Plan, Teacher, load_checkpoint, train  # noqa: E402
 from tests.speech import write_pack  # noqa: E402
 
 
@@ -86,6 +87,75 @@ def test_two_processes_have_the_loss_of_one(data, finished, tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     np.testing.assert_allclose(_losses(folder), _losses(finished), rtol=1e-4)
+
+
+def test_a_run_starts_from_a_checkpoint(data, finished, tmp_path):
+    """Without a step of its own it is that checkpoint."""
+    train("smoke", tmp_path / "run", data, start=finished, steps=0)
+    begun, source = load_checkpoint(tmp_path / "run"), load_checkpoint(finished)
+    assert begun.step == 0
+    for name, value in source.student.state_dict().items():
+        assert torch.equal(value, begun.student.state_dict()[name]), name
+
+
+def test_a_student_of_another_size_is_no_start(data, finished, tmp_path):
+    with pytest.raises(DataError, match=r"'smoke' is not that of 'small'"):
+        train("small", tmp_path / "run", data, start=finished)
+
+
+def test_a_teacher_changes_what_is_learnt_and_itself_stays(data, finished, tmp_path):
+    before = load_checkpoint(finished).student.state_dict()
+    train("smoke", tmp_path / "taught", data, teacher=finished)
+    taught = load_checkpoint(tmp_path / "taught")
+    assert any(not torch.equal(a, b) for a, b in zip(before.values(), taught.student.state_dict().values(), strict=True))
+    for name, value in load_checkpoint(finished).student.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    train("smoke", tmp_path / "taught", data, teacher=finished, resume=True)  # the same run: nothing left to do
+    assert load_checkpoint(tmp_path / "taught").step == taught.step
+
+
+class TestLosses:
+    """Terms of one batch of noise, with and without a teacher."""
+
+    @pytest.fixture
+    def batch(self):
+        torch.manual_seed(3)
+        target, noise = 0.1 * torch.randn(2, 2, 1, 6400)
+        return target + noise, target, torch.nn.functional.normalize(torch.randn(2, 128)), torch.rand(2)
+
+    @pytest.fixture
+    def student(self):
+        torch.manual_seed(4)
+        return Student(NANO).eval()
+
+    def losses(self, student, batch, suppression=0.0, taught=None, **teaching):
+        weights = Weights(mask=0.5, flow=4.0, magnitude=3.0, suppression=suppression)
+        return extraction_losses(student, Front(student.config.frame), *batch, weights, taught, Teaching(**teaching))
+
+    def test_a_student_has_nothing_to_learn_from_itself(self, student, batch):
+        with torch.no_grad():
+            taught = Teacher(student)(batch[0], batch[2])
+            own = self.losses(student, batch, taught=taught, output=1.0, mask=1.0, velocity=1.0)
+            alone = self.losses(student, batch)
+        assert float(own.teacher) == pytest.approx(0, abs=1e-10)
+        assert float(own.total) == pytest.approx(float(alone.total))
+
+    @pytest.mark.parametrize("term", ["output", "mask", "velocity"])
+    def test_every_part_of_a_teacher_counts_by_its_weight(self, student, batch, term):
+        with torch.no_grad():
+            mask, velocity = Teacher(student)(batch[0], batch[2])
+            other = Taught(mask + 0.1, velocity + 0.1)
+            once, twice = (float(self.losses(student, batch, taught=other, **{term: w}).teacher) for w in (1.0, 2.0))
+        assert once == pytest.approx(0.04 if term == "output" else 0.01, rel=1e-3)  # importance is one on average
+        assert twice == pytest.approx(2 * once)
+
+    def test_taking_too_much_costs_more(self, student, batch):
+        with torch.no_grad():
+            even, lopsided = (float(self.losses(student, batch, suppression=s).magnitude) for s in (0.0, 1.0))
+            silent = self.losses(student, (batch[0], 0 * batch[1], *batch[2:]), suppression=1.0)
+            same = self.losses(student, (batch[0], 0 * batch[1], *batch[2:]))
+        assert even < lopsided < 2 * even
+        assert float(silent.magnitude) == pytest.approx(float(same.magnitude))  # nothing to fall short of
 
 
 def test_run_folder_is_not_overwritten(data, finished):

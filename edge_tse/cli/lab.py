@@ -20,11 +20,19 @@ __all__ = ["analyse", "condition_tables", "evaluate", "quantize", "train"]
 
 
 def train(
-    recipe: str, run: Path, data: Path, minutes: float | None, steps: int | None, resume: bool, watch: Callable[[Any], None]
+    recipe: str,
+    run: Path,
+    data: Path,
+    minutes: float | None,
+    steps: int | None,
+    start: Path | None,
+    teacher: Path | None,
+    resume: bool,
+    watch: Callable[[Any], None],
 ) -> Path:
     """Train ``recipe`` into folder ``run``; returns the checkpoint."""
     checkpoint: Path = _found("quantization.train", "train").train(
-        recipe, run, data, minutes=minutes, steps=steps, resume=resume, watch=watch
+        recipe, run, data, minutes=minutes, steps=steps, start=start, teacher=teacher, resume=resume, watch=watch
     )
     return checkpoint
 

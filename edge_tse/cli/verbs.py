@@ -334,12 +334,16 @@ def train(
         float | None, typer.Option("--minutes", min=0, help="Stop after this long; the recipe's steps if left out.")
     ] = None,
     steps: StepsOption = None,
+    start: Annotated[
+        Path | None, typer.Option("--start", metavar="CHECKPOINT", help="Begin with the weights of another run.")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Distil from a trained student.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a float model; Ctrl-C stops it cleanly."""
     with output.phases(as_json) as watch:
-        checkpoint = lab.train(recipe, run, data, minutes, steps, resume, watch)
+        checkpoint = lab.train(recipe, run, data, minutes, steps, start, teacher, resume, watch)
     output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 
-__all__ = ["Losses", "Weights", "extraction_losses"]
+__all__ = ["Losses", "Taught", "Teaching", "Weights", "extraction_losses"]
 
 _CEILING = 1e-3  # -30 dB: an item better than this no longer pulls
 _ABSENT_CEILING = 10**-2.5  # an absent target is suppressed by 25 dB at most: silence costs onsets elsewhere
@@ -31,6 +31,22 @@ class Weights:
     """Extra weight of the magnitude term where the output falls short of the target: taking too much is heard as gaps."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Weights of what a student takes from a teacher, each a squared difference of band gains."""
+
+    output: float = 0.0
+    mask: float = 0.0
+    velocity: float = 0.0
+
+
+class Taught(NamedTuple):
+    """What a teacher makes of a batch, ``[B, T, G]`` each; the gain is ``relu(mask + velocity)``."""
+
+    mask: Tensor
+    velocity: Tensor
+
+
 class Losses(NamedTuple):
     """Scalars, and their weighted sum."""
 
@@ -39,10 +55,19 @@ class Losses(NamedTuple):
     mask_db: Tensor
     flow: Tensor
     magnitude: Tensor
+    teacher: Tensor
 
 
 def extraction_losses(
-    student: Student, front: Front, mixture_BEN: Tensor, target_BEN: Tensor, voice_BE: Tensor, t_B: Tensor, weights: Weights
+    student: Student,
+    front: Front,
+    mixture_BEN: Tensor,
+    target_BEN: Tensor,
+    voice_BE: Tensor,
+    t_B: Tensor,
+    weights: Weights,
+    taught: Taught | None = None,
+    teaching: Teaching = Teaching(),
 ) -> Losses:
     """All terms of one batch.
 
@@ -52,7 +77,8 @@ def extraction_losses(
     * flow: rectified-flow regression (Liu et al., "Flow straight and fast", ICLR 2023) of the velocity ``m* - m`` at t = 0 and at
       ``t_B``, weighted by compressed band energy, the mask held fixed as the start of the path;
     * magnitude: compressed band magnitudes, for what the dB terms leave unheard; lopsided against over-suppression (the asymmetric
-      loss of LGR-TSE).
+      loss of LGR-TSE);
+    * teacher: distance of mask, velocity and gain from a teacher's, weighted like the flow (nothing without one).
     """
     spectra = front.analyze(mixture_BEN)
     wanted = front.analyze(target_BEN)
@@ -92,7 +118,17 @@ def extraction_losses(
     magnitude = surplus.square() + weights.suppression * functional.relu(-surplus).square()
     magnitude = (magnitude.mean(dim=(1, 2)) / loud.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
     total = output_db.mean() + weights.mask * mask_db.mean() + weights.flow * flow + weights.magnitude * magnitude
-    return Losses(total, output_db.mean(), mask_db.mean(), flow, magnitude)
+    teacher = torch.zeros_like(total)
+    if taught:
+        pairs = (
+            (teaching.output, gain, functional.relu(taught.mask + taught.velocity)),
+            (teaching.mask, mask, taught.mask),
+            (teaching.velocity, velocity, taught.velocity),
+        )
+        for weight, own, theirs in pairs:
+            if weight:
+                teacher = teacher + weight * (importance * (own - theirs).square()).mean()
+    return Losses(total + teacher, output_db.mean(), mask_db.mean(), flow, magnitude, teacher)
 
 
 def _decibel(error_B: Tensor, wanted_B: Tensor, mixture_B: Tensor) -> Tensor:

@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_tse.frame import FrameSpec
+from edge_tse.nn.encoder import BLOCKS, CHANNELS
+from edge_tse.voice import matching_layers
 
 __all__ = ["BASE", "NANO", "SMALL", "Block", "Depthwise", "Modulated", "Stage", "StageConfig", "Student", "StudentConfig"]
 
@@ -46,6 +48,14 @@ class StudentConfig:
     embedding: int = 128
     code: int = 64
     """Width of the bottleneck between a voice and its modulations."""
+    local: int = 0
+    """Width of the bottleneck of each layer of the enrollment encoder, whose averages modulate the blocks that match it (local and
+    global features, as in LGR-TSE); 0: the embedding alone modulates."""
+
+    @property
+    def voice_size(self) -> int:
+        """Values that describe a talker: the embedding, then the averages of each layer."""
+        return self.embedding + (BLOCKS * CHANNELS if self.local else 0)
 
     @property
     def receptive_field(self) -> int:
@@ -189,11 +199,14 @@ class Stage(nn.Module):
 class Student(nn.Module):
     """Mask stage and refiner with the heads that turn a voice into modulations."""
 
+    local_mean: Tensor
+    local_deviation: Tensor
+
     def __init__(self, config: StudentConfig) -> None:
         super().__init__()
         self.config = config
         self.mixed_precision = False
-        """Whether training multiplies matrices in bfloat16 (sums, moments and losses stay float32)."""
+        """Whether matrices are multiplied in bfloat16 (sums, moments and losses stay float32): training and teachers do."""
         frame = config.frame
         self.entry: nn.Module = nn.Identity()
         self.stem: nn.Module = nn.Linear(frame.features, config.mask.channels)
@@ -214,6 +227,15 @@ class Student(nn.Module):
         self.time = nn.Linear(1, config.code, bias=False)
         """Enters the refiner's code as t times a vector: nothing at t = 0."""
         nn.init.zeros_(self.time.weight)
+        if config.local:
+            self.local = nn.ModuleList(nn.Linear(CHANNELS, config.local) for _ in range(BLOCKS))
+            self.local_films = nn.ModuleDict(
+                {name: nn.Linear(config.local, layer.out_features, bias=False) for name, layer in self.films.items()}
+            )
+            for layer in self.local_films.values():
+                nn.init.zeros_(layer.weight)  # so that a student may go on from one that has none
+            self.register_buffer("local_mean", torch.zeros(BLOCKS * CHANNELS))
+            self.register_buffer("local_deviation", torch.ones(BLOCKS * CHANNELS))
 
     @staticmethod
     def slots(config: StudentConfig) -> dict[str, int]:
@@ -221,17 +243,36 @@ class Student(nn.Module):
         stages = {"mask": config.mask, "refine": config.refine}
         return {f"{name}.{i}": stage.hidden for name, stage in stages.items() for i in range(len(stage.dilations))}
 
+    @torch.no_grad()
+    def standardize(self, voices_NE: Tensor) -> None:
+        """Take the spread of each average over these voices (``[N, voice_size]``, the training talkers') as its unit."""
+        averages = voices_NE[:, self.config.embedding :]
+        self.local_mean.copy_(averages.mean(dim=0))
+        self.local_deviation.copy_(averages.std(dim=0).clamp_min(1e-4))
+
     def encode(self, voice_BE: Tensor, t_B: Tensor | None = None) -> Tensor:
-        """Voice (and flow time) to the code that modulates."""
-        h = self.code(voice_BE * math.sqrt(voice_BE.shape[-1]))
-        return functional.relu(h if t_B is None else h + self.time(t_B[:, None]))
+        """Voice ``[B, voice_size]`` (and flow time) to the code that modulates: the embedding's, then that of each layer."""
+        if voice_BE.shape[-1] != self.config.voice_size:
+            raise ValueError(f"a voice of {voice_BE.shape[-1]} values, this student takes {self.config.voice_size}")
+        unit, averages = voice_BE.split([self.config.embedding, self.config.voice_size - self.config.embedding], dim=-1)
+        h = self.code(unit * math.sqrt(unit.shape[-1]))
+        code = functional.relu(h if t_B is None else h + self.time(t_B[:, None]))
+        if not self.config.local:
+            return code
+        standard = ((averages - self.local_mean) / self.local_deviation).chunk(BLOCKS, dim=-1)
+        return torch.cat([code, *(functional.relu(head(x)) for head, x in zip(self.local, standard, strict=True))], dim=-1)
 
     def modulations(self, stage: str, code_BD: Tensor) -> list[Film]:
         """Positive scale and shift per block of ``mask`` or ``refine``."""
+        code, *local = code_BD.split([self.config.code, *[self.config.local] * (BLOCKS if self.config.local else 0)], dim=-1)
+        layers = matching_layers((name.replace("_", ".") for name in self.films), BLOCKS)
         out = []
         for name, layer in self.films.items():
             if name.startswith(stage):
-                scale, shift = layer(code_BD).chunk(2, dim=-1)
+                raw = layer(code)
+                if local:
+                    raw = raw + self.local_films[name](local[layers[name.replace("_", ".")]])
+                scale, shift = raw.chunk(2, dim=-1)
                 out.append((scale.tanh().exp(), shift))
         return out
 
@@ -251,7 +292,7 @@ class Student(nn.Module):
         return self.velocity_out(logits.float())
 
     def _precision(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.training and self.mixed_precision)
+        return torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision)
 
     def forward(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
         """One Euler step at t = 0: mask and velocity, each ``[B, T, G]``; the gain is ``relu(mask + velocity)``."""
