@@ -2,14 +2,16 @@
 
 The encoder runs once per enrollment on the host, in NumPy; its weights are int8 with one scale per row. Its shape follows what was
 measured to work with 430 talkers: levels of active frames pooled to 16 ms, dilated residual blocks, attentive statistics
-(Okabe et al., "Attentive statistics pooling for deep speaker embedding", Interspeech 2018), a unit vector out.
+(Okabe et al., "Attentive statistics pooling for deep speaker embedding", Interspeech 2018), a unit vector out. A model may also listen to
+the encoder's layers: the averages over time of what each block puts out, after the local and global features of LGR-TSE. Whatever a
+voice holds, it ends as constants.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +35,7 @@ __all__ = [
     "active_levels",
     "enroll",
     "load_voice",
+    "matching_layers",
     "personalize",
     "save_voice",
     "speech_levels",
@@ -75,7 +78,10 @@ def speech_levels(frame: FrameSpec, clip: Float) -> Float:
 
 @dataclass(frozen=True, eq=False)
 class VoiceModel:
-    """Encoder and modulation heads: ``arrays`` by name, int8 matrices each with a ``<name>.scale`` per row."""
+    """Encoder and modulation heads: ``arrays`` by name, int8 matrices each with a ``<name>.scale`` per row.
+
+    ``local.*`` are the heads of averaged layers, if the model listens to them. Without ``encoder.*`` embeddings are made elsewhere.
+    """
 
     frame: FrameSpec
     blocks: int
@@ -109,15 +115,44 @@ class VoiceModel:
             sorted(n[len("film.") : -len(".weight")] for n in self._weights if n.startswith("film.") and n.endswith(".weight"))
         )
 
+    @property
+    def dimension(self) -> int:
+        """Length of the unit vector that a voice starts with."""
+        return int(self.arrays["code.weight"].shape[1])
+
+    @property
+    def size(self) -> int:
+        """How many values a voice holds: the unit vector, then the averages of each layer if the model listens to them."""
+        local = self.arrays.get("local.mean")
+        return self.dimension + (0 if local is None else local.size)
+
+    @property
+    def encodes(self) -> bool:
+        """Whether it makes voices from recordings; if not, embeddings come from another model."""
+        return "encoder.out.weight" in self.arrays
+
     def embed(self, levels: Float) -> Float:
         """``[frames, bands]`` from :func:`active_levels` to a unit vector ``[dimension]``."""
-        w = self._weights
+        return self.describe(levels)[: self.dimension]
+
+    def describe(self, levels: Float) -> Float:
+        """``[frames, bands]`` from :func:`active_levels` to all values of a voice, ``[size]``.
+
+        ``ArtifactError`` if the model has no encoder.
+        """
+        if not self.encodes:
+            raise ArtifactError(
+                f"this model takes embeddings of {self.dimension} values that another one makes: "
+                "enroll with `edge-tse enroll --embedding FILE.npy`"
+            )
+        w, averages = self._weights, []
         x = _relu(levels @ w["encoder.stem.weight"].T + w["encoder.stem.bias"])
         for i in range(self.blocks):
             name = f"encoder.block.{i}"
             h = _same_depthwise(x, w[f"{name}.depthwise.weight"], 2**i) + w[f"{name}.depthwise.bias"]
             h = _relu(h @ w[f"{name}.expand.weight"].T + w[f"{name}.expand.bias"])
             x = x + h @ w[f"{name}.project.weight"].T + w[f"{name}.project.bias"]
+            averages.append(x.mean(axis=0))
         a = (
             np.tanh(x @ w["encoder.attend.weight"].T + w["encoder.attend.bias"]) @ w["encoder.score.weight"].T
             + w["encoder.score.bias"]
@@ -127,18 +162,34 @@ class VoiceModel:
         mean = (a * x).sum(axis=0)
         std = np.sqrt(np.maximum((a * x * x).sum(axis=0) - mean**2, np.float32(1e-5)))
         e = w["encoder.out.weight"] @ np.concatenate([mean, std]) + w["encoder.out.bias"]
-        unit: Float = e / np.linalg.norm(e)
-        return unit
+        voice: Float = np.concatenate([e / np.linalg.norm(e), *averages])[: self.size]
+        return voice
+
+    def average(self, voices: Sequence[Float], weights: Sequence[float]) -> Float:
+        """One voice of several of the same talker, ``[size]`` each: the mean, its first part a unit vector again."""
+        mean = np.average(np.stack(voices), axis=0, weights=weights).astype(np.float32)
+        mean[: self.dimension] /= np.linalg.norm(mean[: self.dimension])
+        return mean
 
     def modulation(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
-        """Per slot the positive scale and the shift of each channel, ``{slot: ([channels], [channels])}``."""
+        """Per slot the positive scale and the shift of each channel, ``{slot: ([channels], [channels])}``.
+
+        ``embedding`` ``[size]`` is that of a :class:`Voice`; ``ArtifactError`` if it is of another size.
+        """
+        if len(embedding) != self.size:
+            raise ArtifactError(f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model")
         w = self._weights
-        code = _relu(w["code.weight"] @ (embedding * np.float32(np.sqrt(len(embedding)))) + w["code.bias"])
-        out = {}
-        for slot in self.slots:
-            scale, shift = np.split(w[f"film.{slot}.weight"] @ code + w[f"film.{slot}.bias"], 2)
-            out[slot] = np.exp(np.tanh(scale)), shift
-        return out
+        unit, averages = np.split(embedding, [self.dimension])
+        code = _relu(w["code.weight"] @ (unit * np.float32(np.sqrt(len(unit)))) + w["code.bias"])
+        raw = {slot: w[f"film.{slot}.weight"] @ code + w[f"film.{slot}.bias"] for slot in self.slots}
+        if len(averages):
+            layers = sum(name.startswith("local.") and name.endswith(".bias") for name in w)
+            standard = np.split((averages - w["local.mean"]) / w["local.deviation"], layers)
+            codes = [_relu(w[f"local.{i}.weight"] @ x + w[f"local.{i}.bias"]) for i, x in enumerate(standard)]
+            for slot, layer in matching_layers(self.slots, layers).items():
+                raw[slot] = raw[slot] + w[f"local.film.{slot}.weight"] @ codes[layer]
+        halves = {slot: np.split(value, 2) for slot, value in raw.items()}
+        return {slot: (np.exp(np.tanh(scale)), shift) for slot, (scale, shift) in halves.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,13 +197,22 @@ class Voice:
     """An enrolled talker."""
 
     embedding: Float
-    """Unit vector."""
+    """Unit vector; then the averages of the encoder's layers, where the model listens to them."""
     model_digest: str
     """The :class:`VoiceModel` it belongs to."""
     created: str
     """ISO 8601, UTC."""
     source: str
     """Names of the clips, for people."""
+
+
+def matching_layers(slots: Iterable[str], layers: int) -> dict[str, int]:
+    """The encoder's layer that each slot (``stage.index``) listens to: early blocks to early layers, in every stage."""
+    blocks: dict[str, list[int]] = {}
+    for slot in slots:
+        stage, _, index = slot.rpartition(".")
+        blocks.setdefault(stage, []).append(int(index))
+    return {f"{stage}.{i}": i * layers // len(indices) for stage, indices in blocks.items() for i in indices}
 
 
 def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str) -> Voice:
@@ -172,10 +232,9 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
             f"{source}: no speech found: its bands move by {moves_db:.1f} dB, speech by {_SPEECH_MOVES_DB:.1f} dB or more: "
             "record the talker alone"
         )
-    total = np.sum([model.embed(x) * np.float32(len(x)) for x in levels if len(x)], axis=0)
-    return Voice(
-        embedding=(total / np.linalg.norm(total)).astype(np.float32), model_digest=model.digest, created=created, source=source
-    )
+    spoken = [x for x in levels if len(x)]
+    embedding = model.average([model.describe(x) for x in spoken], [len(x) for x in spoken])
+    return Voice(embedding=embedding, model_digest=model.digest, created=created, source=source)
 
 
 def personalize(artifact: Artifact, voice: Voice) -> Artifact:

@@ -22,7 +22,7 @@ from quantization.qat import Activation, Fixed, QuantDepthwise, QuantModulated, 
 __all__ = ["freeze", "freeze_graph", "freeze_voice_model"]
 
 
-def freeze(twin: Student, encoder: Encoder, features: NDArray[np.int8], provenance: Mapping[str, Any]) -> Artifact:
+def freeze(twin: Student, encoder: Encoder | None, features: NDArray[np.int8], provenance: Mapping[str, Any]) -> Artifact:
     """The artifact of a twin; ``features`` (int8 ``[frames, features]``) become its golden frames."""
     return Artifact(
         frame=twin.config.frame,
@@ -132,14 +132,20 @@ def freeze_graph(twin: Student) -> IntegerGraph:
 
 
 @torch.no_grad()
-def freeze_voice_model(student: Student, encoder: Encoder) -> VoiceModel:
-    """Encoder and modulation heads with int8 matrices, one scale per row."""
+def freeze_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
+    """Encoder (None: embeddings come from another model) and modulation heads with int8 matrices, one scale per row."""
     arrays: dict[str, NDArray[np.generic]] = {}
-    weights = {name: value.numpy() for name, value in encoder.arrays().items()}
+    weights = {name: value.numpy() for name, value in encoder.arrays().items()} if encoder else {}
     weights["code.weight"], weights["code.bias"] = student.code.weight.numpy(), student.code.bias.numpy()
     for name, layer in student.films.items():
         slot = name.replace("_", ".")
         weights[f"film.{slot}.weight"], weights[f"film.{slot}.bias"] = layer.weight.numpy(), layer.bias.numpy()
+    if student.config.local:
+        weights["local.mean"], weights["local.deviation"] = student.local_mean.numpy(), student.local_deviation.numpy()
+        for i, head in enumerate(student.local):
+            weights[f"local.{i}.weight"], weights[f"local.{i}.bias"] = head.weight.numpy(), head.bias.numpy()
+        for name, layer in student.local_films.items():
+            weights[f"local.film.{name.replace('_', '.')}.weight"] = layer.weight.numpy()
     for name, value in weights.items():
         if value.ndim == 2 and "depthwise" not in name:
             scale = (np.abs(value).max(axis=1) / 127 + 1e-12).astype(np.float32)
@@ -147,4 +153,4 @@ def freeze_voice_model(student: Student, encoder: Encoder) -> VoiceModel:
             arrays[f"{name}.scale"] = scale
         else:
             arrays[name] = value.astype(np.float32)
-    return VoiceModel(frame=student.config.frame, blocks=BLOCKS, arrays=arrays)
+    return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=arrays)

@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["AdditiveMargin", "Encoder"]
+__all__ = ["BLOCKS", "CHANNELS", "AdditiveMargin", "Encoder"]
 
 BLOCKS = 4
+CHANNELS = 128
 
 
 class _Block(nn.Module):
@@ -35,7 +36,7 @@ class Encoder(nn.Module):
     Attentive statistics pooling after Okabe et al., Interspeech 2018.
     """
 
-    def __init__(self, bands: int = 96, channels: int = 128, hidden: int = 256, dimension: int = 128) -> None:
+    def __init__(self, bands: int = 96, channels: int = CHANNELS, hidden: int = 256, dimension: int = 128) -> None:
         super().__init__()
         self.stem = nn.Linear(bands, channels, bias=False)
         self.stem_norm = nn.BatchNorm1d(channels)
@@ -45,13 +46,19 @@ class Encoder(nn.Module):
         self.out = nn.Linear(2 * channels, dimension)
 
     def forward(self, levels_BTG: Tensor) -> Tensor:
+        return self.describe(levels_BTG)[0]
+
+    def describe(self, levels_BTG: Tensor) -> tuple[Tensor, Tensor]:
+        """The unit vector ``[B, dimension]``, and the average over time of each block's output ``[B, BLOCKS, channels]``."""
         x = functional.relu(self.stem_norm(self.stem(levels_BTG).flatten(0, 1)).unflatten(0, levels_BTG.shape[:2]))
+        averages = []
         for block in self.blocks:
             x = block(x)
+            averages.append(x.mean(dim=1))
         a = self.score(torch.tanh(self.attend(x))).softmax(dim=1)
         mean = (a * x).sum(dim=1)
         std = ((a * x * x).sum(dim=1) - mean.square()).clamp_min(1e-5).sqrt()
-        return functional.normalize(self.out(torch.cat([mean, std], dim=-1)), dim=-1)
+        return functional.normalize(self.out(torch.cat([mean, std], dim=-1)), dim=-1), torch.stack(averages, dim=1)
 
     @torch.no_grad()
     def arrays(self) -> dict[str, Tensor]:

@@ -75,6 +75,6 @@ def test_a_voice_at_run_time(artifact: Artifact, device: Device) -> None:
     """Last: there is no way back to nobody in particular but a restart."""
     model = artifact.voice_model
     levels = np.random.default_rng(2).uniform(-1, 1, (200, artifact.frame.bands)).astype(np.float32)
-    voice = Voice(embedding=model.embed(levels), model_digest=model.digest, created="2026-01-01T00:00:00Z", source="nobody")
+    voice = Voice(embedding=model.describe(levels), model_digest=model.digest, created="2026-01-01T00:00:00Z", source="nobody")
     device.set_voice(voice_patch(artifact, voice))
     assert verify(personalize(artifact, voice), DeviceNetwork(device, artifact)).worst_lsb == 0
