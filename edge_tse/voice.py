@@ -2,9 +2,9 @@
 
 The encoder runs once per enrollment on the host, in NumPy; its weights are int8 with one scale per row. Its shape follows what was
 measured to work with 430 talkers: levels of active frames pooled to 16 ms, dilated residual blocks, attentive statistics
-(Okabe et al., "Attentive statistics pooling for deep speaker embedding", Interspeech 2018), a unit vector out. A model may also listen to
-the encoder's layers: the averages over time of what each block puts out, after the local and global features of LGR-TSE. Whatever a
-voice holds, it ends as constants.
+(Okabe et al., "Attentive statistics pooling for deep speaker embedding", Interspeech 2018), a unit vector out. A model may also
+listen to the averages over time of what each block puts out, after the local and global features of LGR-TSE. Whatever a voice
+holds, it ends as constants.
 """
 
 from __future__ import annotations
@@ -177,7 +177,9 @@ class VoiceModel:
         ``embedding`` ``[size]`` is that of a :class:`Voice`; ``ArtifactError`` if it is of another size.
         """
         if len(embedding) != self.size:
-            raise ArtifactError(f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model")
+            raise ArtifactError(
+                f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model"
+            )
         w = self._weights
         unit, averages = np.split(embedding, [self.dimension])
         code = _relu(w["code.weight"] @ (unit * np.float32(np.sqrt(len(unit)))) + w["code.bias"])

@@ -230,10 +230,13 @@ class Student(nn.Module):
         if config.local:
             self.local = nn.ModuleList(nn.Linear(CHANNELS, config.local) for _ in range(BLOCKS))
             self.local_films = nn.ModuleDict(
-                {name: nn.Linear(config.local, layer.out_features, bias=False) for name, layer in self.films.items()}
+                {
+                    slot.replace(".", "_"): nn.Linear(config.local, 2 * hidden, bias=False)
+                    for slot, hidden in self.slots(config).items()
+                }
             )
-            for layer in self.local_films.values():
-                nn.init.zeros_(layer.weight)  # so that a student may go on from one that has none
+            for weight in self.local_films.parameters():
+                nn.init.zeros_(weight)  # so that a student may go on from one that has none
             self.register_buffer("local_mean", torch.zeros(BLOCKS * CHANNELS))
             self.register_buffer("local_deviation", torch.ones(BLOCKS * CHANNELS))
 
