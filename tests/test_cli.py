@@ -67,7 +67,7 @@ def files(made: Files, tmp_path: Path) -> Files:
 
 FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
-    "enroll": {"-o", "--artifact"},
+    "enroll": {"-o", "--record", "--scene", "--artifact"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
     "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume"},

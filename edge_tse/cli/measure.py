@@ -55,7 +55,7 @@ def latency(
     from edge_tse.loop import Loop
     from edge_tse.session import Session
 
-    frame = Artifact.default().frame
+    frame = Artifact.shipped().frame
     wiring = live.wired(frame, input_device, output_device, channels, rate, block)
     played = sequence(_ORDER, 10 ** (level_db / 20))
     samples = max(round(seconds * wiring.rate_hz), 3 * len(played))
@@ -123,7 +123,7 @@ def calibrate(
     check_output(to, error=AudioError)
     known = levels.load_calibration(to) if to.exists() else levels.UNCALIBRATED
     if microphone is not None or play_tone:
-        wiring = live.wired(Artifact.default().frame, input_device, output_device, channels, rate, None, plays=play_tone)
+        wiring = live.wired(Artifact.shipped().frame, input_device, output_device, channels, rate, None, plays=play_tone)
         samples = round(seconds * wiring.rate_hz)
         tone = np.tile(levels.tone(seconds, wiring.rate_hz)[:, None], (1, wiring.ears)) if play_tone else None
         heard, _, _ = listen(wiring, samples, tone, "playing" if play_tone else "listening", as_json)
@@ -221,11 +221,14 @@ def replay(
     output.result(figures, as_json, f"{recording}: {figures['seconds']:.1f} s replayed on {network.name}, bit for bit; {late}")
 
 
-def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool) -> tuple[Float, int]:
-    """A recording ``[ears, n]`` for enrollment and its rate; says when to talk."""
+def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
+    """A recording ``[ears, n]`` for enrollment and its rate; says when to talk, or in a ``scene`` when to look."""
     wiring = live.wired(frame, input_device, None, "", None, None, plays=False)
     if not as_json:
-        sys.stderr.write(f"edge-tse: talk now, for {seconds:g} s, alone and as you usually do\n")
+        what = (
+            "look at the talker, for {} s, and keep your head still" if scene else "talk now, for {} s, alone and as you usually do"
+        )
+        sys.stderr.write(f"edge-tse: {what.format(f'{seconds:g}')}\n")
     heard, _, _ = listen(wiring, round(seconds * wiring.rate_hz), None, "recording", as_json)
     return heard, wiring.rate_hz
 

@@ -77,11 +77,14 @@ def enroll(
         float | None, typer.Option("--record", min=2, metavar="S", help="Record this long by microphone, beside the clips if any.")
     ] = None,
     input_device: Annotated[str | None, typer.Option("--input", metavar="DEVICE", help="Microphone for --record.")] = None,
+    scene: Annotated[
+        bool, typer.Option("--scene", help="Others talk too, and both ears are recorded: take who is in front, looked at.")
+    ] = False,
     artifact: ArtifactOption = None,
     as_json: Json = False,
 ) -> None:
     """Make a voice file from recordings of one talker, or by microphone."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from edge_tse import audio
     from edge_tse.clip import assess
@@ -99,21 +102,35 @@ def enroll(
     if record is not None:
         from edge_tse.cli.measure import take_clip
 
-        recordings.append(("microphone", *take_clip(model.frame, record, input_device, as_json)))
-    qualities = {name: assess(model, signal, rate_hz) for name, signal, rate_hz in recordings}
-    if record is not None:
-        for remark in qualities["microphone"].remarks:
-            output.warn(remark)
+        recordings.append(("microphone", *take_clip(model.frame, record, input_device, as_json, scene)))
+    clipped = [audio.clipped_samples(signal) for _, signal, _ in recordings]
+    shares = {}
+    if scene:
+        from edge_tse.scene import in_front
+
+        for i, (name, signal, rate_hz) in enumerate(recordings):
+            front = in_front(model.frame, signal, rate_hz, name)
+            recordings[i] = (name, front.signal, model.frame.sample_rate_hz)
+            shares[name] = front.share
+    qualities = {
+        name: replace(assess(model, signal, rate_hz), clipped_samples=count)
+        for (name, signal, rate_hz), count in zip(recordings, clipped, strict=True)
+    }
+    for name in qualities if scene else [name for name in qualities if name == "microphone"]:
+        for remark in qualities[name].remarks:
+            output.warn(f"{name}: {remark}" if scene else remark)
     made = enroll_clips(model, recordings)
     save_voice(made.voice, to)
-    for path, clipped in zip(clips, made.clipped_samples, strict=False):  # what the microphone clipped has been said
-        _warn_about(str(path), clipped)
+    if not scene:
+        for path, count in zip(clips, clipped, strict=False):  # what the microphone clipped has been said
+            _warn_about(str(path), count)
     figures = {
         "voice": to,
         "clips": clips,
         "recorded_s": record,
         "speech_s": made.speech_s,
-        "clipped_samples": sum(made.clipped_samples),
+        "clipped_samples": sum(clipped),
+        "front_share": shares or None,
         "quality": {name: asdict(quality) | {"score": quality.score} for name, quality in qualities.items()},
         "model": model.digest,
     }
@@ -401,7 +418,7 @@ def doctor(as_json: Json = False) -> None:
 def _artifact(path: Path | None) -> Artifact:
     from edge_tse.artifact import Artifact
 
-    return Artifact.default() if path is None else Artifact.load(path)
+    return Artifact.find(path)
 
 
 def _given(path: Path | None) -> list[Path]:
