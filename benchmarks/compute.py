@@ -218,7 +218,7 @@ def main() -> None:
     if not given.render:
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
         rng = np.random.default_rng(0)
-        model = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+        model = Artifact.find(given.artifact)
         model = personalize(model, shipped_cases()[0].voice(model.voice_model))
         contenders = [*ours(model, rng), *(peers(given.peers, rng) if given.peers else []), tf_gridnet()]
         figures = {

@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--to", type=Path, default=RESULTS / "firmware.json", metavar="FILE")
     given = parser.parse_args()
-    artifact = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+    artifact = Artifact.find(given.artifact)
     voice = shipped_cases()[0].voice(artifact.voice_model)
     patch = voice_patch(artifact, voice)
     sound = sound_of(given.seconds, artifact.frame.hop)

@@ -50,7 +50,7 @@ def figures(artifact: Artifact) -> dict[str, object]:
 def main() -> None:
     """Estimate, print, and write the file."""
     report = Report(
-        question="What would the model cost on an Ethos-U?", figures=figures(Artifact.default()), environment=environment()
+        question="What would the model cost on an Ethos-U?", figures=figures(Artifact.shipped()), environment=environment()
     )
     report.save(RESULTS / "npu.json")
     print(report.to_json())

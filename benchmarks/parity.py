@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from benchmarks import RESULTS
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.cli.output import open_quietly, quietly
 from edge_tse.demo import shipped_cases
 from edge_tse.engines import ENGINES, Engine, Network, open_network
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--artifact", type=Path, nargs="+", metavar="FILE", help="the shipped ones if left out")
     parser.add_argument("--trials", type=int, default=20)
     given = parser.parse_args()
-    models = [Artifact.load(path) for path in given.artifact] if given.artifact else [Artifact.default()]
+    models = [Artifact.find(name) for name in given.artifact or shipped_names()]
     console = Console(highlight=False)
     rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:

@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--name", default="quality", help="name of the result")
     given = parser.parse_args()
-    artifact = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+    artifact = Artifact.find(given.artifact)
     with tempfile.TemporaryDirectory() as folder:
         trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
         found = evaluate(trials, artifact, given.engine, jobs=given.jobs)

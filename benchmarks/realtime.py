@@ -50,7 +50,7 @@ def main() -> None:
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     case = shipped_cases()[0]
-    model = Artifact.default() if given.artifact is None else Artifact.load(given.artifact)
+    model = Artifact.find(given.artifact)
     model = personalize(model, case.voice(model.voice_model))
     network = open_quietly(model, given.engine)
     n = round(given.seconds * case.mixture.rate_hz)

@@ -11,7 +11,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -25,9 +25,10 @@ from edge_tse.files import write_bytes
 from edge_tse.frame import FrameSpec
 from edge_tse.golden import Golden, record
 from edge_tse.graph import IntegerGraph
+from edge_tse.universal import Reach
 from edge_tse.voice import VoiceModel
 
-__all__ = ["SCHEMA", "Artifact"]
+__all__ = ["SCHEMA", "Artifact", "shipped_names"]
 
 SCHEMA = 1
 """Version of the file layout; raised when an older edge-tse could not read what a newer one writes."""
@@ -37,7 +38,8 @@ _PREFIX = struct.Struct("<8sQ32sQ")
 _HEADER_LENGTH = struct.Struct("<Q")
 _ALIGNMENT = 16
 _TYPES = {"int8": "|i1", "int32": "<i4", "float32": "<f4"}
-_DEFAULT = "small.etse"
+_DEFAULT = "small"
+_SUFFIX = ".etse"
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -55,6 +57,8 @@ class Artifact:
     golden: Golden
     provenance: Mapping[str, Any]
     """JSON: how the model was made and what it scored; for people."""
+    reach: Mapping[str, Reach] = field(default_factory=dict)
+    """By voice modulation, see :mod:`edge_tse.universal`; without it there is no universal form."""
 
     def __post_init__(self) -> None:
         graph, frame, model = self.graph, self.frame, self.voice_model
@@ -70,6 +74,9 @@ class Artifact:
             rows = len(model.arrays.get(f"film.{slot}.weight", ()))
             if rows != 2 * channels:
                 raise ArtifactError(f"the voice model makes {rows} values for modulation {slot}, the graph needs 2 * {channels}")
+        for slot, reach in self.reach.items():
+            if any(len(x) * 2 != len(model.arrays.get(f"film.{slot}.weight", ())) for x in vars(reach).values()):
+                raise ArtifactError(f"what modulation {slot} reaches is of another model: make the artifact again")
         features = self.golden.features
         if features.dtype != np.int8 or features.shape[1:] != (frame.features,):
             raise ArtifactError(f"golden features are {features.dtype} {features.shape}, not int8 [frames, {frame.features}]")
@@ -77,7 +84,7 @@ class Artifact:
     @property
     def personalized(self) -> bool:
         """Whether a voice is folded in."""
-        return not self.graph.films
+        return not self.graph.films and not self.graph.voice
 
     @cached_property
     def digest(self) -> str:
@@ -97,6 +104,7 @@ class Artifact:
         description, arrays = self.graph.to_arrays()
         named: Arrays = {f"graph.{k}": v for k, v in arrays.items()}
         named |= {f"voice.{k}": v for k, v in self.voice_model.arrays.items()}
+        named |= {f"reach.{slot}/{k}": v for slot, reach in self.reach.items() for k, v in vars(reach).items()}
         named["golden.features"] = self.golden.features
         outputs = self.golden.outputs
         named |= {f"golden.output.{k}": v for k, v in (outputs or {}).items()}
@@ -125,7 +133,10 @@ class Artifact:
             names = header["golden_outputs"]
             outputs = None if names is None else {name: arrays[f"golden.output.{name}"] for name in names}
             golden = Golden(arrays["golden.features"], outputs)  # type: ignore[arg-type]  # checked on construction
-            return cls(frame=frame, graph=graph, voice_model=voice_model, golden=golden, provenance=header["provenance"])
+            slots = dict.fromkeys(name.partition("/")[0] for name in _part(arrays, "reach."))
+            reach = {slot: Reach(**_part(arrays, f"reach.{slot}/")) for slot in slots}  # type: ignore[arg-type]
+            provenance = header["provenance"]
+            return cls(frame=frame, graph=graph, voice_model=voice_model, golden=golden, provenance=provenance, reach=reach)
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"{source}: a part is missing or malformed ({error}): make it again") from error
 
@@ -139,12 +150,29 @@ class Artifact:
         return cls.from_bytes(content, str(path))
 
     @classmethod
-    def default(cls) -> Artifact:
-        """The model that ships with the package. ``ArtifactError`` if this build has none."""
-        file = resources.files("edge_tse") / "assets" / _DEFAULT
+    def shipped(cls, name: str = _DEFAULT) -> Artifact:
+        """A model that comes with the package. ``ArtifactError`` lists those that do."""
+        file = resources.files("edge_tse") / "assets" / f"{name}{_SUFFIX}"
         if not file.is_file():
-            raise ArtifactError(f"this build ships no default model (edge_tse/assets/{_DEFAULT}): give one with --artifact")
-        return cls.from_bytes(file.read_bytes(), _DEFAULT)
+            names = ", ".join(shipped_names()) or "none"
+            raise ArtifactError(f"this build ships no model {name!r} (it has: {names}): give a file with --artifact")
+        return cls.from_bytes(file.read_bytes(), name)
+
+    @classmethod
+    def find(cls, what: str | Path | None) -> Artifact:
+        """What a user asked for: the default model (None), a file, or, where no such file is, a shipped model by its name.
+
+        ``ArtifactError`` as from :meth:`load`.
+        """
+        if what is None:
+            return cls.shipped()
+        return cls.shipped(str(what)) if str(what) in shipped_names() and not Path(what).exists() else cls.load(what)
+
+
+def shipped_names() -> list[str]:
+    """Models that come with the package, sorted."""
+    files = (resources.files("edge_tse") / "assets").iterdir()
+    return sorted(file.name.removesuffix(_SUFFIX) for file in files if file.name.endswith(_SUFFIX))
 
 
 def _checked_payload(content: bytes, source: str) -> bytes:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import edge_tse.artifact
 from edge_tse.artifact import SCHEMA, Artifact
 from edge_tse.errors import ArtifactError
 from edge_tse.golden import Golden
@@ -197,10 +196,23 @@ def test_a_write_that_really_fails_leaves_the_old_file(
     assert_nothing_happened(path, before)
 
 
-def test_a_missing_default_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edge_tse.artifact, "_DEFAULT", "absent.etse")
-    with pytest.raises(ArtifactError, match=r"ships no default model .*absent\.etse"):
-        Artifact.default()
+class TestShipped:
+    def test_the_default_is_found_by_its_name(self) -> None:
+        assert Artifact.find("small").digest == Artifact.find(None).digest == Artifact.shipped().digest
+
+    def test_one_that_is_missing_is_an_error(self) -> None:
+        with pytest.raises(ArtifactError, match=r"ships no model 'absent' \(it has: .*small"):
+            Artifact.shipped("absent")
+
+    def test_a_file_comes_before_a_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "small").write_bytes(b"of the user's own")
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(ArtifactError, match="not an edge-tse artifact"):
+            Artifact.find("small")
+
+    def test_what_is_neither_is_said_to_be_missing(self) -> None:
+        with pytest.raises(ArtifactError, match="cannot read artifact smal: No such file"):
+            Artifact.find("smal")
 
 
 def _slots(model: VoiceModel, drop: str) -> VoiceModel:

@@ -18,7 +18,7 @@ DEMO = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"
 
 @cache
 def model() -> VoiceModel:
-    return Artifact.default().voice_model
+    return Artifact.shipped().voice_model
 
 
 @cache

@@ -21,7 +21,7 @@ CLIPS = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"
 
 @pytest.fixture(scope="module")
 def artifact() -> Artifact:
-    return Artifact.default()
+    return Artifact.shipped()
 
 
 @pytest.fixture(scope="module")

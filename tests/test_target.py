@@ -302,7 +302,7 @@ class TestFit:
             replace(load_target("host"), latency_budget_ms=7.0).fits(small).check()
 
     def test_the_shipped_model(self) -> None:
-        model = Artifact.default()
+        model = Artifact.shipped()
         verdict = {name: load_target(name).fits(model).fits for name in targets()}
         assert verdict["stm32h7"]
         assert verdict["ethos-u55-128"]

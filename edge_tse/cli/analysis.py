@@ -33,7 +33,7 @@ def analyse(
     if plot is not None:
         check_output(plot, [trials])
     with output.progress("analysing", as_json) as tell:
-        found = lab.analyse(trials, Artifact.default() if artifact is None else Artifact.load(artifact), engine, tell)
+        found = lab.analyse(trials, Artifact.find(artifact), engine, tell)
     if plot is not None:
         write_bytes(plot, moves_picture(found))
     figures = {condition: {stage: _figures(moved) for stage, moved in stages.items()} for condition, stages in found.items()}

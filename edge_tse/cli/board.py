@@ -244,7 +244,7 @@ def _device(boards: Any, target: Target, port: str | None) -> Any:
 def _model(path: Path | None) -> Artifact:
     from edge_tse.artifact import Artifact
 
-    return Artifact.default() if path is None else Artifact.load(path)
+    return Artifact.find(path)
 
 
 def _state() -> Path:

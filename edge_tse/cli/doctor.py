@@ -104,7 +104,7 @@ def examine() -> Findings:
     """Look, and try every engine; nothing that is missing is an error here."""
     model = None
     try:
-        model = Artifact.default()
+        model = Artifact.shipped()
         detail = f"{model.digest[:12]}, {model.graph.weight_bytes} bytes of int8 weights, {model.graph.macs} MAC per hop"
     except EdgeTseError as failure:
         detail = str(failure)

@@ -323,4 +323,4 @@ def opened(path: Path | None) -> Artifact:
     """The model of a file, or the shipped one."""
     from edge_tse.artifact import Artifact
 
-    return Artifact.default() if path is None else Artifact.load(path)
+    return Artifact.find(path)

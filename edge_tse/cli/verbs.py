@@ -23,9 +23,13 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
 ArtifactOption = Annotated[
-    Path | None, typer.Option("--artifact", metavar="FILE", help="Model to use; the shipped one if left out.")
+    Path | None,
+    typer.Option("--artifact", metavar="FILE", help="Model to use: a file, or the name of a shipped one; `small` if left out."),
 ]
-ArtifactArgument = Annotated[Path | None, typer.Argument(metavar="[ARTIFACT]", help="Model to use; the shipped one if left out.")]
+ArtifactArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[ARTIFACT]", help="Model to use: a file, or the name of a shipped one; `small` if left out."),
+]
 EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network: see `edge-tse doctor`.")]
 VoiceOption = Annotated[Path, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
 StepsOption = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in place of the recipe's.")]

@@ -33,7 +33,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 @pytest.fixture(scope="module")
 def artifact(request: pytest.FixtureRequest) -> Artifact:
     path = request.config.getoption("--artifact", default=None)
-    return Artifact.default() if path is None else Artifact.load(path)
+    return Artifact.find(path)
 
 
 @pytest.fixture(scope="module")

@@ -66,7 +66,7 @@ def test_larger_models_are_bit_exact(sizes: graphs.Sizes, state: str) -> None:
 
 @pytest.mark.slow
 def test_the_shipped_model_is_bit_exact() -> None:
-    artifact = Artifact.default()
+    artifact = Artifact.shipped()
     voice = Voice(embedding=graphs.embedding(0), model_digest=artifact.voice_model.digest, created="", source="")
     personal = personalize(artifact, voice)
     assert verify(personal, open_network(personal, "executorch")).worst_lsb == 0

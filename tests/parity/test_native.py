@@ -22,7 +22,7 @@ pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'e
 
 
 def test_shipped_model() -> None:
-    artifact = Artifact.default()
+    artifact = Artifact.shipped()
     assert verify(artifact, NativeNetwork(artifact.graph), 0).frames == len(artifact.golden.features)
 
 
