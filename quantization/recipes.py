@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from edge_tse.errors import DataError
+from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching
+from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
 from edge_tse.nn.student import NANO, SMALL, StudentConfig
 from quantization.corpus import Scene
 
@@ -33,7 +35,8 @@ class Recipe:
     """Everything a training run depends on besides the data."""
 
     name: str
-    student: StudentConfig
+    student: StudentConfig | Mask2FlowConfig
+    """What is trained: a student, or the published system."""
     scene: Scene = field(default_factory=Scene)
     encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
     steps: int = 14000
@@ -62,6 +65,8 @@ def nano() -> Recipe:
     """At most 150 k resident weights: for microcontrollers."""
     return Recipe(name="nano", student=NANO)
 
+    flow: FlowWeights = field(default_factory=FlowWeights)
+    """What the published system is trained to, instead of the terms above."""
 
 def small() -> Recipe:
     """At most 600 k resident weights: the default model."""
@@ -75,7 +80,30 @@ def smoke() -> Recipe:
     )
 
 
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (nano, small, smoke)}
+def mask2flow_paper() -> Recipe:
+    """Mask2Flow-TSE at the published size, about 89 M parameters: convolutions and LSTM, then 9 DiT blocks. For a GPU."""
+    return Recipe(name="mask2flow_paper", student=PAPER_V1, steps=200_000, batch=32, lr=3e-4, warmup=2000, clip=1.0)
+
+
+def mask2flow_paper_v2() -> Recipe:
+    """The same with the mask stage of the paper's second version: lightweight convolutions."""
+    return replace(mask2flow_paper(), name="mask2flow_paper_v2", student=PAPER_V2)
+
+
+def mask2flow_s() -> Recipe:
+    """Mask2Flow-TSE in 4.4 M parameters, trained to what a gain on the mixture can reach: a teacher for students."""
+    flow = FlowWeights(loudness=0.3, phase_sensitive=True, deepest_db=30.0)
+    return Recipe(name="mask2flow_s", student=MINI, flow=flow, lr=1e-3, clip=1.0)
+
+
+def mask2flow_smoke() -> Recipe:
+    """As ``smoke``, of the published system."""
+    return replace(smoke(), name="mask2flow_smoke", student=TINY, flow=mask2flow_s().flow, lr=1e-3)
+
+
+_STUDENTS = (nano, small, smoke)
+_PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
+RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
 
 
 def recipe(name: str) -> Recipe:

@@ -1,4 +1,4 @@
-"""Training a float student: enrollment encoder first, then extraction with cached embeddings.
+"""Training a float network, a student or the published system: enrollment encoder first, then extraction with cached embeddings.
 
 ``torchrun`` scales it unchanged (Lightning Fabric): a step's batch is split over processes and every item is a function of (seed,
 step, position), so one process and many see the same data and, with moments shared, compute the same loss.
@@ -28,9 +28,11 @@ from torch.utils.tensorboard import SummaryWriter
 from edge_tse.errors import DataError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.encoder import Encoder
+from edge_tse.nn.flow_losses import FlowLosses, FlowWeights, flow_losses
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
-from edge_tse.nn.student import Student
+from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
+from edge_tse.nn.student import Student, StudentConfig
 from quantization.corpus import Batch, Mixer, Scene, decode, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, train_encoder
 from quantization.recipes import Recipe, recipe
@@ -42,6 +44,7 @@ __all__ = [
     "Run",
     "Teacher",
     "Watch",
+    "estimated",
     "fit",
     "launch",
     "load_checkpoint",
@@ -69,10 +72,10 @@ Watch = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A trained or half-trained student with its encoder."""
+    """A trained or half-trained network with its encoder."""
 
     recipe: Recipe
-    student: Student
+    student: Student | Mask2Flow
     encoder: Encoder
     step: int
     figures: dict[str, Any]
@@ -92,7 +95,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
         if "teaching" in state:
             made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
-        student = Student(made.student)
+        student = _network(made.student)
         student.load_state_dict(state["student"])
         encoder = Encoder(bands=made.student.frame.bands)
         encoder.load_state_dict(state["encoder"])
@@ -108,6 +111,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
         figures=state["figures"],
         resume=state["resume"],
     )
+
+
+def _network(config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
+    return Mask2Flow(config) if isinstance(config, Mask2FlowConfig) else Student(config)
 
 
 class Run:
@@ -193,9 +200,12 @@ def _optimizers(objective: nn.Module, lr: float, weight_decay: float) -> list[to
 
 
 class Teacher(nn.Module):
-    """A trained student, of whatever size, that another one listens to. Its geometry of frames must be the same."""
+    """A trained student of whatever size, or the published system, that a student listens to.
 
-    def __init__(self, student: Student) -> None:
+    Its geometry of frames must be the same (the published system says its gains in whatever geometry it was made for).
+    """
+
+    def __init__(self, student: Student | Mask2Flow) -> None:
         super().__init__()
         self.student, self.front = student.requires_grad_(False), Front(student.config.frame)
         self.eval()
@@ -206,11 +216,15 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, mixture_BEN: Tensor, voice_BE: Tensor) -> Taught:
+        if isinstance(self.student, Mask2Flow):
+            return Taught(*self.student.band_gains(mixture_BEN, voice_BE))
         return Taught(*self.student(self.front.features(self.front.analyze(mixture_BEN)), voice_BE))
 
 
 class _Objective(nn.Module):
     """Loss as a module, so that distributed wrappers see one forward pass."""
+
+    terms = Losses._fields
 
     def __init__(self, student: Student, weights: Weights, teacher: Teacher | None, teaching: Teaching) -> None:
         super().__init__()
@@ -220,6 +234,26 @@ class _Objective(nn.Module):
     def forward(self, mixture: Tensor, target: Tensor, voice: Tensor, t: Tensor) -> Losses:
         taught = self.teacher(mixture, voice) if self.teacher else None
         return extraction_losses(self.student, self.front, mixture, target, voice, t, self.weights, taught, self.teaching)
+
+
+class _FlowObjective(nn.Module):
+    """That of the published system."""
+
+    terms = FlowLosses._fields
+
+    def __init__(self, system: Mask2Flow, weights: FlowWeights) -> None:
+        super().__init__()
+        self.system, self.weights = system, weights
+
+    def forward(self, mixture: Tensor, target: Tensor, voice: Tensor, t: Tensor) -> FlowLosses:
+        return flow_losses(self.system, mixture, target, voice, t, self.weights)
+
+
+def _objective(made: Recipe, network: Student | Mask2Flow, teacher: Teacher | None) -> _Objective | _FlowObjective:
+    if isinstance(network, Mask2Flow):
+        return _FlowObjective(network, made.flow)
+    weights = Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression)
+    return _Objective(network, weights, teacher, made.teaching)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,7 +272,7 @@ class Plan:
 
 def fit(
     run: Run,
-    student: Student,
+    student: Student | Mask2Flow,
     plan: Plan,
     fabric: Fabric,
     save: Callable[[int, list[dict[str, Any]]], None],
@@ -251,7 +285,7 @@ def fit(
     teacher: Teacher | None = None,
     watch: Watch,
 ) -> int:
-    """Minimise the extraction losses of ``student`` in place; returns the step reached.
+    """Minimise the losses of ``student``, or of the published system, in place; returns the step reached.
 
     Stops at the plan's steps, when ``time.monotonic()`` passes ``stop_at``, or on Ctrl-C. ``save(step, optimizer state)`` is called
     every two minutes and at the end; ``log`` gets a row a minute (``RUN/log/`` holds it for TensorBoard).
@@ -259,13 +293,12 @@ def fit(
     made = run.recipe
     if made.batch % fabric.world_size:
         raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
-    weights = Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression)
-    objective = _Objective(student, weights, teacher, made.teaching)
+    objective = _objective(made, student, teacher)
     model, *optimizers = fabric.setup(objective, *_optimizers(objective, plan.lr, made.weight_decay))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
     share, rank, ranks = made.batch // fabric.world_size, fabric.global_rank, fabric.world_size
-    rows = _Log(log, append=start > 0) if rank == 0 else None
+    rows = _Log(log, objective.terms, append=start > 0) if rank == 0 else None
     began = saved = logged = time.monotonic()
     window: list[list[float]] = []
     at = start
@@ -293,7 +326,8 @@ def fit(
                 )
                 *means, late = (fabric.all_reduce(shared) if ranks > 1 else shared).tolist()
                 window.append(means)
-                watch(Progress(phase=phase, step=at, steps=plan.steps, figures={"loss": window[-1][0], "output_db": window[-1][1]}))
+                told = {"loss": means[0], objective.terms[1]: means[1]}
+                watch(Progress(phase=phase, step=at, steps=plan.steps, figures=told))
                 if rows and (now - logged > LOG_EVERY_S or at == plan.steps):
                     rows.row(at, now - began, *np.mean(window, axis=0), plan.learning_rate(at - 1), len(window) / (now - logged))
                     window, logged = [], now
@@ -346,6 +380,8 @@ def train(
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
         )
+    if teacher and isinstance(made.student, Mask2FlowConfig):
+        raise DataError(f"{made.name!r} learns from the target alone and has no use for a teacher: leave it out")
     teaches = load_checkpoint(teacher) if teacher else None
     if teaches and teaches.recipe.student.frame != made.student.frame:
         raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
@@ -353,7 +389,7 @@ def train(
         run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None)
     torch.manual_seed(made.seed)
     source = previous or begun
-    student = source.student.train() if source else Student(made.student)
+    student = source.student.train() if source else _network(made.student)
     student.mixed_precision = _multiplies_bfloat16(fabric.device)
     if teaches:
         teaches.student.mixed_precision = student.mixed_precision
@@ -394,7 +430,7 @@ def launch() -> Fabric:
 
 
 @torch.no_grad()
-def validate(student: Student, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
+def validate(student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
     """SI-SDR improvement on unseen talkers: two talkers, mono, -5 to 5 dB, no noise. A compass, not the figure to report."""
     was_training, precision = student.training, student.mixed_precision
     student.eval()
@@ -404,28 +440,39 @@ def validate(student: Student, run: Run, items: int = 96, seed: int = 99) -> dic
         seconds=run.recipe.scene.seconds, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, reverberant=0, binaural_every=0
     )
     mixer = Mixer(run.validation, scene, frame, seed)
-    front = Front(frame)
     gains = []
     for start in range(0, items, 8):
         mixture, target, voice, _ = _tensors(mixer.batch(start, min(8, items - start)), run.held_out, seed, start, 0)
-        spectra = front.analyze(mixture)
-        mask, velocity = student(front.features(spectra), voice)
-        estimate = front.synthesize(front.amplify(spectra, (mask + velocity).relu()))
-        d = frame.delay
+        estimate = estimated(student, mixture, voice)
         for m, t, e in zip(mixture.numpy(), target.numpy(), estimate.numpy(), strict=True):
-            gains.append(si_sdr(e[0, d:], t[0, :-d]) - si_sdr(m[0], t[0]))
+            gains.append(si_sdr(e[0], t[0, : e.shape[1]]) - si_sdr(m[0], t[0]))
     student.train(was_training)
     student.mixed_precision = precision
     g = np.array(gains)
     return {"n": len(g), "mean": float(g.mean()), "median": float(np.median(g)), "p10": float(np.percentile(g, 10))}
 
 
+def estimated(
+    network: Student | Mask2Flow, mixture_BEN: Tensor, voice_BE: Tensor, steps: int = 1, solver: Solver = "euler"
+) -> Tensor:
+    """The talker by a float network, aligned with the mixture; ``N`` whole hops, of which a student's delay is missing at the end.
+
+    ``steps`` and ``solver`` are those of the published system's flow; a student takes its one step.
+    """
+    if isinstance(network, Mask2Flow):
+        return network(mixture_BEN, voice_BE, steps, solver)
+    front = Front(network.config.frame)
+    spectra = front.analyze(mixture_BEN)
+    mask, velocity = network(front.features(spectra), voice_BE)
+    return front.synthesize(front.amplify(spectra, (mask + velocity).relu()))[..., front.frame.delay :]
+
+
 class _Log:
     """One row a minute, as CSV and for TensorBoard beside it."""
 
-    def __init__(self, path: Path, append: bool) -> None:
+    def __init__(self, path: Path, terms: tuple[str, ...], append: bool) -> None:
         self._path = path
-        self._columns = ("step", "seconds", *Losses._fields, "lr", "steps_per_s")
+        self._columns = ("step", "seconds", *terms, "lr", "steps_per_s")
         if not append:
             self._write("w", self._columns)
 

@@ -29,6 +29,7 @@ __all__ = [
     "PAPER_V1",
     "PAPER_V2",
     "SOLVERS",
+    "TINY",
     "FlowConfig",
     "Mask2Flow",
     "Mask2FlowConfig",
@@ -96,6 +97,10 @@ PAPER_V2 = Mask2FlowConfig(
 MINI = Mask2FlowConfig(
     mask=MaskConfig(kind="convolutional", channels=160, kernels=(3, 7, 15, 31)),
     flow=FlowConfig(blocks=5, width=192, heads=4),
+)
+TINY = Mask2FlowConfig(
+    mask=MaskConfig(kind="recurrent", channels=24, kernels=(3, 3), hidden=16),
+    flow=FlowConfig(blocks=2, width=32, heads=2),
 )
 
 
