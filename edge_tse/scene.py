@@ -2,15 +2,16 @@
 
 Who is looked at stands in the median plane: the sound of that talker reaches both ears at the same time and alike. LookOnceToHear
 (Veluri et al., CHI 2024) enrolls by that. Here it takes two steps of arithmetic and no network: each cell of time and frequency is
-weighted by how little its interaural phase and level differ from the front's, and the weights give the covariances of the talker and of
-everything else, from which a beamformer follows per frequency (mask-based MVDR: Souden, Benesty & Affes, "On optimal
-frequency-domain multichannel linear filtering for noise reduction", IEEE TASLP 18(2), 2010; Heymann, Drude & Haeb-Umbach, ICASSP 2016).
-The weights themselves are never heard: they would cut holes into the talker. Behind the wearer is the same median plane.
+weighted by how little its interaural phase and level differ from the front's, and the weights give the covariances of the talker
+and of everything else, from which a beamformer follows per frequency (mask-based MVDR: Souden, Benesty & Affes, "On optimal
+frequency-domain multichannel linear filtering for noise reduction", IEEE TASLP 18(2), 2010; Heymann, Drude & Haeb-Umbach,
+ICASSP 2016). The weights themselves are never heard: they would cut holes into the talker. Behind the wearer is the same plane.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ __all__ = ["LEAST_SHARE", "Front", "in_front"]
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
+Values = TypeVar("Values", NDArray[np.float64], NDArray[np.complex128])
 Complex = NDArray[np.complex64]
 
 _AVERAGE_S = 0.02
@@ -31,11 +33,12 @@ _DELAY_S = 130e-6
 _LEVEL_DB = 4.0
 """Interaural level difference that does: what the two sides of 45 measured heads differ by in front, and two microphones."""
 _PHASES = (0.15, 1.0)
-"""Least and largest phase in radians that does: where the delay alone would be below what noise does, or more than phase can tell."""
+"""Least and largest phase in radians that does, where that delay would be less than what noise does, or more than a phase tells."""
 _LOADING = 1e-3  # of the covariance: a filter may turn up what both ears do not share by at most 30 dB
-LEAST_SHARE = 0.17
-"""Of the energy, from in front, if somebody talks there. Measured on held-out talkers and heads: 0.21 and more with a talker in front and
-another 5 dB louder aside, 0.14 and less with the one aside alone (`python -m benchmarks.scene_enrollment`)."""
+_ACTIVE = 1e-2  # 20 dB below the loud frames
+LEAST_SHARE = 0.45
+"""From in front, at the moments when most is, if somebody talks there. On held-out talkers and heads: 0.57 and more with a talker
+in front and another up to 5 dB louder aside; 0.3 and less with the one aside alone, but for one of 38 at 30 degrees in a room."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +48,7 @@ class Front:
     signal: Float
     """``[2, n]`` at the geometry's rate, undistorted at either ear as far as the others could be told from it."""
     share: float
-    """Of the recording's energy, what the weights call the front."""
+    """Of the energy, what is from in front in the tenth of the frames with sound where most is: others pause, too."""
 
 
 def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the scene") -> Front:
@@ -59,15 +62,22 @@ def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the 
     n = signal.shape[1]
     spectra = frame.analyze(np.pad(signal, ((0, 0), (0, frame.delay))))
     weights = _frontal(frame, spectra)
-    energy = (np.abs(spectra) ** 2).sum(axis=1)
-    share = float((weights * energy).sum() / max(float(energy.sum()), 1e-12))
+    share = _share(spectra, weights)
     if share < LEAST_SHARE:
         raise AudioError(
-            f"{name}: {share:.0%} of the sound comes from in front, {LEAST_SHARE:.0%} is the least of a talker there: "
-            "look at the talker and record again"
+            f"{name}: at most {share:.0%} of the sound comes from in front, {LEAST_SHARE:.0%} at times is the least of a talker "
+            "there: look at the talker and record again"
         )
     heard = frame.synthesize(_beamformed(spectra, weights))[:, frame.delay : frame.delay + n]
     return Front(signal=heard, share=share)
+
+
+def _share(spectra: Complex, weights: Array) -> float:
+    energy = (spectra.real**2 + spectra.imag**2).sum(axis=1, dtype=np.float64)
+    of_frame = energy.sum(axis=1)
+    active = of_frame > max(np.percentile(of_frame, 95) * _ACTIVE, 1e-9)
+    shares = (weights * energy).sum(axis=1)[active] / of_frame[active]
+    return float(np.percentile(shares, 90)) if len(shares) else 0.0
 
 
 def _frontal(frame: FrameSpec, spectra: Complex) -> Array:
@@ -83,11 +93,11 @@ def _frontal(frame: FrameSpec, spectra: Complex) -> Array:
     return weights
 
 
-def _around(x: NDArray[np.generic], span: int) -> NDArray[np.generic]:
+def _around(x: Values, span: int) -> Values:
     """Mean over ``span`` frames and three bins around each of ``[frames, bins]``, zeros beyond the ends."""
     sums = np.cumsum(np.pad(x, ((span // 2 + 1, span // 2), (1, 1))), axis=0)
     over = sums[span:] - sums[:-span]
-    mean: NDArray[np.generic] = (over[:, :-2] + over[:, 1:-1] + over[:, 2:]) / (3 * span)
+    mean: Values = (over[:, :-2] + over[:, 1:-1] + over[:, 2:]) / (3 * span)
     return mean
 
 
@@ -105,4 +115,5 @@ def _beamformed(spectra: Complex, weights: Array) -> Complex:
 def _covariance(by_bin: NDArray[np.complex128], weights: Array) -> NDArray[np.complex128]:
     weighted = by_bin * weights[:, None]
     covariance: NDArray[np.complex128] = weighted @ by_bin.conj().transpose(0, 2, 1)
-    return covariance / (weights.sum(axis=1)[:, None, None] + 1e-9)
+    covariance /= weights.sum(axis=1)[:, None, None] + 1e-9
+    return covariance

@@ -1,0 +1,232 @@
+"""How good is a voice that was enrolled in a crowd, by looking at the talker?
+
+python -m benchmarks.scene_enrollment --data DIR [--per-condition 40]
+
+Held-out talkers through held-out heads. A recording of six seconds has the talker in front and another one, with an SIR of -5 to
+5 dB, at 30 to 90 degrees; it enrolls as it is (naive), after :func:`edge_tse.scene.in_front` (scene), and without the others
+(clean). Each voice then extracts the same talker, at other words, from a mixture with the same other talker, made alike. Decisions
+were taken on the split ``choose``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.signal
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import RESULTS
+from edge_tse import audio
+from edge_tse.artifact import Artifact
+from edge_tse.engines import Engine, open_network
+from edge_tse.enrollment import enroll_clips
+from edge_tse.errors import AudioError, DataError
+from edge_tse.extract import extract
+from edge_tse.metrics import si_sdr
+from edge_tse.report import Report, environment
+from edge_tse.scene import in_front
+from edge_tse.voice import Voice, personalize
+from quantization.corpus import Corpus, open_corpus
+from quantization.trials import SPLITS
+
+Float = NDArray[np.float32]
+
+RATE_HZ = 16000
+SECONDS = 6.0
+SIR_DB, ASIDE_DEG, SNR_DB = (-5.0, 5.0), (30.0, 90.0), (5.0, 15.0)
+LEVEL = 0.06  # RMS of what is recorded
+CONDITIONS = ("a talker aside", "a talker aside, noise", "a talker aside, in a room")
+WAYS = ("clean", "naive", "scene")
+ROOM = "room"
+"""In the name of a head that was measured in one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scene:
+    """``[2, n]`` each."""
+
+    talker: Float
+    other: Float
+    noise: Float
+
+    @property
+    def all(self) -> Float:
+        return self.talker + self.other + self.noise
+
+
+class Scenes:
+    """Pairs of scenes, the same for the same seed and number: one to enroll in, one to extract from."""
+
+    def __init__(self, corpus: Corpus, split: str, seed: int) -> None:
+        self._corpus, self._seed = corpus, seed
+        held = corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)]
+        self._files = {}
+        for name in held:
+            files = [_mono(path) for path in corpus.utterances(name)]
+            files = [x for x in (files if len(files) > 1 else np.array_split(files[0], 2)) if len(x) >= SECONDS * RATE_HZ]
+            if len(files) > 1:
+                self._files[name] = files
+        if len(self._files) < 2:
+            raise DataError(f"split {split} has {len(self._files)} talkers with two files of {SECONDS:g} s, 2 are needed")
+
+    def pairs(self, condition: str, count: int) -> Iterator[tuple[Scene, Scene]]:
+        room = condition.endswith("room")
+        heads = [path for path in self._corpus.hrirs_validation if (ROOM in path.stem.lower()) == room]
+        for number in range(count):
+            rng = np.random.default_rng([self._seed, CONDITIONS.index(condition), number])
+            who = [str(name) for name in rng.choice(sorted(self._files), 2, replace=False)]
+            with np.load(heads[rng.integers(len(heads))]) as head:
+                responses, azimuth_deg, level = (
+                    head["ir"].astype(np.float32),
+                    head["azimuth_deg"],
+                    np.abs(head["elevation_deg"]) <= 5,
+                )
+            said = [rng.permutation(len(self._files[name]))[:2] for name in who]
+            ahead = int(np.flatnonzero(level & (np.abs(azimuth_deg) < 2.5))[0])
+            aside = np.flatnonzero(level & (np.abs(azimuth_deg) >= ASIDE_DEG[0]) & (np.abs(azimuth_deg) <= ASIDE_DEG[1]))
+            scenes = []
+            for take in range(2):
+                talker, other = (self._excerpt(rng, name, files[take]) for name, files in zip(who, said, strict=True))
+                noisy = condition.endswith("noise")
+                scenes.append(self._scene(rng, talker, other, responses[ahead], responses[rng.choice(aside)], noisy))
+            yield scenes[0], scenes[1]
+
+    def _excerpt(self, rng: np.random.Generator, name: str, file: int) -> Float:
+        n, signal = round(SECONDS * RATE_HZ), self._files[name][file]
+        start = int(rng.integers(len(signal) - n + 1))
+        return signal[start : start + n]
+
+    def _scene(self, rng: np.random.Generator, talker: Float, other: Float, ahead: Float, aside: Float, noisy: bool) -> Scene:
+        front, side = _through(talker, ahead), _through(other, aside)
+        side = side * np.float32(_rms(front) / _rms(side) * 10 ** (-rng.uniform(*SIR_DB) / 20))
+        noise = np.zeros_like(front)
+        if noisy:
+            noise = self._noise(rng, front.shape[1])
+            noise = noise * np.float32(_rms(front) / _rms(noise) * 10 ** (-rng.uniform(*SNR_DB) / 20))
+        gain = np.float32(LEVEL / _rms(front + side + noise))
+        return Scene(talker=front * gain, other=side * gain, noise=noise * gain)
+
+    def _noise(self, rng: np.random.Generator, n: int) -> Float:
+        """Another stretch of one recording at each ear: from everywhere."""
+        noises = self._corpus.noises_validation
+        while True:
+            signal = _mono(noises[rng.integers(len(noises))])
+            ears = np.stack(
+                [np.take(signal, np.arange(start, start + n), mode="wrap") for start in rng.integers(len(signal), size=2)]
+            )
+            if _rms(ears) > 1e-4:
+                return ears
+
+
+def voices(artifact: Artifact, scene: Scene) -> tuple[dict[str, Voice], float]:
+    """A voice by the way it was enrolled, and the share of the front; a way that enrolls nobody is missing."""
+    front, share = None, 0.0
+    try:
+        found = in_front(artifact.frame, scene.all, RATE_HZ)
+        front, share = found.signal, found.share
+    except AudioError:
+        pass
+    made = {}
+    for way, clip in zip(WAYS, (scene.talker, scene.all, front), strict=True):
+        if clip is not None:
+            try:
+                made[way] = enroll_clips(artifact.voice_model, [(way, clip, RATE_HZ)]).voice
+            except AudioError:
+                continue
+    return made, share
+
+
+def measure(artifact: Artifact, engine: str, scenes: Scenes, condition: str, count: int) -> dict[str, object]:
+    """Of one condition: how alike each voice is to the clean one, and what it extracts."""
+    alike: dict[str, list[float]] = {way: [] for way in (*WAYS, "the other talker")}
+    gained: dict[str, list[float]] = {way: [] for way in WAYS}
+    shares, wrong, aside = [], dict.fromkeys(WAYS, 0), 0
+    for enrolled, mixed in scenes.pairs(condition, count):
+        made, share = voices(artifact, enrolled)
+        shares.append(share)
+        other = enroll_clips(artifact.voice_model, [("other", enrolled.other, RATE_HZ)]).voice
+        alike["the other talker"].append(float(other.embedding @ made["clean"].embedding))
+        try:
+            in_front(artifact.frame, enrolled.other + enrolled.noise, RATE_HZ)
+            aside += 1
+        except AudioError:
+            pass
+        before = si_sdr(mixed.all, mixed.talker)
+        for way, voice in made.items():
+            alike[way].append(float(voice.embedding @ made["clean"].embedding))
+            own = personalize(artifact, voice)
+            heard = extract(mixed.all, RATE_HZ, Engine(own, open_network(own, engine))).signal
+            after = si_sdr(heard, mixed.talker)
+            gained[way].append(after - before)
+            wrong[way] += si_sdr(heard, mixed.other) > after
+    return {
+        "n": count,
+        "least_share": min(shares),
+        "accepted_with_nobody_in_front": aside,
+        "cosine": {way: _spread(values) for way, values in alike.items()},
+        "si_sdr_i": {way: _spread(values) for way, values in gained.items()},
+        "nearer_to_the_other": wrong,
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    low, middle = np.percentile(values, (10, 50))
+    return {"median": round(float(middle), 4), "p10": round(float(low), 4), "n": len(values)}
+
+
+def _through(signal: Float, response: Float) -> Float:
+    heard: Float = scipy.signal.oaconvolve(signal[None], response, axes=1)[:, : len(signal)].astype(np.float32)
+    return heard
+
+
+def _rms(signal: Float) -> float:
+    return float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
+
+
+def _mono(path: Path) -> Float:
+    signal, rate_hz = audio.read(path)
+    mono: Float = audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
+    return mono
+
+
+def main() -> None:
+    """Measure, print, and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="the shipped one if left out")
+    parser.add_argument("--engine", default="litert")
+    parser.add_argument("--split", choices=SPLITS, default="report")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--per-condition", type=int, default=40)
+    parser.add_argument("--to", type=Path, default=RESULTS / "scene_enrollment.json", metavar="FILE")
+    given = parser.parse_args()
+    artifact = Artifact.shipped() if given.artifact is None else Artifact.load(given.artifact)
+    scenes = Scenes(open_corpus(given.data), given.split, given.seed)
+    conditions = {name: measure(artifact, given.engine, scenes, name, given.per_condition) for name in CONDITIONS}
+    figures = {
+        "conditions": conditions,
+        "artifact": artifact.digest,
+        "engine": given.engine,
+        "trials": {"split": given.split, "seed": given.seed, "per_condition": given.per_condition, "seconds": SECONDS},
+    }
+    question = "How good is a voice that was enrolled in a crowd, by looking at the talker?"
+    Report(question=question, figures=figures, environment=environment()).save(given.to)
+    shown = Table(title="median (p10)", title_justify="left")
+    for heading in ("condition", "enrolled", "cosine to clean", "SI-SDR improvement, dB", "nearer to the other"):
+        shown.add_column(heading)
+    for name, found in conditions.items():
+        for way in WAYS:
+            cosine, gain = (found[key][way] for key in ("cosine", "si_sdr_i"))  # type: ignore[index]
+            cells = [f"{each['median']:.2f} ({each['p10']:.2f})" for each in (cosine, gain)]
+            shown.add_row(name, way, *cells, f"{found['nearer_to_the_other'][way]} of {gain['n']}")  # type: ignore[index]
+    Console(highlight=False, width=120).print(shown)
+
+
+if __name__ == "__main__":
+    main()
