@@ -59,14 +59,14 @@ class Recipe:
     """How much more a magnitude counts that falls short of the target than one that exceeds it."""
     teaching: Teaching = field(default_factory=lambda: Teaching(output=8.0, mask=4.0, velocity=4.0))
     """What counts of a teacher, if the run is given one."""
+    flow: FlowWeights = field(default_factory=FlowWeights)
+    """What the published system is trained to, instead of the terms above."""
 
 
 def nano() -> Recipe:
     """At most 150 k resident weights: for microcontrollers."""
     return Recipe(name="nano", student=NANO)
 
-    flow: FlowWeights = field(default_factory=FlowWeights)
-    """What the published system is trained to, instead of the terms above."""
 
 def small() -> Recipe:
     """At most 600 k resident weights: the default model."""

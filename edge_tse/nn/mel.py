@@ -110,21 +110,21 @@ def _mel(hz: Tensor) -> Tensor:
     return 2595 * (1 + hz / 700).log10()
 
 
-def _centres_mel(spec: MelSpec) -> Tensor:
-    """Lower edge, centres and upper edge, equally spaced in mel."""
-    top = 2595 * math.log10(1 + spec.sample_rate_hz / 2 / 700)
-    return torch.linspace(0, top, spec.mels + 2, dtype=torch.float64)
+def _step_mel(spec: MelSpec) -> float:
+    """Distance of neighbouring centres, of the first one from 0 and of the last one from half the rate."""
+    return 2595 * math.log10(1 + spec.sample_rate_hz / 2 / 700) / (spec.mels + 1)
 
 
 def _triangles(spec: MelSpec, bins_hz: Tensor) -> Tensor:
     """Filters ``[K, M]`` that rise and fall linearly in mel, 1 at their centres."""
-    centres, step = _centres_mel(spec)[1:-1], _centres_mel(spec)[1]
-    return (1 - (_mel(bins_hz)[:, None] - centres).abs() / step).clamp_min(0)
+    return _around_centres(_mel(bins_hz) / _step_mel(spec), spec)
 
 
 def _interpolation(spec: MelSpec, bins_hz: Tensor) -> Tensor:
     """``[M, K]``: the same triangles with both ends held, so that every bin's weights sum to 1."""
-    centres = _centres_mel(spec)[1:-1]
-    held = _mel(bins_hz).clamp(float(centres[0]), float(centres[-1]))
-    weights = (1 - (held[:, None] - centres).abs() / (centres[1] - centres[0])).clamp_min(0)
-    return (weights / weights.sum(dim=1, keepdim=True)).T
+    return _around_centres((_mel(bins_hz) / _step_mel(spec)).clamp(1, spec.mels), spec).T
+
+
+def _around_centres(places_K: Tensor, spec: MelSpec) -> Tensor:
+    """1 at a centre (places are counted in steps), falling to 0 at its neighbours."""
+    return (1 - (places_K[:, None] - torch.arange(1, spec.mels + 1)).abs()).clamp_min(0)
