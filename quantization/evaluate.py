@@ -4,6 +4,9 @@ The list is a CSV with the columns ``id, mixture, enrollment, target, interferer
 enrollment clips (or interferers) are separated by ``;``. An empty or silent target means that the talker is absent: then what
 counts is how much quieter the output is than the mixture. References line up with the mixture sample for sample, with its channels.
 All scores are taken at the model's rate, of each ear; PESQ and ESTOI at 16 kHz.
+
+A mean hides the talkers who are lost, so the report also holds the tails: by ratio of target to interferers, by how like their
+voices are, and by sex where a column ``sexes`` tells (the target's first, then the interferers', separated by ``;``).
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,11 +36,22 @@ from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment import enroll_clips
 from edge_tse.errors import AudioError, DataError, EngineError
 from edge_tse.extract import extract
-from edge_tse.metrics import attenuation_db, over_suppression, si_sdr
+from edge_tse.metrics import attenuation_db, onset_damping_db, over_suppression, si_sdr
 from edge_tse.report import environment, versions
-from edge_tse.voice import personalize
+from edge_tse.voice import Voice, VoiceModel, personalize
 
-__all__ = ["COLUMNS", "Trial", "evaluate", "read_trials"]
+__all__ = [
+    "COLUMNS",
+    "Listener",
+    "Trial",
+    "enrollment_clips",
+    "evaluate",
+    "personal_listener",
+    "read_trials",
+    "score",
+    "summary",
+    "tails",
+]
 
 Float = NDArray[np.float32]
 Item = dict[str, Any]
@@ -44,12 +59,17 @@ Scores = dict[str, float | None]
 """By metric; None where it could not be computed."""
 Reasons = dict[str, str]
 """Why not, by metric."""
+Listener = Callable[[Float], Float]
+"""Mixture ``[ears, samples]`` at the model's rate to the talker, as long."""
 
 COLUMNS = ("id", "mixture", "enrollment", "target", "interferer", "condition")
 RATE_HZ = 16000
 """What PESQ-WB and ESTOI are defined at."""
 CLEAN_DB = 60.0
 """A mixture this close to the target is the target: there is nothing to improve."""
+SIR_EDGES_DB = (-5.0, -2.5, 0.0, 2.5, 5.0)
+SIMILARITY_EDGES = (-1.0, 0.0, 0.2, 0.4, 1.0)
+"""Of the cosine between the enrolled voice and the interferer that is most like it."""
 _CHUNK = 4  # trials per task of a worker: long enough to share a voice, short enough for the bar to move
 
 
@@ -64,6 +84,8 @@ class Trial:
     """The talker alone; None where absent."""
     interferers: tuple[Path, ...]
     condition: str
+    sexes: tuple[str, ...]
+    """Of the target and of each interferer, as the list tells; an empty string where it does not know."""
     row: int
     """Line of the CSV, for messages."""
 
@@ -90,7 +112,7 @@ def read_trials(path: Path) -> list[Trial]:
 
 
 def _trial(path: Path, line: int, row: dict[str, str | None]) -> Trial:
-    cells = {column: (row.get(column) or "").strip() for column in COLUMNS}
+    cells = {column: (row.get(column) or "").strip() for column in (*COLUMNS, "sexes")}
     for column in ("id", "mixture", "enrollment", "condition"):
         if not cells[column]:
             raise DataError(f"{path}, row {line}, column {column}: is empty")
@@ -111,6 +133,7 @@ def _trial(path: Path, line: int, row: dict[str, str | None]) -> Trial:
         target=next(iter(files["target"]), None),
         interferers=files["interferer"],
         condition=cells["condition"],
+        sexes=tuple(sex.strip() for sex in cells["sexes"].split(";")) if cells["sexes"] else (),
         row=line,
     )
 
@@ -123,7 +146,7 @@ def evaluate(
     limit: int | None = None,
     jobs: int = 1,
 ) -> dict[str, Any]:
-    """Scores of every trial (``items``) and their summary by condition (``conditions``).
+    """Scores of every trial (``items``), their summary by condition (``conditions``) and of the hard ones (``tails``).
 
     ``progress`` is told the fraction done; ``limit`` takes the first so many trials; ``jobs`` processes share the work, with the
     same result (they are spawned: a script that asks for more than one needs a ``__main__`` guard). ``DataError`` names the row of
@@ -142,7 +165,8 @@ def evaluate(
     for item in items:
         by_condition.setdefault(item["condition"], []).append(item)
     return {
-        "conditions": {name: _summary(part) for name, part in by_condition.items()},
+        "conditions": {name: summary(part) for name, part in by_condition.items()},
+        "tails": tails(items),
         "artifact": artifact.digest,
         "engine": open_network(artifact, engine).name,
         "trials": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": len(items)},
@@ -168,41 +192,89 @@ def _chunk(content: bytes, engine: str, trials: list[Trial]) -> list[Item]:
 
 def _scored(trials: Sequence[Trial], artifact: Artifact, engine: str) -> Iterator[Item]:
     enrolled: tuple[Path, ...] = ()
-    own: Engine | str = ""
+    voice: Voice | None = None
+    listener: Listener | str = ""
     for trial in trials:
         if trial.enrollment != enrolled:  # one voice is kept: where a list repeats talkers, it does so in a row
-            enrolled, own = trial.enrollment, _personal_engine(trial, artifact, engine)
-        yield _score(trial, own)
+            enrolled, (voice, listener) = trial.enrollment, personal_listener(trial, artifact, engine)
+        item = score(trial, artifact.frame.sample_rate_hz, listener)
+        if voice is not None and not item["absent"]:
+            item["similarity"] = _similarity(trial, artifact.voice_model, voice)
+        yield item
 
 
-def _personal_engine(trial: Trial, artifact: Artifact, engine: str) -> Engine | str:
-    """Ready for the enrolled talker, or why this talker cannot be enrolled."""
-    clips = [(path.name, *_read(trial, "enrollment", path)) for path in trial.enrollment]
+def personal_listener(trial: Trial, artifact: Artifact, engine: str) -> tuple[Voice | None, Listener | str]:
+    """The enrolled talker and what listens for that one, or no voice and why this talker cannot be enrolled."""
     try:
-        voice = enroll_clips(artifact.voice_model, clips).voice
+        voice = enroll_clips(artifact.voice_model, enrollment_clips(trial)).voice
     except AudioError as failure:
-        return str(failure)
+        return None, str(failure)
     own = personalize(artifact, voice)
-    return Engine(own, open_network(own, engine))
+    return voice, partial(_extracted, Engine(own, open_network(own, engine)))
 
 
-def _score(trial: Trial, engine: Engine | str) -> Item:
+def _extracted(engine: Engine, mixture: Float) -> Float:
+    return extract(mixture, engine.frame.sample_rate_hz, engine).signal
+
+
+def _similarity(trial: Trial, model: VoiceModel, voice: Voice) -> float | None:
+    """Cosine between the enrolled voice and the interferer that is most like it; None if none of them can be enrolled."""
+    found = []
+    for path in trial.interferers:
+        try:
+            other = enroll_clips(model, [(path.name, *audio.read(path))]).voice
+        except AudioError:
+            continue
+        found.append(float(voice.embedding @ other.embedding))
+    return round(max(found), 3) if found else None
+
+
+def enrollment_clips(trial: Trial) -> list[tuple[str, Float, int]]:
+    """Name, ``[channels, samples]`` and rate in Hz of each enrollment clip: what :func:`edge_tse.enrollment.enroll_clips` takes."""
+    return [(path.name, *_read(trial, "enrollment", path)) for path in trial.enrollment]
+
+
+def score(trial: Trial, rate_hz: int, listener: Listener | str, *, of_mixture: bool = True) -> Item:
+    """Scores of what ``listener`` makes of a trial at ``rate_hz``; a string says why it cannot, and the trial counts as failed.
+
+    Without ``of_mixture`` PESQ and ESTOI of the mixture, the same for every listener, are left out. ``DataError`` as
+    :func:`evaluate`.
+    """
     item: Item = {"id": trial.id, "condition": trial.condition, "absent": trial.target is None}
-    if isinstance(engine, str):
-        return {**item, "failed": engine, "scores": {}, "not_computed": {}}
-    rate_hz = engine.frame.sample_rate_hz
+    if isinstance(listener, str):
+        return {**item, "failed": listener, "scores": {}, "not_computed": {}}
     mixture = _read_at(rate_hz, trial, "mixture", trial.mixture)
     target = None if trial.target is None else _aligned(_read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")
     if target is not None and audio.is_silent(target):
         target = None
     try:
-        estimate = extract(mixture, rate_hz, engine, name=str(trial.mixture)).signal
+        estimate = listener(mixture)
     except AudioError as failure:
         raise _bad(trial, "mixture", failure) from failure
     item["absent"] = target is None
-    scores, reasons = _absent(estimate, mixture) if target is None else _present(trial, estimate, mixture, target, rate_hz)
+    if target is None:
+        scores, reasons = _absent(estimate, mixture)
+    else:
+        scores, reasons = _present(trial, estimate, mixture, target, rate_hz, of_mixture)
+        item |= _circumstances(trial, mixture, target, rate_hz)
     rounded = {name: value if value is None else round(value, 4) for name, value in scores.items()}
     return {**item, "failed": None, "scores": rounded, "not_computed": reasons}
+
+
+def _circumstances(trial: Trial, mixture: Float, target: Float, rate_hz: int) -> Item:
+    """What may make a trial hard."""
+    out: Item = {}
+    if len(trial.sexes) > 1 and all(trial.sexes):
+        out["same_sex"] = trial.sexes[0] in trial.sexes[1:]
+    try:
+        others = [
+            _aligned(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer") for path in trial.interferers
+        ]
+    except DataError:  # scores["wrong_talker"] says so
+        return out
+    if others and (power := float(sum(np.sum(np.square(x, dtype=np.float64)) for x in others))):
+        out["sir_db"] = round(10 * float(np.log10(np.sum(np.square(target, dtype=np.float64)) / power)), 2)
+    return out
 
 
 def _absent(estimate: Float, mixture: Float) -> tuple[Scores, Reasons]:
@@ -211,16 +283,23 @@ def _absent(estimate: Float, mixture: Float) -> tuple[Scores, Reasons]:
     return {"attenuation_db": attenuation_db(estimate, mixture)}, {}
 
 
-def _present(trial: Trial, estimate: Float, mixture: Float, target: Float, rate_hz: int) -> tuple[Scores, Reasons]:
+def _present(
+    trial: Trial, estimate: Float, mixture: Float, target: Float, rate_hz: int, of_mixture: bool
+) -> tuple[Scores, Reasons]:
     before, after = si_sdr(mixture, target), si_sdr(estimate, target)
     scores: Scores = {"si_sdr_mixture": before, "si_sdr": after, "si_sdr_i": after - before}
     scores["over_suppression"] = over_suppression(estimate, target, rate_hz)
     reasons: Reasons = {}
+    try:
+        scores["onset_damping_db"] = onset_damping_db(estimate, target, rate_hz)
+    except ValueError as failure:
+        scores["onset_damping_db"] = None
+        reasons["onset_damping_db"] = str(failure)
     if before > CLEAN_DB:
         scores["si_sdr_i"] = None
         reasons["si_sdr_i"] = "the mixture is the target alone"
     wanted = audio.resample(target, rate_hz, RATE_HZ)
-    for suffix, signal in (("", estimate), ("_mixture", mixture)):
+    for suffix, signal in (("", estimate), *([("_mixture", mixture)] if of_mixture else [])):
         heard = audio.resample(signal, rate_hz, RATE_HZ)
         for name, measure in (("pesq_wb", _pesq_wb), ("estoi", _estoi)):
             try:
@@ -276,8 +355,43 @@ def _estoi(target: Float, estimate: Float) -> float:
             raise _NotComputableError(" ".join(str(failure).split())) from failure
 
 
-def _summary(items: Sequence[Item]) -> dict[str, Any]:
-    """One condition."""
+def tails(items: Sequence[Item]) -> dict[str, dict[str, dict[str, Any]]]:
+    """SI-SDR improvement of trials with interferers by what makes them hard: ``{circumstance: {class: figures}}``.
+
+    Circumstances are ``sir_db``, ``similarity`` and ``sex``; a class that no trial falls into is left out.
+    """
+    there = [item for item in items if item["scores"].get("si_sdr_i") is not None and "sir_db" in item]
+    classes: dict[str, dict[str, list[Item]]] = {
+        "sir_db": _classes(there, "sir_db", SIR_EDGES_DB),
+        "similarity": _classes([item for item in there if item.get("similarity") is not None], "similarity", SIMILARITY_EDGES),
+        "sex": {
+            name: [item for item in there if item.get("same_sex") is same] for name, same in (("same", True), ("other", False))
+        },
+    }
+    return {
+        circumstance: {name: _tail(part) for name, part in parts.items() if part}
+        for circumstance, parts in classes.items()
+        if any(parts.values())
+    }
+
+
+def _classes(items: Sequence[Item], key: str, edges: Sequence[float]) -> dict[str, list[Item]]:
+    """By value, from each edge up to the next; the first and the last class are open."""
+    place = np.digitize([item[key] for item in items], edges[1:-1])
+    return {
+        f"{low:g} to {high:g}": [item for item, at in zip(items, place, strict=True) if at == i]
+        for i, (low, high) in enumerate(pairwise(edges))
+    }
+
+
+def _tail(items: Sequence[Item]) -> dict[str, Any]:
+    confused = [item["scores"]["wrong_talker"] for item in items if item["scores"].get("wrong_talker") is not None]
+    gain = _spread([item["scores"]["si_sdr_i"] for item in items])
+    return {"si_sdr_i": gain, "wrong_talker": float(np.mean(confused)) if confused else None}
+
+
+def summary(items: Sequence[Item]) -> dict[str, Any]:
+    """Figures over items, one condition's or several together."""
     values: dict[str, list[float]] = {}
     missing: dict[str, Counter[str]] = {}
     for item in items:
@@ -287,7 +401,7 @@ def _summary(items: Sequence[Item]) -> dict[str, Any]:
         for name, reason in item["not_computed"].items():
             missing.setdefault(name, Counter())[reason] += 1
     failed = Counter(item["failed"] for item in items if item["failed"])
-    ratios = ("si_sdr", "si_sdr_i", "attenuation_db")
+    ratios = ("si_sdr", "si_sdr_i", "attenuation_db", "onset_damping_db")
     means = ("si_sdr_mixture", "pesq_wb", "pesq_wb_mixture", "estoi", "estoi_mixture", "over_suppression", "wrong_talker")
     return {
         "n": len(items),
@@ -306,7 +420,9 @@ def _spread(values: list[float] | None) -> dict[str, float] | None:
     return {
         "mean": float(v.mean()),
         "median": float(np.median(v)),
+        "p5": float(np.percentile(v, 5)),
         "p10": float(np.percentile(v, 10)),
+        "p90": float(np.percentile(v, 90)),
         "below_zero": float(np.mean(v < 0)),
         "n": len(v),
     }

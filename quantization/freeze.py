@@ -19,7 +19,7 @@ from edge_tse.quant import quantize_bias
 from edge_tse.voice import VoiceModel
 from quantization.qat import Activation, Fixed, QuantDepthwise, QuantModulated, QuantPointwise
 
-__all__ = ["freeze", "freeze_graph", "freeze_voice_model"]
+__all__ = ["float_voice_model", "freeze", "freeze_graph", "freeze_voice_model"]
 
 
 def freeze(twin: Student, encoder: Encoder | None, features: NDArray[np.int8], provenance: Mapping[str, Any]) -> Artifact:
@@ -135,6 +135,19 @@ def freeze_graph(twin: Student) -> IntegerGraph:
 def freeze_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
     """Encoder (None: embeddings come from another model) and modulation heads with int8 matrices, one scale per row."""
     arrays: dict[str, NDArray[np.generic]] = {}
+    for name, value in float_voice_model(student, encoder).arrays.items():
+        if value.ndim == 2 and "depthwise" not in name:
+            scale = (np.abs(value).max(axis=1) / 127 + 1e-12).astype(np.float32)
+            arrays[name] = np.rint(value / scale[:, None]).astype(np.int8)
+            arrays[f"{name}.scale"] = scale
+        else:
+            arrays[name] = value.astype(np.float32)
+    return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=arrays)
+
+
+@torch.no_grad()
+def float_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
+    """The same before its matrices are quantized."""
     weights = {name: value.numpy() for name, value in encoder.arrays().items()} if encoder else {}
     weights["code.weight"], weights["code.bias"] = student.code.weight.numpy(), student.code.bias.numpy()
     for name, layer in student.films.items():
@@ -146,11 +159,4 @@ def freeze_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
             weights[f"local.{i}.weight"], weights[f"local.{i}.bias"] = head.weight.numpy(), head.bias.numpy()
         for name, layer in student.local_films.items():
             weights[f"local.film.{name.replace('_', '.')}.weight"] = layer.weight.numpy()
-    for name, value in weights.items():
-        if value.ndim == 2 and "depthwise" not in name:
-            scale = (np.abs(value).max(axis=1) / 127 + 1e-12).astype(np.float32)
-            arrays[name] = np.rint(value / scale[:, None]).astype(np.int8)
-            arrays[f"{name}.scale"] = scale
-        else:
-            arrays[name] = value.astype(np.float32)
-    return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=arrays)
+    return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=weights)

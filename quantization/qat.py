@@ -1,25 +1,62 @@
 """Quantization-aware twin of a trained student: the same modules with Brevitas quantizers on every tensor of the integer graph.
 
-Weights are int8 per output channel; activation scales are learned, one per tensor; batch normalisation is folded before the first
-step; biases and voice shifts are rounded to the accumulator grid in the forward pass, because that is where the integer graph
-holds them (measured: without it only 83 % of outputs are equal).
+Weights are int8 per output channel, or of fewer bits and held in int8; activation scales are learned, one per tensor; batch
+normalisation is folded before the first step; biases and voice shifts are rounded to the accumulator grid in the forward pass,
+because that is where the integer graph holds them (measured: without it only 83 % of outputs are equal).
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from brevitas import nn as qnn
-from brevitas.quant import Int8ActPerTensorFloatMinMaxInit, Int8WeightPerChannelFloat, Uint8ActPerTensorFloatMaxInit
+from brevitas.quant import (
+    Int8ActPerTensorFloatMinMaxInit,
+    Int8WeightPerChannelFloat,
+    Int8WeightPerChannelFloatMSE,
+    Int8WeightPerTensorFloat,
+    Uint8ActPerTensorFloatMaxInit,
+)
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_tse.nn.student import Depthwise, Modulated, Stage, Student, causal_taps
 
-__all__ = ["Activation", "Fixed", "QuantDepthwise", "QuantModulated", "QuantPointwise", "calibrate", "quantized_twin"]
+__all__ = [
+    "CALIBRATIONS",
+    "Activation",
+    "Fixed",
+    "QuantDepthwise",
+    "QuantModulated",
+    "QuantPointwise",
+    "WeightFormat",
+    "calibrate",
+    "quantized_twin",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFormat:
+    """How a kind of layer holds its weights: symmetric integers of ``bits`` bits, the lowest one unused."""
+
+    bits: int = 8
+    per_channel: bool = True
+    """One scale per output channel; else one for the whole matrix."""
+    least_error: bool = False
+    """Scales that minimise the squared error, learned from there on; else the largest weight of a channel ends its range."""
+
+    @property
+    def quantizer(self) -> dict[str, object]:
+        """Arguments of a Brevitas layer."""
+        if self.least_error and not self.per_channel:
+            raise ValueError("least-error scales are per channel")
+        kind = Int8WeightPerChannelFloatMSE if self.least_error else Int8WeightPerChannelFloat
+        return {"weight_quant": kind if self.per_channel else Int8WeightPerTensorFloat, "weight_bit_width": self.bits}
 
 
 class Activation(nn.Module):
@@ -30,6 +67,8 @@ class Activation(nn.Module):
 
     def __init__(self, largest: float, unsigned: bool = False) -> None:
         super().__init__()
+        self.exact = False
+        """Whether training lets values through as they are (a ReLU stays one): what a study of sensitivity compares with."""
         self.zero_point = -128 if unsigned else 0
         if unsigned:
             self.quantizer = qnn.QuantReLU(act_quant=Uint8ActPerTensorFloatMaxInit, max_val=largest)
@@ -41,6 +80,8 @@ class Activation(nn.Module):
         return self.quantizer.act_quant.scale()
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.exact and self.training:
+            return functional.relu(x) if self.zero_point else x
         return self.quantizer(x)
 
     def requantize(self, acc: Tensor, factor: Tensor) -> Tensor:
@@ -54,10 +95,13 @@ class Fixed(nn.Module):
 
     def __init__(self, scale: float, zero_point: int = 0) -> None:
         super().__init__()
+        self.exact = False
         self.zero_point = zero_point
         self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.exact and self.training:
+            return x
         low, high = -128 - self.zero_point, 127 - self.zero_point
         q = (x / self.scale).round().clamp(low, high) * self.scale
         return x + (q - x).detach()
@@ -74,11 +118,20 @@ def _on_grid(x: Tensor, grid: Tensor) -> Tensor:
 
 
 class QuantPointwise(nn.Module):
-    """``nn.Linear`` with int8 weights and an int8 output."""
+    """``nn.Linear`` with integer weights and an int8 output."""
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, source: Activation | Fixed, output: Activation) -> None:
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        source: Activation | Fixed,
+        output: Activation,
+        form: WeightFormat = WeightFormat(),
+    ) -> None:
         super().__init__()
-        self.holder = qnn.QuantLinear(weight.shape[1], weight.shape[0], bias=False, weight_quant=Int8WeightPerChannelFloat)
+        self.form = form
+        self.exact = False
+        self.holder = qnn.QuantLinear(weight.shape[1], weight.shape[0], bias=False, **form.quantizer)
         self.holder.weight.data.copy_(weight)
         self.bias = nn.Parameter(torch.zeros(weight.shape[0]) if bias is None else bias.detach().clone())
         self.source, self.output = (_Shared(source), _Shared(output))
@@ -86,15 +139,21 @@ class QuantPointwise(nn.Module):
     def weight_and_grid(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fake-quantized weight, its scale per output channel, and the accumulator grid."""
         q = self.holder.quant_weight()
-        scale = q.scale.flatten()
+        scale = q.scale.flatten().expand(len(q.value))
         return q.value, scale, self.source.module.scale * scale
+
+    def accumulated(self, x: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
+        """What training sees of the accumulator, as reals."""
+        if self.exact:
+            return functional.linear(x, self.holder.weight, self.bias)
+        return functional.linear(x, weight, _on_grid(self.bias, grid))
 
     def forward(self, x: Tensor) -> Tensor:
         weight, scale, grid = self.weight_and_grid()
-        if not self.training:
-            acc = functional.linear(_steps(x, self.source.module.scale), _steps(weight, scale[:, None]), _steps(self.bias, grid))
-            return self.output.module.requantize(acc, grid / self.output.module.scale)
-        return self.output.module(functional.linear(x, weight, _on_grid(self.bias, grid)))
+        if self.training:
+            return self.output.module(self.accumulated(x, weight, grid))
+        acc = functional.linear(_steps(x, self.source.module.scale), _steps(weight, scale[:, None]), _steps(self.bias, grid))
+        return self.output.module.requantize(acc, grid / self.output.module.scale)
 
 
 class QuantModulated(QuantPointwise):
@@ -102,26 +161,33 @@ class QuantModulated(QuantPointwise):
 
     def forward(self, x: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:  # type: ignore[override]
         weight, scale, grid = self.weight_and_grid()
-        if not self.training:
-            source, output = self.source.module.scale, self.output.module
-            folded_BH = scale * scale_BH
-            bias_BH = _steps(self.bias, grid) + _steps(shift_BH.double(), source.double() * folded_BH.double()).float()
-            acc = functional.linear(_steps(x, source), _steps(weight, scale[:, None])) + bias_BH[:, None]
-            return output.requantize(acc, (source * folded_BH / output.scale)[:, None])
-        shift = _on_grid(shift_BH, grid * scale_BH)
-        accumulated = functional.linear(x, weight, _on_grid(self.bias, grid))
-        return self.output.module(torch.addcmul(shift[:, None], accumulated, scale_BH[:, None]))
+        if self.training:
+            shift = shift_BH if self.exact else _on_grid(shift_BH, grid * scale_BH)
+            return self.output.module(torch.addcmul(shift[:, None], self.accumulated(x, weight, grid), scale_BH[:, None]))
+        source, output = self.source.module.scale, self.output.module
+        folded_BH = scale * scale_BH
+        bias_BH = _steps(self.bias, grid) + _steps(shift_BH.double(), source.double() * folded_BH.double()).float()
+        acc = functional.linear(_steps(x, source), _steps(weight, scale[:, None])) + bias_BH[:, None]
+        return output.requantize(acc, (source * folded_BH / output.scale)[:, None])
 
 
 class QuantDepthwise(nn.Module):
-    """:class:`~edge_tse.nn.student.Depthwise` with int8 taps and an int8 output."""
+    """:class:`~edge_tse.nn.student.Depthwise` with integer taps and an int8 output."""
 
-    def __init__(self, original: Depthwise, source: Activation | Fixed, output: Activation) -> None:
+    def __init__(
+        self,
+        original: Depthwise,
+        source: Activation | Fixed,
+        output: Activation,
+        form: WeightFormat = WeightFormat(),
+    ) -> None:
         super().__init__()
+        self.form = form
+        self.exact = False
         taps, channels = original.weight.shape
         self.dilation = original.dilation
         # Held as a convolution for its per-channel quantizer only: its kernel is never run (oneDNN's backward is pathological).
-        self.holder = qnn.QuantConv1d(channels, channels, taps, groups=channels, bias=False, weight_quant=Int8WeightPerChannelFloat)
+        self.holder = qnn.QuantConv1d(channels, channels, taps, groups=channels, bias=False, **form.quantizer)
         self.holder.weight.data.copy_(original.weight.T[:, None])
         self.bias = nn.Parameter(original.bias.detach().clone())
         self.source, self.output = (_Shared(source), _Shared(output))
@@ -129,15 +195,16 @@ class QuantDepthwise(nn.Module):
     def weight_and_grid(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fake-quantized taps ``[K, C]``, scale per channel, accumulator grid."""
         q = self.holder.quant_weight()
-        scale = q.scale.flatten()
+        scale = q.scale.flatten().expand(len(q.value))
         return q.value[:, 0].T, scale, self.source.module.scale * scale
 
     def forward(self, x: Tensor) -> Tensor:
         weight, scale, grid = self.weight_and_grid()
-        if not self.training:
-            acc = causal_taps(_steps(x, self.source.module.scale), _steps(weight, scale), self.dilation) + _steps(self.bias, grid)
-            return self.output.module.requantize(acc, grid / self.output.module.scale)
-        return self.output.module(causal_taps(x, weight, self.dilation) + _on_grid(self.bias, grid))
+        if self.training:
+            taps, bias = (self.holder.weight[:, 0].T, self.bias) if self.exact else (weight, _on_grid(self.bias, grid))
+            return self.output.module(causal_taps(x, taps, self.dilation) + bias)
+        acc = causal_taps(_steps(x, self.source.module.scale), _steps(weight, scale), self.dilation) + _steps(self.bias, grid)
+        return self.output.module.requantize(acc, grid / self.output.module.scale)
 
 
 class _Shared:
@@ -147,23 +214,57 @@ class _Shared:
         self.module = module
 
 
-@torch.no_grad()
-def calibrate(student: Student, batches: Iterable[tuple[Tensor, Tensor]], percentile: float = 100.0) -> dict[str, float]:
-    """Largest magnitude (or a percentile of it) of every tensor the graph quantizes, over ``(features, voice)`` batches.
+@dataclass(frozen=True, kw_only=True)
+class _Calibration:
+    """How the largest value of a tensor is chosen."""
 
-    Keys name the quantizer: ``mask.stream``, ``mask.0.depthwise``, ``mask.0.expand``, ``mask.logits`` and so on.
+    of_batch: Callable[[Tensor, int], float]
+    """From magnitudes and how many steps above zero the tensor has."""
+    over_batches: Callable[[list[float]], float]
+
+
+def _percentile(percent: float, magnitudes: Tensor, _steps: int) -> float:
+    # kthvalue, not quantile: that one refuses more than 16 M elements.
+    return float(magnitudes.kthvalue(max(1, math.ceil(len(magnitudes) * percent / 100))).values)
+
+
+def _least_error(magnitudes: Tensor, steps: int) -> float:
+    """The range whose rounding and clipping together have the least squared error, of forty up to the largest magnitude."""
+    sample = magnitudes[:: max(1, len(magnitudes) // 50_000)]
+    ranges = magnitudes.max() * torch.linspace(0.025, 1, 40)
+    scales = (ranges / steps).clamp_min(1e-9)[:, None]
+    errors = (torch.round(sample / scales).clamp_max(steps) * scales - sample).square().mean(dim=1)
+    return float(ranges[errors.argmin()])
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+CALIBRATIONS = {
+    "min-max": _Calibration(of_batch=lambda magnitudes, _steps: float(magnitudes.max()), over_batches=max),
+    "percentile-99.99": _Calibration(of_batch=partial(_percentile, 99.99), over_batches=_mean),
+    "percentile-99.9": _Calibration(of_batch=partial(_percentile, 99.9), over_batches=_mean),
+    "least-error": _Calibration(of_batch=_least_error, over_batches=_mean),
+}
+"""Ways to choose the range of a tensor, by name."""
+
+
+@torch.no_grad()
+def calibrate(student: Student, batches: Iterable[tuple[Tensor, Tensor]], calibration: str = "min-max") -> dict[str, float]:
+    """Largest magnitude to represent of every tensor that the graph quantizes, over ``(features, voice)`` batches.
+
+    ``calibration`` is one of :data:`CALIBRATIONS`. Keys name the quantizer: ``mask.stream``, ``mask.0.depthwise``,
+    ``mask.0.expand``, ``mask.logits`` and so on.
     """
-    largest: dict[str, list[float]] = {}
+    chosen = CALIBRATIONS[calibration]
+    found: dict[str, list[float]] = {}
 
     def note(key: str) -> object:
+        steps = 255 if key.endswith("expand") else 127
+
         def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-            magnitude = output.abs().flatten()
-            if percentile < 100:
-                # kthvalue, not quantile: that one refuses more than 16 M elements.
-                value = magnitude.kthvalue(max(1, math.ceil(len(magnitude) * percentile / 100))).values
-            else:
-                value = magnitude.max()
-            largest.setdefault(key, []).append(float(value))
+            found.setdefault(key, []).append(chosen.of_batch(output.abs().flatten(), steps))
 
         return hook
 
@@ -189,12 +290,15 @@ def calibrate(student: Student, batches: Iterable[tuple[Tensor, Tensor]], percen
         student(features, voice)
     for handle in handles:
         handle.remove()  # type: ignore[attr-defined]
-    if percentile < 100:
-        return {key: sum(values) / len(values) for key, values in largest.items()}
-    return {key: max(values) for key, values in largest.items()}
+    return {key: chosen.over_batches(values) for key, values in found.items()}
 
 
-def quantized_twin(student: Student, ranges: dict[str, float]) -> Student:
+def quantized_twin(
+    student: Student,
+    ranges: dict[str, float],
+    pointwise_format: WeightFormat = WeightFormat(),
+    depthwise_format: WeightFormat = WeightFormat(),
+) -> Student:
     """A copy of ``student`` whose every tensor of the integer graph is fake-quantized, from calibrated ranges."""
     twin = copy.deepcopy(student)
     features, mask, velocity = Fixed(1 / 127), Fixed(1 / 256, -128), Fixed(1 / 128)
@@ -204,7 +308,7 @@ def quantized_twin(student: Student, ranges: dict[str, float]) -> Student:
 
     def pointwise(layer: nn.Module, source: Activation | Fixed, output: Activation) -> QuantPointwise:
         assert isinstance(layer, nn.Linear)
-        return QuantPointwise(layer.weight, layer.bias, source, output)
+        return QuantPointwise(layer.weight, layer.bias, source, output, pointwise_format)
 
     def stage(name: str, stream: Activation) -> None:
         original: Stage = getattr(twin, name)
@@ -214,8 +318,8 @@ def quantized_twin(student: Student, ranges: dict[str, float]) -> Student:
             assert isinstance(block.expand, Modulated)
             tapped, hidden = activation(f"{name}.{i}.depthwise"), activation(f"{name}.{i}.expand", unsigned=True)
             weight, bias = block.expand.folded()
-            block.depthwise = _owning(QuantDepthwise(block.depthwise, stream, tapped), tapped)
-            block.expand = _owning(QuantModulated(weight, bias, tapped, hidden), hidden)
+            block.depthwise = _owning(QuantDepthwise(block.depthwise, stream, tapped, depthwise_format), tapped)
+            block.expand = _owning(QuantModulated(weight, bias, tapped, hidden, pointwise_format), hidden)
             block.project = pointwise(block.project, hidden, stream)
 
     stream, later = activation("mask.stream"), activation("refine.stream")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.metadata
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,20 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from quantization.freeze import freeze
-from quantization.qat import calibrate, quantized_twin
-from quantization.train import Plan, Run, Watch, fit, launch, load_checkpoint, save_state, validate
+from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
+from quantization.train import Checkpoint, Plan, Run, Teacher, Watch, fit, launch, load_checkpoint, save_state, validate
 
-__all__ = ["SCHEMES", "Scheme", "quantize"]
+__all__ = [
+    "SCHEMES",
+    "Scheme",
+    "calibration_batches",
+    "fine_tune",
+    "packed_bytes",
+    "prepare",
+    "quantize",
+    "teacher_of",
+    "twin_of",
+]
 
 _CALIBRATION_STEPS = range(10_000_000, 10_000_012)  # batches that no training run reaches
 _GOLDEN_FRAMES = 512
@@ -37,16 +48,27 @@ class Scheme:
     steps: int
     """Fine-tuning steps; 0: post-training quantization."""
     lr: float = 2e-4
-    percentile: float = 99.99
-    """Of magnitudes over the calibration batches, taken as the initial range; 100: min-max."""
+    calibration: str = "percentile-99.99"
+    """How initial ranges of activations are found, see :data:`quantization.qat.CALIBRATIONS`."""
+    pointwise: WeightFormat = field(default_factory=WeightFormat)
+    depthwise: WeightFormat = field(default_factory=WeightFormat)
+    distilled: bool = False
+    """Whether fine-tuning also follows a float teacher: the checkpoint itself unless another is given."""
 
+
+_FOUR_BITS = WeightFormat(bits=4, least_error=True)
 
 SCHEMES: dict[str, Scheme] = {
     "w8a8": Scheme(steps=250),
+    "w8a8-distilled": Scheme(steps=250, distilled=True),
     "w8a8-ptq": Scheme(steps=0),
-    "w8a8-ptq-minmax": Scheme(steps=0, percentile=100.0),
+    "w8a8-ptq-minmax": Scheme(steps=0, calibration="min-max"),
     "w8a8-smoke": Scheme(steps=3),
+    "w4a8": Scheme(steps=250, pointwise=_FOUR_BITS),
+    "w4a8-distilled": Scheme(steps=250, pointwise=_FOUR_BITS, distilled=True),
+    "w4a8-ptq": Scheme(steps=0, pointwise=_FOUR_BITS),
 }
+"""``w4``: weights of pointwise layers in [-7, 7], held in int8 tensors so that every engine runs them as they are."""
 
 
 def quantize(
@@ -57,43 +79,85 @@ def quantize(
     *,
     steps: int | None = None,
     resume: bool = False,
+    teacher: Path | None = None,
     watch: Watch = lambda progress: None,
 ) -> Artifact:
     """Make ``to`` from a checkpoint. Fine-tuning logs and resumes in the run's folder (``qat-NAME.csv``, ``qat-NAME.pt``).
 
-    A checkpoint that comes without its run gets a folder beside ``to``.
+    A checkpoint that comes without its run gets a folder beside ``to``. ``teacher`` is whom a distilled recipe follows instead of
+    the checkpoint itself.
 
     The figures of float, post-training and fine-tuned models on validation talkers go into the artifact's provenance.
     """
     if scheme_name not in SCHEMES:
         raise DataError(f"unknown recipe {scheme_name!r}: one of {', '.join(SCHEMES)}")
     scheme = SCHEMES[scheme_name]
+    if teacher and not scheme.distilled:
+        distilled = ", ".join(name for name, other in SCHEMES.items() if other.distilled)
+        raise DataError(f"recipe {scheme_name} has no use for a teacher: leave it out, or take one of {distilled}")
     total = scheme.steps if steps is None else steps
-    source = load_checkpoint(checkpoint)
-    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    if not (folder / "voices.pt").exists():
-        folder = to.parent / f"{to.stem}-run"
-        folder.mkdir(parents=True, exist_ok=True)
-    run = Run(source.recipe, data, folder, watch, source.encoder)
-    front = Front(source.recipe.student.frame)
-    ranges = calibrate(source.student, _features(run, front), scheme.percentile)
-    twin = quantized_twin(source.student, ranges)
+    source, run, folder = prepare(checkpoint, data, to.parent / f"{to.stem}-run", watch)
+    teaches = teacher_of(source, teacher) if scheme.distilled else None
+    twin = twin_of(source.student, calibration_batches(run), scheme)
     figures = {"float": validate(source.student, run), "ptq": validate(twin, run)}
     if total:
-        _fine_tune(twin, run, Plan(steps=total, lr=scheme.lr, warmup=min(50, total // 4)), folder, scheme_name, resume, watch)
+        fine_tune(twin, run, scheme, total, folder / f"qat-{scheme_name}.pt", teacher=teaches, resume=resume, watch=watch)
         figures["qat"] = validate(twin, run)
-    artifact = freeze(
-        twin.eval(),
-        run.encoder,
-        golden_features(source.recipe.student.frame),
-        _provenance(source.recipe.name, source.step, scheme_name, total, run, figures),
-    )
+    provenance = _provenance(source.recipe.name, source.step, scheme_name, total, run, figures)
+    provenance["weights"] = {
+        "bits": {"pointwise": scheme.pointwise.bits, "depthwise": scheme.depthwise.bits},
+        "packed_bytes": packed_bytes(twin),
+    }
+    artifact = freeze(twin.eval(), run.encoder, golden_features(source.recipe.student.frame), provenance)
     artifact.save(to)
     return artifact
 
 
-def _fine_tune(twin: Student, run: Run, plan: Plan, folder: Path, scheme: str, resume: bool, watch: Watch) -> None:
-    stored = folder / f"qat-{scheme}.pt"
+def prepare(checkpoint: Path, data: Path, beside: Path, watch: Watch = lambda progress: None) -> tuple[Checkpoint, Run, Path]:
+    """A checkpoint, the data side of its run, and its folder: the checkpoint's own if its run is there, else ``beside``."""
+    source = load_checkpoint(checkpoint)
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    if not (folder / "voices.pt").exists():
+        folder = beside
+        folder.mkdir(parents=True, exist_ok=True)
+    return source, Run(source.recipe, data, folder, watch, source.encoder), folder
+
+
+def teacher_of(source: Checkpoint, other: Path | None = None) -> Teacher:
+    """Whom a fine-tuning follows: the float student, or that of another checkpoint which hears the same frames and voices."""
+    if other is None:
+        return Teacher(copy.deepcopy(source.student))
+    found = load_checkpoint(other)
+    if found.recipe.student.frame != source.recipe.student.frame:
+        raise DataError(f"{other}: its frames are not those of the checkpoint: choose a teacher of the same rate, hop and bands")
+    theirs, ours = found.encoder.state_dict(), source.encoder.state_dict()
+    if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], value) for name, value in ours.items()):
+        raise DataError(
+            f"{other}: its enrollment encoder is not the checkpoint's: choose the teacher that the checkpoint was trained with"
+        )
+    return Teacher(found.student)
+
+
+def twin_of(student: Student, batches: list[tuple[Tensor, Tensor]], scheme: Scheme) -> Student:
+    """The student after post-training quantization: where fine-tuning starts."""
+    return quantized_twin(student, calibrate(student, batches, scheme.calibration), scheme.pointwise, scheme.depthwise)
+
+
+def fine_tune(
+    twin: Student,
+    run: Run,
+    scheme: Scheme,
+    steps: int,
+    stored: Path,
+    *,
+    teacher: Teacher | None = None,
+    resume: bool = False,
+    watch: Watch = lambda progress: None,
+) -> None:
+    """Train ``twin`` in place. ``stored`` (a ``.pt``) keeps its state every two minutes and at the end, the log lies beside it.
+
+    ``DataError`` if it was stopped before its last step, with what to do.
+    """
     state: dict[str, Any] = {"step": 0, "resume": None}
     if resume and stored.exists():
         state = torch.load(stored, map_location="cpu", weights_only=True)
@@ -105,21 +169,29 @@ def _fine_tune(twin: Student, run: Run, plan: Plan, folder: Path, scheme: str, r
     reached = fit(
         run,
         twin,
-        plan,
+        Plan(steps=steps, lr=scheme.lr, warmup=min(50, steps // 4)),
         launch(),
         save,
-        folder / f"qat-{scheme}.csv",
+        stored.with_suffix(".csv"),
         phase="fine-tuning",
         start=state["step"],
         optimizer_state=state["resume"],
+        teacher=teacher,
         watch=watch,
     )
-    if reached < plan.steps:
-        raise DataError(f"stopped at step {reached} of {plan.steps}: run the same command with --resume to go on")
+    if reached < steps:
+        raise DataError(f"stopped at step {reached} of {steps}: run the same command with --resume to go on")
 
 
-def _features(run: Run, front: Front) -> list[tuple[Tensor, Tensor]]:
-    """Calibration batches: training mixtures, mono and binaural."""
+def packed_bytes(twin: Student) -> int:
+    """Flash that the weights would take with no bit unused, with their biases (int32) and scales (float32)."""
+    layers = [m for m in twin.modules() if isinstance(m, QuantPointwise | QuantDepthwise)]
+    return sum(math.ceil(m.holder.weight.numel() * m.form.bits / 8) + 8 * m.holder.weight.shape[0] for m in layers)
+
+
+def calibration_batches(run: Run) -> list[tuple[Tensor, Tensor]]:
+    """Features and voices of training mixtures, mono and binaural."""
+    front = Front(run.recipe.student.frame)
     out = []
     with torch.no_grad():
         for step in _CALIBRATION_STEPS:

@@ -88,6 +88,7 @@ def make_trials(
     seed: int = 1,
     per_condition: int = 100,
     progress: Callable[[float], None] | None = None,
+    conditions: Sequence[str] = tuple(CONDITIONS),
 ) -> Path:
     """Write WAV files and ``trials.csv`` into folder ``out``; returns the path of the CSV.
 
@@ -98,12 +99,15 @@ def make_trials(
         raise DataError(f"there is no split {split}: choose {' or '.join(SPLITS)}")
     if per_condition < 1:
         raise DataError(f"{per_condition} trials per condition: at least 1 is needed")
+    if unknown := [name for name in conditions if name not in CONDITIONS]:
+        raise DataError(f"there is no condition {unknown[0]}: choose of {', '.join(CONDITIONS)}")
     corpus = open_corpus(data)
     scene = _Scene(corpus, split, seed)
     for folder in ("mixture", "enrollment", "target", "interferer"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     noise, heads = bool(corpus.noises_validation), bool(corpus.hrirs_validation)
-    names = [name for name, c in CONDITIONS.items() if (noise or not c.noise) and (heads or c.ears == 1)]
+    possible = [name for name, c in CONDITIONS.items() if (noise or not c.noise) and (heads or c.ears == 1)]
+    names = [name for name in possible if name in conditions]
     rows = []
     for name in names:
         for number, item in enumerate(scene.items(name, per_condition)):
@@ -119,7 +123,7 @@ def make_trials(
     return path
 
 
-_FACTS = ("talker", "others", "sir_db", "snr_db", "head", "azimuths_deg")
+_FACTS = ("talker", "others", "sexes", "sir_db", "snr_db", "head", "azimuths_deg")
 
 
 class _Scene:
@@ -128,6 +132,7 @@ class _Scene:
     def __init__(self, corpus: Corpus, split: str, seed: int) -> None:
         self._corpus = corpus
         self._seed = seed
+        self._sexes = _sexes(corpus.root)
         self._files: dict[str, list[Float]] = {}
         for speaker in corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)]:
             files = [_mono(path) for path in corpus.utterances(speaker)]
@@ -178,6 +183,7 @@ class _Scene:
             facts={
                 "talker": talker,
                 "others": ";".join(others),
+                "sexes": ";".join(self._sexes.get(name, "") for name in (talker, *others)) if self._sexes else "",
                 **({"sir_db": f"{sir_db:.2f}"} if count and not condition.absent else {}),
                 **facts,
             },
@@ -228,6 +234,16 @@ class _Scene:
         start = int(rng.integers(len(signal)))
         stretch: Float = np.take(signal, np.arange(start, start + n), mode="wrap")[None]
         return stretch
+
+
+def _sexes(root: Path) -> dict[str, str]:
+    """By talker, as the data folder's ``manifest.csv`` says; empty where there is none."""
+    manifest = root / "manifest.csv"
+    if not manifest.is_file():
+        return {}
+    with manifest.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row.get("speaker") and row.get("gender")]
+    return {f"{row['set']}/{row['speaker']}": row["gender"] for row in rows}
 
 
 def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str]:

@@ -8,6 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("brevitas", reason="training extra not installed")
 
+from benchmarks import sensitivity  # noqa: E402
 from edge_tse.engines import Engine  # noqa: E402
 from edge_tse.nn.encoder import Encoder  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
@@ -16,8 +17,8 @@ from edge_tse.quant import dequantize  # noqa: E402
 from edge_tse.reference import ReferenceNetwork  # noqa: E402
 from edge_tse.voice import Voice, active_levels, enroll, personalize  # noqa: E402
 from quantization.freeze import freeze  # noqa: E402
-from quantization.qat import calibrate, quantized_twin  # noqa: E402
-from quantization.quantize import golden_features  # noqa: E402
+from quantization.qat import CALIBRATIONS, WeightFormat, calibrate, quantized_twin  # noqa: E402
+from quantization.quantize import golden_features, packed_bytes  # noqa: E402
 from tests.speech import utterance  # noqa: E402
 
 FRAMES = 300
@@ -87,6 +88,66 @@ def test_twin_is_close_to_the_float_student(student, twin, features, voice):
         got, _ = twin(real, voice)
     assert (got - wanted).abs().mean() < 0.02
     assert (got - wanted).abs().max() > 0, "nothing was quantized"
+
+
+def test_four_bits_run_as_they_are_and_use_all_their_steps(student, features, voice):
+    real = torch.from_numpy(dequantize(features, 1 / 127))[None]
+    ranges = calibrate(student, [(real, voice)])
+    four = quantized_twin(student, ranges, WeightFormat(bits=4, least_error=True)).eval()
+    made = freeze(four, Encoder().eval(), features, {})
+    for node in made.graph.nodes:
+        if isinstance(node, Pointwise):
+            assert np.abs(node.weight).max() == 7, node.name
+        elif hasattr(node, "weight"):
+            assert np.abs(node.weight).max() == 127, node.name
+    weights = [n.weight for n in made.graph.nodes if hasattr(n, "weight")]
+    pointwise = sum(n.weight.size for n in made.graph.nodes if isinstance(n, Pointwise))
+    eight = packed_bytes(quantized_twin(student, ranges))
+    assert eight == made.graph.weight_bytes
+    assert eight - packed_bytes(four) == pointwise // 2
+    assert sum(w.nbytes for w in weights) == sum(w.size for w in weights), "one byte a weight, whatever it holds"
+
+
+def test_a_scale_for_the_whole_matrix_is_coarser(student, features, voice):
+    real = torch.from_numpy(dequantize(features, 1 / 127))[None]
+    ranges = calibrate(student, [(real, voice)])
+    with torch.no_grad():
+        wanted, _ = student(real, voice)
+        errors = [
+            float((quantized_twin(student, ranges, form, form).eval()(real, voice)[0] - wanted).square().mean())
+            for form in (WeightFormat(), WeightFormat(per_channel=False), WeightFormat(bits=4))
+        ]
+    assert 0 < errors[0] < errors[1] < errors[2]
+    with pytest.raises(ValueError, match="per channel"):
+        quantized_twin(student, ranges, WeightFormat(per_channel=False, least_error=True))
+
+
+def test_calibrations_are_ordered_and_find_a_known_range():
+    values = torch.cat([torch.linspace(0, 1, 10_001), torch.tensor([100.0])])
+    found = {name: c.over_batches([c.of_batch(values, 127)]) for name, c in CALIBRATIONS.items()}
+    assert found["min-max"] == 100
+    assert found["percentile-99.99"] == pytest.approx(1, abs=0.01)
+    assert found["percentile-99.9"] == pytest.approx(0.999, abs=0.001)
+    normal = torch.randn(200_000, generator=torch.Generator().manual_seed(0)).abs()
+    chosen = CALIBRATIONS["least-error"].of_batch(normal, 7)
+    # Four bits of a normal distribution: the best end of the range is 2.51 standard deviations (uniform quantizer, 16 levels).
+    assert chosen == pytest.approx(2.5, abs=0.35)
+
+
+def test_only_one_layer_is_quantized_at_a_time(student, twin, features, voice):
+    real = torch.from_numpy(dequantize(features, 1 / 127))[None]
+    parts = sensitivity.layers(twin)
+    assert {"stem", "mask.0.project", "mask.stream", "refine.0.depthwise", "velocity"} <= set(parts)
+    with torch.no_grad():
+        exact, _ = student(real, voice)
+        with sensitivity.only(twin, []) as loosened:
+            torch.testing.assert_close(loosened(real, voice)[0], exact, atol=1e-5, rtol=0)
+        everything = twin(real, voice)[0]
+        with sensitivity.only(twin, parts["mask.stream"]) as loosened:
+            one = loosened(real, voice)[0]
+        torch.testing.assert_close(twin(real, voice)[0], everything)
+    assert not twin.training
+    assert 0 < float((one - exact).square().mean()) < float((everything - exact).square().mean())
 
 
 def test_personalizing_changes_constants_only(artifact, voice):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from edge_tse.metrics import LIMIT_DB, attenuation_db, over_suppression, si_sdr
+from edge_tse.metrics import LIMIT_DB, ONSET_S, attenuation_db, onset_damping_db, over_suppression, si_sdr
 
 RNG = np.random.default_rng(0)
 SPEECH = RNG.standard_normal(4000)
@@ -84,3 +84,64 @@ def test_over_suppression_counts_what_was_taken_and_not_what_was_added() -> None
 def test_over_suppression_of_nothing(found, wanted) -> None:
     with pytest.raises(ValueError, match="same shape"):
         over_suppression(found, wanted, 16000)
+
+
+RATE_HZ = 16000
+
+
+def _bursts(*spans_s: tuple[float, float], seconds: float = 4.0) -> np.ndarray:
+    """Noise that is there between these times only."""
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    there = np.any([(t >= start) & (t < stop) for start, stop in spans_s], axis=0)
+    return np.random.default_rng(3).standard_normal(len(t)) * there
+
+
+def _early(*starts_s: float, gain: float, seconds: float = 4.0) -> np.ndarray:
+    """``gain`` during the onsets that begin at these times, else 1."""
+    t = np.arange(round(seconds * RATE_HZ)) / RATE_HZ
+    return np.where(np.any([(t >= s) & (t < s + ONSET_S) for s in starts_s], axis=0), gain, 1.0)
+
+
+def test_onset_damping_is_what_the_onsets_lost_more_than_the_rest() -> None:
+    target = _bursts((0.5, 1.5), (2.0, 3.0))
+    damped = _early(0.5, 2.0, gain=0.5) * target
+    assert onset_damping_db(target, target, RATE_HZ) == pytest.approx(0, abs=1e-9)
+    assert onset_damping_db(damped, target, RATE_HZ) == pytest.approx(6.0206, abs=0.01)
+    assert onset_damping_db(0.1 * damped, target, RATE_HZ) == pytest.approx(6.0206, abs=0.01)  # both parts quieter
+    assert onset_damping_db(_early(0.5, 2.0, gain=2.0) * target, target, RATE_HZ) == pytest.approx(-6.0206, abs=0.01)
+
+
+def test_onset_damping_does_not_hear_the_others() -> None:
+    target = _bursts((0.5, 1.5), (2.0, 3.0))
+    other = np.random.default_rng(4).standard_normal(len(target))
+    damped = _early(0.5, 2.0, gain=0.5) * target
+    assert onset_damping_db(damped + other, target, RATE_HZ) == pytest.approx(6.0, abs=1.0)
+    assert onset_damping_db(np.stack([damped, target]), np.stack([target, target]), RATE_HZ) == pytest.approx(3.01, abs=0.01)
+
+
+def test_short_gaps_and_a_cut_beginning_are_no_onsets() -> None:
+    """Speech that was there from the first sample, and speech after 100 ms, only goes on."""
+    target = _bursts((0.0, 1.0), (1.1, 1.6), (2.2, 3.4))
+    assert onset_damping_db(_early(0.0, 1.1, gain=0.1) * target, target, RATE_HZ) == pytest.approx(0, abs=1e-9)
+    assert onset_damping_db(_early(2.2, gain=0.1) * target, target, RATE_HZ) == pytest.approx(20, abs=0.01)
+
+
+def test_onset_damping_has_ends() -> None:
+    target = _bursts((0.5, 1.5))
+    assert onset_damping_db(_early(0.5, gain=0.0) * target, target, RATE_HZ) == 40
+    assert onset_damping_db(target * (_early(0.5, gain=2.0) - 1), target, RATE_HZ) == -40
+
+
+@pytest.mark.parametrize(
+    ("estimate", "target", "why"),
+    [
+        (_bursts((0.0, 4.0)), _bursts((0.0, 4.0)), "no speech begins"),
+        (_bursts((1.0, 1.1)), _bursts((1.0, 1.1)), "no speech begins"),
+        (0 * _bursts((1.0, 2.0)), _bursts((1.0, 2.0)), "nothing of the target"),
+        (_bursts((1.0, 2.0))[1:], _bursts((1.0, 2.0)), "same shape"),
+        (_bursts((1.0, 2.0)), 0 * _bursts((1.0, 2.0)), "not silent"),
+    ],
+)
+def test_onset_damping_of_what_has_no_onset(estimate: np.ndarray, target: np.ndarray, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        onset_damping_db(estimate, target, RATE_HZ)
