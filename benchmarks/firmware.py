@@ -163,9 +163,8 @@ class _Given:
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--artifact", type=Path, metavar="FILE")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
     parser.add_argument("--seconds", type=float, default=20.0)
-    parser.add_argument("--to", type=Path, default=RESULTS / "firmware.json", metavar="FILE")
     given = parser.parse_args()
     artifact = Artifact.find(given.artifact)
     voice = shipped_cases()[0].voice(artifact.voice_model)
@@ -193,8 +192,9 @@ def main() -> None:
         "agreement_with_python": close,
     }
     question = "What does a step cost on a microcontroller, and how far is the firmware from the Python chain?"
-    Report(question=question, figures=figures, environment=environment()).save(given.to)
-    print(f"written to {given.to}")
+    to = RESULTS / f"firmware-{Path(given.artifact).stem}.json"
+    Report(question=question, figures=figures, environment=environment()).save(to)
+    print(f"written to {to}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The card of the shipped model, from what its file and ``results/*.json`` say: ``python -m benchmarks.model_card`` writes it.
+"""Cards of the shipped models, from what their files and ``results/*.json`` say: ``python -m benchmarks.model_card`` writes them.
 
-With ``--check`` nothing is written; exit code 1 says that the card is out of date.
+With ``--check`` nothing is written; exit code 1 says that a card is out of date.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS, readme_figures
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, shipped_names
 
-CARD = Path(__file__).parent.parent / "docs" / "model-card.md"
+CARDS = Path(__file__).parent.parent / "docs"
 
 CORPORA = {
     "librispeech": "LibriSpeech (V. Panayotov et al., 2015), CC BY 4.0: adults reading, several utterances each",
@@ -38,8 +38,14 @@ FAILURES = """\
 - Enrolled over one microphone and heard over a very different one, it knows a talker less well."""
 
 
-def card(artifact: Artifact, results: Path) -> str:
+def path(name: str) -> Path:
+    """Where the card of a shipped model lies."""
+    return CARDS / f"model-card-{name}.md"
+
+
+def card(name: str, results: Path) -> str:
     """Markdown."""
+    artifact = Artifact.shipped(name)
     made: dict[str, Any] = dict(artifact.provenance)
     talkers = made["talkers"]
     rows = [
@@ -53,7 +59,7 @@ def card(artifact: Artifact, results: Path) -> str:
     split = "(files without labels count as talkers); which is which follows from a hash of their names (`quantization/corpus.py`)"
     encoder = f"The enrollment encoder's equal-error rate on the validation talkers is {made['encoder_eer']:.1%}, whole utterances"
     parts = [
-        f"# Model card: {made['recipe']}, {artifact.digest[:12]}",
+        f"# Model card: {name}, {artifact.digest[:12]}",
         "Written by `python -m benchmarks.model_card` from the artifact's provenance and the files in `benchmarks/results/`.",
         f"Extracts one enrolled talker from a mixture, for one ear or two: {size}, {latency}. Made on {made['made']} with {tools}.",
         "## Data",
@@ -67,7 +73,7 @@ def card(artifact: Artifact, results: Path) -> str:
         readme_figures.table(("", "n", "mean", "median", "p10"), rows),
         f"{encoder} against each other; a talker's files share a microphone, which flatters it.",
         "## Figures",
-        readme_figures.block(artifact, results),
+        readme_figures.block(results, [name]),
         "## Known failures",
         FAILURES,
     ]
@@ -76,10 +82,11 @@ def card(artifact: Artifact, results: Path) -> str:
 
 def main() -> int:
     """Write, or check."""
-    new = card(Artifact.shipped(), RESULTS)
+    cards = {path(name): card(name, RESULTS) for name in shipped_names()}
     if "--check" in sys.argv[1:]:
-        return int(not CARD.exists() or CARD.read_text() != new)
-    CARD.write_text(new)
+        return int(any(not to.exists() or to.read_text() != text for to, text in cards.items()))
+    for to, text in cards.items():
+        to.write_text(text)
     return 0
 
 

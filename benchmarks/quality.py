@@ -20,13 +20,13 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--artifact", type=Path, metavar="FILE", help="the shipped one if left out")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
     parser.add_argument("--engine", default="litert")
     parser.add_argument("--split", choices=SPLITS, default="report")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-condition", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--name", default="quality", help="name of the result")
+    parser.add_argument("--name", help="of the result, the artifact's if left out")
     given = parser.parse_args()
     artifact = Artifact.find(given.artifact)
     with tempfile.TemporaryDirectory() as folder:
@@ -45,7 +45,7 @@ def main() -> None:
     }
     question = "How well does an artifact do on talkers it never heard?"
     report = Report(question=question, figures=figures, environment=environment())
-    report.save(RESULTS / f"{given.name}.json")
+    report.save(RESULTS / f"quality-{given.name or Path(given.artifact).stem}.json")
     print(report.to_json())
 
 

@@ -1,4 +1,4 @@
-"""The figures in the README, from the shipped artifact and ``results/*.json``: ``python -m benchmarks.readme_figures`` writes them.
+"""The figures in the README, from the shipped artifacts and ``results/``: ``python -m benchmarks.readme_figures`` writes them.
 
 With ``--check`` nothing is written; exit code 1 says that the README is out of date.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, shipped_names
 
 README = Path(__file__).parent.parent / "README.md"
 START, END = "<!-- figures:start -->", "<!-- figures:end -->"
@@ -26,33 +27,39 @@ TITLES = {
 }
 
 
-def block(artifact: Artifact, results: Path) -> str:
-    """Everything between the marks."""
-    quality = _read(results, "quality")
+def block(results: Path, names: Sequence[str]) -> str:
+    """Everything between the marks, for the shipped models ``names``, or of a single one for its card."""
     speeds = [_read(results, name) for name in ("realtime", *sorted(p.stem for p in results.glob("realtime-*.json")))]
     parts = [
-        _sizes(artifact),
+        _sizes({name: Artifact.shipped(name) for name in names}),
         _speed(speeds),
-        _parity(results),
-        _boards(results),
+        _parity(results, names),
+        _boards(results, names),
         _npus(results),
-        _quality(quality),
-        _others(results),
+        *(_quality(name, _read(results, f"quality-{name}")) for name in names),
     ]
     return "\n\n".join(part for part in parts if part)
 
 
-def _sizes(artifact: Artifact) -> str:
-    graph, frame = artifact.graph, artifact.frame
-    rows = {
-        "int8 weights": f"{graph.weights:,}",
-        "constants with scales and biases": f"{graph.weight_bytes / 1000:,.0f} kB",
-        "state between steps": f"{graph.state_bytes / 1000:,.1f} kB",
-        "multiply-accumulates per step": f"{graph.macs:,}",
-        "step": f"{frame.period_s * 1e3:.0f} ms",
-        "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.0f} ms",
-    }
-    return "**The model** (counted by `python -m benchmarks.readme_figures`)\n\n" + table(("", ""), list(rows.items()))
+def shipped() -> list[str]:
+    """Names of the shipped models, the default first."""
+    return sorted(shipped_names(), key=lambda name: Artifact.shipped(name).digest != Artifact.shipped().digest)
+
+
+def _sizes(artifacts: Mapping[str, Artifact]) -> str:
+    def row(title: str, cell: Callable[[Artifact], str]) -> tuple[str, ...]:
+        return (title, *(cell(artifact) for artifact in artifacts.values()))
+
+    rows = [
+        row("int8 weights", lambda a: f"{a.graph.weights:,}"),
+        row("constants with scales and biases", lambda a: f"{a.graph.weight_bytes / 1000:,.0f} kB"),
+        row("state between steps", lambda a: f"{a.graph.state_bytes / 1000:,.1f} kB"),
+        row("multiply-accumulates per step", lambda a: f"{a.graph.macs:,}"),
+        row("step", lambda a: f"{a.frame.period_s * 1e3:.0f} ms"),
+        row("algorithmic latency", lambda a: f"{a.frame.algorithmic_latency_s * 1e3:.0f} ms"),
+    ]
+    title = "**The models** (counted by `python -m benchmarks.readme_figures`)"
+    return f"{title}\n\n" + table(("", *artifacts), rows)
 
 
 def _speed(reports: list[dict[str, Any]]) -> str:
@@ -74,10 +81,10 @@ def _speed(reports: list[dict[str, Any]]) -> str:
     return f"{title}\n\n" + table(("engine", "p50", "p99", "of it the network, p50", "real-time factor"), rows)
 
 
-def _parity(results: Path) -> str:
+def _parity(results: Path, names: Sequence[str]) -> str:
     figures = _read(results, "parity")["figures"]
     rows = []
-    for row in figures["rows"]:
+    for row in (row for row in figures["rows"] if row["model"] in names):
         sound = row["si_sdr_difference"]
         rows.append(
             (
@@ -96,16 +103,16 @@ def _parity(results: Path) -> str:
     return f"{title}\n\n" + table(head, rows)
 
 
-def _boards(results: Path) -> str:
-    figures = _read(results, "firmware")["figures"]
+def _boards(results: Path, names: Sequence[str]) -> str:
+    found = {name: _read(results, f"firmware-{name}")["figures"] for name in names}
     rows = []
-    for name, core in figures["cores"].items():
+    for model, name, core in ((model, *core) for model, figures in found.items() for core in figures["cores"].items()):
         if core["kernels"] == "c99":
             continue
         memory = core.get("memory_bytes")
         rows.append(
             (
-                f"{name} ({core['kernels']})",
+                f"{model}, {name} ({core['kernels']})",
                 f"{core['instructions_per_hop']:,}",
                 f"{core['instructions_network']:,}",
                 f"{core['instructions_per_mac_pointwise']:.2f}",
@@ -115,10 +122,10 @@ def _boards(results: Path) -> str:
             )
         )
     title = (
-        f"**In C on a device**: a whole hop of sound, front end and network, {figures['ears']} ears "
+        f"**In C on a device**: a whole hop of sound, front end and network, {found[names[0]]['ears']} ears "
         "(emulated: instructions counted by QEMU, not time; `python -m benchmarks.firmware`)"
     )
-    head = ("core", "instructions a hop", "of it the network", "per MAC, pointwise", "instructions a second", "image", "RAM")
+    head = ("", "instructions a hop", "of it the network", "per MAC, pointwise", "instructions a second", "image", "RAM")
     return f"{title}\n\n" + table(head, rows)
 
 
@@ -128,7 +135,8 @@ def _npus(results: Path) -> str:
     for name, found in figures.items():
         if isinstance(found, dict):
             rows += [(f"{name}, {how}", f"{_us_a_hop(how, npu):,.0f}", f"{npu['cycles']:,}") for how, npu in found.items()]
-    title = "**On an NPU**: the network (estimate of Arm's Vela at its default clocks, nothing was run; `python -m benchmarks.npu`)"
+    what = "the network of the default model (estimate of Arm's Vela at its default clocks, nothing was run"
+    title = f"**On an NPU**: {what}; `python -m benchmarks.npu`)"
     return f"{title}\n\n" + table(("", "µs a hop", "cycles a call"), [row for row in rows if "2 hops" not in row[0]])
 
 
@@ -137,7 +145,7 @@ def _us_a_hop(how: str, npu: dict[str, Any]) -> float:
     return float(npu["inference_s"]) * 1e6 / hops
 
 
-def _quality(report: dict[str, Any]) -> str:
+def _quality(model: str, report: dict[str, Any]) -> str:
     conditions = report["figures"]["conditions"]
     rows = []
     for name, c in conditions.items():
@@ -158,8 +166,8 @@ def _quality(report: dict[str, Any]) -> str:
             )
     trials = report["figures"]["trials"]
     title = (
-        f"**Quality on talkers it never heard** (real speech, split `{trials['split']}`, seed {trials['seed']}; "
-        f"`python -m benchmarks.quality --data DIR --per-condition {trials['per_condition']}`)"
+        f"**Quality of {model} on talkers it never heard** (real speech, split `{trials['split']}`, seed {trials['seed']}; "
+        f"`python -m benchmarks.quality --data DIR --artifact {model} --per-condition {trials['per_condition']}`)"
     )
     head = ("condition", "n", "SI-SDR, dB", "gain: median", "p10", "below 0", "PESQ-WB", "ESTOI", "over-suppressed")
     text = f"{title}\n\n{table(head, rows)}"
@@ -174,25 +182,9 @@ def _quality(report: dict[str, Any]) -> str:
     return "\n\n".join([text, " ".join(rest)] if rest else [text])
 
 
-def _others(results: Path) -> str:
-    """What other quantizations of the checkpoint give: every ``quality-NAME.json``, on the same trials."""
-    found = {"shipped": "quality", **{p.stem.removeprefix("quality-"): p.stem for p in sorted(results.glob("quality-*.json"))}}
-    if len(found) == 1:
-        return ""
-    reports = {name: _read(results, stem)["figures"]["conditions"] for name, stem in found.items()}
-    names = [name for name, c in reports["shipped"].items() if c["si_sdr_i"]]
-    rows = [(name, *(_db(conditions.get(c)) for c in names)) for name, conditions in reports.items()]
-    title = "**What quantization costs**, median SI-SDR improvement in dB on the same trials"
-    return f"{title}\n\n" + table(("", *(TITLES.get(n, n) for n in names)), rows)
-
-
 def _read(results: Path, name: str) -> dict[str, Any]:
     report: dict[str, Any] = json.loads((results / f"{name}.json").read_text())
     return report
-
-
-def _db(condition: dict[str, Any] | None) -> str:
-    return f"{condition['si_sdr_i']['median']:.2f}" if condition and condition["si_sdr_i"] else "-"
 
 
 def _share(value: float | None) -> str:
@@ -221,7 +213,7 @@ def filled(text: str, figures: str) -> str:
 def main() -> int:
     """Write, or check."""
     text = README.read_text()
-    new = filled(text, block(Artifact.shipped(), RESULTS))
+    new = filled(text, block(RESULTS, shipped()))
     if "--check" in sys.argv[1:]:
         return int(new != text)
     README.write_text(new)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from benchmarks import RESULTS, model_card
-from benchmarks.readme_figures import END, START, block, filled
+from benchmarks.readme_figures import END, START, block, filled, shipped
 from edge_tse import audio
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import shipped_names
 from edge_tse.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -35,12 +35,13 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_figures_are_those_on_file() -> None:
     """If this fails: ``python -m benchmarks.readme_figures``, after the benchmark that it names if a result is missing."""
-    assert filled(README, block(Artifact.shipped(), RESULTS)) == README
+    assert filled(README, block(RESULTS, shipped())) == README
 
 
-def test_the_model_card_is_the_models() -> None:
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_model_cards_are_the_models(name: str) -> None:
     """If this fails: ``python -m benchmarks.model_card``."""
-    assert model_card.card(Artifact.shipped(), RESULTS) == model_card.CARD.read_text()
+    assert model_card.card(name, RESULTS) == model_card.path(name).read_text()
 
 
 def test_the_commands_run(recordings: Path) -> None:
