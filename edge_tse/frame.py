@@ -6,6 +6,10 @@ and only its last ``synthesis`` samples are overlap-added, which sets the delay.
 samples, so at a hop of half that length the chain reconstructs perfectly.
 
 Shapes are written ``[ears, samples]`` for signals, ``[frames, ears, bins]`` for spectra, ``[frames, features]`` for features.
+
+What is computed here is defined to the bit: float32, each operation rounded once, sums in the order of the bins, and transform and
+logarithm from :mod:`edge_tse.transform`. The C of the firmware does the same operations in the same order (``front_math.h``), so a board
+gives the sound that this chain gives. docs/decisions/0018 has the reasons.
 """
 
 from __future__ import annotations
@@ -16,7 +20,19 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LEVEL_OFFSET", "LEVEL_SLOPE", "POWER_FLOOR", "Analyzer", "FrameSpec", "Synthesizer"]
+from edge_tse.transform import LOG10_2, RealTransform, log2, real_transform
+
+__all__ = [
+    "GAIN_LIFT",
+    "LEVEL_OFFSET",
+    "LEVEL_SLOPE",
+    "LIFT",
+    "POWER_FLOOR",
+    "SILENCE",
+    "Analyzer",
+    "FrameSpec",
+    "Synthesizer",
+]
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -25,6 +41,13 @@ POWER_FLOOR = np.float32(1e-9)
 """-90 dB relative to a full-scale sine: below any microphone's noise in a 31 Hz band."""
 LEVEL_SLOPE, LEVEL_OFFSET = np.float32(0.25), np.float32(1.25)
 """Level of an energy is ``SLOPE * log10(energy) + OFFSET``: -90 dB becomes -1 and -10 dB becomes 1."""
+SILENCE = np.float32(2.0**-24)
+"""Real and imaginary parts of a spectrum smaller than this, 188 dB below those of a full-scale sine, are zero."""
+LIFT, GAIN_LIFT = np.float32(2.0**31), np.float32(2.0**70)
+"""By how much a signal is too large in its transform, and a spectrum in the inverse one. Some vector units take subnormal numbers for
+zero and others do not; between :data:`SILENCE` and these, 16-bit sound never gives any (docs/decisions/0018)."""
+_LEAST_WINDOW = 8
+_BLOCK = 64  # transforms at a time: what fits a cache
 
 
 @dataclass(frozen=True)
@@ -54,6 +77,10 @@ class FrameSpec:
         if self.synthesis != 2 * self.hop:
             raise ValueError(
                 f"synthesis window {self.synthesis} must be twice the hop {self.hop}: Hann sums to one only at half overlap"
+            )
+        if self.window & (self.window - 1) or self.window < _LEAST_WINDOW:
+            raise ValueError(
+                f"analysis window {self.window} must be a power of two, {_LEAST_WINDOW} or more: its transform halves it"
             )
         if not self.synthesis <= self.window:
             raise ValueError(f"synthesis window {self.synthesis} is longer than the analysis window {self.window}")
@@ -118,37 +145,58 @@ class FrameSpec:
         return np.repeat(np.arange(self.bands), np.diff(self.band_edges))
 
     @cached_property
-    def _spatial_groups(self) -> NDArray[np.int64]:
-        """First band of each interaural band."""
-        return np.arange(0, self.bands, self.bands // self.spatial_bands)
-
-    @cached_property
-    def _spatial_edges(self) -> NDArray[np.int64]:
-        """First bin of each interaural band."""
-        return self.band_edges[self._spatial_groups]
-
-    @cached_property
-    def _band_starts(self) -> NDArray[np.int64]:
-        return self.band_edges[:-1]
+    def _members(self) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
+        """For each position in a band but the first: the bands that have one there, and its bin."""
+        starts, sizes = self.band_edges[:-1], np.diff(self.band_edges)
+        bands = [np.flatnonzero(sizes > i) for i in range(1, sizes.max())]
+        return tuple((which, starts[which] + i) for i, which in enumerate(bands, 1))
 
     @cached_property
     def power_unit(self) -> np.float32:
         """Factor on ``|spectrum|**2`` that makes a full-scale sine 1.0 (0 dB)."""
         return np.float32(4.0 / float(self.analysis_window.sum()) ** 2)
 
+    @cached_property
+    def transform(self) -> RealTransform:
+        """Of a window."""
+        return real_transform(self.window)
+
+    @cached_property
+    def lifted_window(self) -> Float:
+        """Analysis window, :data:`LIFT` and the half that the transform leaves out."""
+        return self.analysis_window * (LIFT / np.float32(2))
+
+    @cached_property
+    def lowering_window(self) -> Float:
+        """Synthesis window, :data:`GAIN_LIFT` and the length that the inverse transform leaves out."""
+        return self.synthesis_window / (GAIN_LIFT * np.float32(self.window))
+
+    def _band_sums(self, values: Float) -> Float:
+        """``[..., bins] -> [..., bands]``: each band's bins added one after the other, then :attr:`power_unit`."""
+        sums: Float = values[..., self.band_edges[:-1]]
+        for bands, bins in self._members:
+            sums[..., bands] += values[..., bins]
+        sums *= self.power_unit
+        return sums
+
     def _band_energy(self, spectrum: Complex) -> Float:
         real, imaginary = spectrum.real, spectrum.imag
-        power = real * real
-        power += imaginary * imaginary
-        return np.add.reduceat(power, self._band_starts, axis=-1) * self.power_unit
+        return self._band_sums(real * real + imaginary * imaginary)
+
+    def _group_sums(self, bands: Float) -> Float:
+        """``[..., bands] -> [..., spatial_bands]``, one after the other."""
+        groups = bands.reshape(*bands.shape[:-1], self.spatial_bands, -1)
+        sums: Float = groups[..., 0].copy()
+        for i in range(1, groups.shape[-1]):
+            sums += groups[..., i]
+        return sums
 
     def band_levels(self, spectrum: Complex) -> Float:
         """Log-compressed band energies, ``[..., ears, bins] -> [..., bands]`` in [-1, 1].
 
         The mean energy of the ears, from -90 dB (-1) to -10 dB (+1) relative to a full-scale sine.
         """
-        energy = _over_ears(self._band_energy(spectrum))
-        return _level(energy, np.empty_like(energy))
+        return _level(_over_ears(self._band_energy(spectrum)))
 
     def frame_features(self, spectrum: Complex) -> Float:
         """Network inputs, ``[..., ears, bins] -> [..., features]`` in [-1, 1].
@@ -159,17 +207,19 @@ class FrameSpec:
         """
         energy = self._band_energy(spectrum)
         out = np.zeros((*spectrum.shape[:-2], self.features), np.float32)
-        _level(_over_ears(energy), out[..., : self.bands])
+        out[..., : self.bands] = _level(_over_ears(energy))
         if spectrum.shape[-2] == 2:
-            per_ear = np.add.reduceat(energy, self._spatial_groups, axis=-1)
+            per_ear = self._group_sums(energy)
             per_ear += POWER_FLOOR
             left, right = per_ear[..., 0, :], per_ear[..., 1, :]
-            cross = np.add.reduceat(spectrum[..., 0, :] * spectrum[..., 1, :].conj(), self._spatial_edges, axis=-1)
-            cross = (cross * self.power_unit + POWER_FLOOR) / np.sqrt(left * right)
+            (l_re, r_re), (l_im, r_im) = (np.moveaxis(part, -2, 0) for part in (spectrum.real, spectrum.imag))
+            cosine = self._group_sums(self._band_sums(l_re * r_re + l_im * r_im))
+            sine = self._group_sums(self._band_sums(l_im * r_re - l_re * r_im))
+            root = np.sqrt(left * right)
             n, spatial = self.spatial_bands, out[..., self.bands :]
-            np.multiply(np.log10(left / right), np.float32(0.5), out=spatial[..., :n])
-            spatial[..., n : 2 * n] = cross.imag
-            np.multiply(1 - cross.real, np.float32(0.5), out=spatial[..., 2 * n :])
+            np.multiply(log2(left / right), np.float32(0.5) * LOG10_2, out=spatial[..., :n])
+            np.divide(sine, root, out=spatial[..., n : 2 * n])
+            np.multiply(np.float32(1) - (cosine + POWER_FLOOR) / root, np.float32(0.5), out=spatial[..., 2 * n :])
             _clip(spatial)
         return out
 
@@ -186,16 +236,39 @@ class FrameSpec:
         padded = np.zeros((signal.shape[0], self.window - self.hop + frames * self.hop), np.float32)
         start = self.window - self.hop
         padded[:, start : start + signal.shape[-1]] = signal
-        view = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=-1)[:, :: self.hop]
-        spectra = np.fft.rfft(view * self.analysis_window, axis=-1).astype(np.complex64)
-        return np.ascontiguousarray(spectra.transpose(1, 0, 2))
+        view = np.lib.stride_tricks.sliding_window_view(padded, self.window, axis=-1)[:, :: self.hop].transpose(1, 0, 2)
+        out = np.empty((frames, signal.shape[0], self.bins), np.complex64)
+        for at in range(0, frames, _BLOCK):
+            block = view[at : at + _BLOCK]
+            out[at : at + _BLOCK] = self._spectra(block.reshape(-1, self.window)).reshape(*block.shape[:2], -1)
+        return out
 
     def synthesize(self, spectra: Complex) -> Float:
         """Overlap-add of all frames, ``[frames, ears, bins] -> [ears, frames * hop]``, delayed by :attr:`delay`."""
-        tail = np.fft.irfft(spectra, self.window, axis=-1)[..., -self.synthesis :].astype(np.float32) * self.synthesis_window
+        frames, ears = spectra.shape[:2]
+        tail = np.empty((frames, ears, self.synthesis), np.float32)
+        for at in range(0, frames, _BLOCK):
+            block = spectra[at : at + _BLOCK]
+            tail[at : at + _BLOCK] = self._tails(block.reshape(-1, self.bins)).reshape(*block.shape[:2], -1)
         out = tail[..., : self.hop].copy()
         out[1:] += tail[:-1, :, self.hop :]
-        return np.ascontiguousarray(out.transpose(1, 0, 2)).reshape(spectra.shape[1], -1)
+        return np.ascontiguousarray(out.transpose(1, 0, 2)).reshape(ears, -1)
+
+    def _spectra(self, samples: Float) -> Complex:
+        """``[m, window]`` samples to ``[m, bins]``."""
+        lifted = self.transform.forward(samples * self.lifted_window)
+        lifted[np.abs(lifted) < SILENCE * LIFT] = 0
+        lifted *= 1 / LIFT
+        out = np.empty(lifted.shape[1:], np.complex64)
+        out.real, out.imag = lifted
+        return out
+
+    def _tails(self, spectra: Complex) -> Float:
+        """``[m, bins]`` to the ends of their signals, ``[m, synthesis]``, windowed."""
+        lifted = np.stack([spectra.real, spectra.imag]).astype(np.float32, copy=False)
+        lifted *= GAIN_LIFT
+        tails: Float = self.transform.inverse(lifted)[:, -self.synthesis :] * self.lowering_window
+        return tails
 
 
 class Analyzer:
@@ -204,15 +277,13 @@ class Analyzer:
     def __init__(self, frame: FrameSpec, ears: int) -> None:
         self._frame = frame
         self._history = np.zeros((ears, frame.window), np.float32)
-        self._windowed = np.empty_like(self._history)
 
     def push(self, hop: Float) -> Complex:
         """``[ears, hop] -> [ears, bins]``."""
         n = self._frame.hop
         self._history[:, :-n] = self._history[:, n:]
         self._history[:, -n:] = hop
-        np.multiply(self._history, self._frame.analysis_window, out=self._windowed)
-        return np.fft.rfft(self._windowed, axis=-1).astype(np.complex64, copy=False)
+        return self._frame._spectra(self._history)
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
@@ -228,11 +299,9 @@ class Synthesizer:
 
     def push(self, spectrum: Complex) -> Float:
         """``[ears, bins] -> [ears, hop]``, delayed by ``frame.delay`` samples."""
-        frame = self._frame
-        tail = np.fft.irfft(spectrum, frame.window, axis=-1)[:, -frame.synthesis :].astype(np.float32, copy=False)
-        tail = tail * frame.synthesis_window
-        out = tail[:, : frame.hop] + self._carry
-        self._carry = tail[:, frame.hop :]
+        hop, tail = self._frame.hop, self._frame._tails(spectrum)
+        out = tail[:, :hop] + self._carry
+        self._carry = tail[:, hop:]
         return out
 
     def reset(self) -> None:
@@ -247,14 +316,18 @@ def _hann(n: int) -> NDArray[np.float64]:
 
 
 def _over_ears(energy: Float) -> Float:
-    """Mean over the ears, ``[..., ears, bands] -> [..., bands]``; ``mean`` itself costs as much as a Fourier transform."""
-    return energy[..., 0, :] if energy.shape[-2] == 1 else np.add.reduce(energy, axis=-2) * np.float32(1 / energy.shape[-2])
+    """Mean over the ears, ``[..., ears, bands] -> [..., bands]``."""
+    ears = energy.shape[-2]
+    total: Float = energy[..., 0, :]
+    for ear in range(1, ears):
+        total = total + energy[..., ear, :]
+    return total if ears == 1 else total * np.float32(1 / ears)
 
 
-def _level(energy: Float, out: Float) -> Float:
-    """Energy relative to a full-scale sine -> [-1, 1], linear in dB, into ``out``."""
-    np.log10(energy + POWER_FLOOR, out=out)
-    out *= LEVEL_SLOPE
+def _level(energy: Float) -> Float:
+    """Energy relative to a full-scale sine -> [-1, 1], linear in dB."""
+    out = log2(energy + POWER_FLOOR)
+    out *= LEVEL_SLOPE * LOG10_2
     out += LEVEL_OFFSET
     return _clip(out)
 
