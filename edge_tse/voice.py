@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.errors import ArtifactError, AudioError
+from edge_tse.errors import ArtifactError, AudioError, EdgeTseError
 from edge_tse.files import write_bytes
 from edge_tse.frame import FrameSpec
 
@@ -33,12 +34,16 @@ __all__ = [
     "Voice",
     "VoiceModel",
     "active_levels",
+    "check_voice",
     "enroll",
     "load_voice",
     "matching_layers",
     "personalize",
+    "pooled_levels",
+    "read_embeddings",
     "save_voice",
     "speech_levels",
+    "voice_from_embeddings",
 ]
 
 Float = NDArray[np.float32]
@@ -56,14 +61,19 @@ rain, sea, engines and dishes 3.4 to 5.0, a tone 0.5; barking dogs and crying ba
 _ACTIVE_ABOVE_FLOOR = 0.1  # 4 dB over digital silence: a recording of nothing has no active frames
 
 
+def pooled_levels(levels: Float) -> Float:
+    """Frames of 16 ms, ``[frames, bands] -> [frames // POOL, bands]``."""
+    pooled: Float = levels[: len(levels) // POOL * POOL].reshape(-1, POOL, levels.shape[-1]).mean(axis=1)
+    return pooled
+
+
 def active_levels(levels: Float) -> Float:
     """Pooled band levels of the frames that hold speech, ``[frames, bands] -> [active, bands]``.
 
     A pooled frame is active when its loudest bands are within 30 dB of the clip's 95th percentile. The mean level is removed:
     how loud somebody was recorded says nothing about who it is.
     """
-    bands = levels.shape[-1]
-    pooled: Float = levels[: len(levels) // POOL * POOL].reshape(-1, POOL, bands).mean(axis=1)
+    bands, pooled = levels.shape[-1], pooled_levels(levels)
     if not len(pooled):
         return pooled
     loudness = np.sort(pooled, axis=1)[:, -bands // 4 :].mean(axis=1)
@@ -167,7 +177,7 @@ class VoiceModel:
 
     def average(self, voices: Sequence[Float], weights: Sequence[float]) -> Float:
         """One voice of several of the same talker, ``[size]`` each: the mean, its first part a unit vector again."""
-        mean = np.average(np.stack(voices), axis=0, weights=weights).astype(np.float32)
+        mean: Float = np.average(np.stack(voices), axis=0, weights=weights).astype(np.float32)
         mean[: self.dimension] /= np.linalg.norm(mean[: self.dimension])
         return mean
 
@@ -239,18 +249,59 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
     return Voice(embedding=embedding, model_digest=model.digest, created=created, source=source)
 
 
+def read_embeddings(path: Path, error: type[EdgeTseError] = AudioError) -> Float:
+    """Embeddings that another model made, as unit vectors ``[crops, size]``.
+
+    The file is an ``.npy`` of ``[size]`` or ``[crops, size]``, or an ``.npz`` of such arrays; ``error`` if it is anything else.
+    """
+    try:
+        with path.open("rb") as file:
+            found = np.load(file, allow_pickle=False)
+            arrays = [found] if isinstance(found, np.ndarray) else [found[name] for name in found.files]
+        vectors = np.concatenate([np.atleast_2d(np.asarray(x, np.float32)) for x in arrays])
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as failure:
+        raise error(f"{path}: no embeddings ({failure}): give an .npy or .npz of a vector, or of a row for each crop") from failure
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all() or not length.all():
+        raise error(f"{path}: {vectors.shape} values that are no embeddings: give finite vectors of one size, none of them zero")
+    unit: Float = vectors / length
+    return unit
+
+
+def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str) -> Voice:
+    """A voice of the mean of embeddings from files; ``AudioError`` if one is not of the model's size."""
+    if model.size != model.dimension:
+        raise AudioError("this model listens to the layers of its own encoder, embeddings have none: enroll from recordings")
+    vectors = []
+    for path in files:
+        vectors.append(read_embeddings(path))
+        if vectors[-1].shape[1] != model.size:
+            raise AudioError(
+                f"{path} holds an embedding of {vectors[-1].shape[1]} values, the model takes {model.size}: "
+                "use the model that its training embeddings were made with"
+            )
+    every = np.concatenate(vectors)
+    embedding = model.average(list(every), [1.0] * len(every))
+    return Voice(embedding=embedding, model_digest=model.digest, created=created, source=", ".join(path.name for path in files))
+
+
 def personalize(artifact: Artifact, voice: Voice) -> Artifact:
     """The artifact with this voice folded into its constants: same weights, same size, no speaker input.
 
     ``ArtifactError`` if the voice was enrolled with another model, or a voice is already folded in.
     """
     model = artifact.voice_model
+    check_voice(model, voice)
+    return artifact.with_graph(artifact.graph.fold(model.modulation(voice.embedding)))
+
+
+def check_voice(model: VoiceModel, voice: Voice) -> None:
+    """``ArtifactError`` if the voice was enrolled with another model."""
     if voice.model_digest != model.digest:
         raise ArtifactError(
             f"the voice was enrolled with model {voice.model_digest[:12]}, this artifact has {model.digest[:12]}: "
             "enroll again with `edge-tse enroll --artifact`"
         )
-    return artifact.with_graph(artifact.graph.fold(model.modulation(voice.embedding)))
 
 
 def save_voice(voice: Voice, path: str | Path) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from edge_tse.frame import FrameSpec
-from edge_tse.nn.encoder import AdditiveMargin, Encoder
+from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
 from edge_tse.nn.front import Front
-from edge_tse.voice import active_levels
+from edge_tse.voice import MIN_SPEECH_S, POOL, active_levels, pooled_levels
 from quantization.corpus import Speech
 from quantization.recipes import EncoderRecipe
 
-__all__ = ["Enrollments", "clip_levels", "embed_all", "equal_error_rate", "train_encoder"]
+__all__ = ["Enrollments", "clip_levels", "embed_all", "equal_error_rate", "error_rate", "noise_levels", "train_encoder"]
 
 Float = NDArray[np.float32]
 Levels = dict[str, list[Float]]
@@ -39,6 +41,19 @@ def clip_levels(speech: Speech, frame: FrameSpec, talkers: list[str] | None = No
     return out
 
 
+@torch.no_grad()
+def noise_levels(noises: Sequence[Float], frame: FrameSpec) -> list[Float]:
+    """Pooled levels ``[frames, bands]`` of noise recordings ``[samples]``, silence included, to corrupt enrollments with."""
+    front = Front(frame)
+    out = []
+    for noise in noises:
+        signal = torch.from_numpy(noise[: len(noise) // frame.hop * frame.hop])[None, None]
+        levels = pooled_levels(front.level(front.energy(front.analyze(signal)))[0, 0].numpy())
+        if len(levels):
+            out.append(levels)
+    return out
+
+
 def _crop(rng: np.random.Generator, clips: list[Float], frames: int) -> Float:
     x = clips[rng.integers(len(clips))]
     if len(x) < frames:
@@ -47,14 +62,35 @@ def _crop(rng: np.random.Generator, clips: list[Float], frames: int) -> Float:
     return np.resize(x[start : start + frames], (frames, x.shape[1]))  # repeats what is too short
 
 
-def _degrade(rng: np.random.Generator, x: Float, recipe: EncoderRecipe) -> Float:
-    """Another microphone (tilt and bow over frequency) and a noise floor; mean level removed again."""
+def _degrade(
+    rng: np.random.Generator, x: Float, recipe: EncoderRecipe, noises: Sequence[Float] = (), others: Sequence[Float] = ()
+) -> Float:
+    """Another microphone (tilt and bow over frequency) and noise: a floor, a recording or babble of ``others``; no mean level.
+
+    Powers add, so noise is added to levels: it costs no spectra. What is active was found on the clean clip.
+    """
     ramp = np.linspace(-0.5, 0.5, x.shape[1], dtype=np.float32)
     x = x + ramp * rng.uniform(-recipe.tilt, recipe.tilt) + (4 * ramp**2) * rng.uniform(-recipe.tilt, recipe.tilt)
     if rng.random() < recipe.noisy:
-        floor = -rng.uniform(5, 30) / 40 + ramp * rng.uniform(-0.3, 0.3)
-        x = np.log10(10 ** (4 * x) + 10 ** (4 * floor) * rng.exponential(size=x.shape)) / 4
+        kinds = ["floor", *["recording"] * bool(noises), *["babble"] * (len(others) > 2)]
+        kind = kinds[rng.integers(len(kinds))]
+        if kind == "floor":
+            floor = -rng.uniform(5, 30) / 40 + ramp * rng.uniform(-0.3, 0.3)
+            noise = 10 ** (4 * floor) * rng.exponential(size=x.shape)
+        else:
+            if kind == "recording":
+                noise = _power(_crop(rng, [noises[rng.integers(len(noises))]], len(x)))
+            else:
+                voices = (others[i] for i in rng.integers(len(others), size=int(rng.integers(3, 7))))
+                noise = sum((_power(_crop(rng, [voice], len(x))) for voice in voices), np.zeros_like(x))
+            noise *= _power(x).mean() / (noise.mean() + 1e-12) * 10 ** (-rng.uniform(*recipe.snr_db) / 10)
+        x = np.log10(_power(x) + noise) / 4
     return (x - x.mean()).astype(np.float32)
+
+
+def _power(levels: Float) -> Float:
+    """Energies of levels (40 dB = 1)."""
+    return 10 ** (4 * levels)
 
 
 def train_encoder(
@@ -63,22 +99,33 @@ def train_encoder(
     seed: int,
     device: torch.device,
     progress: Callable[[int, float], None] | None = None,
+    noises: Sequence[Float] = (),
 ) -> Encoder:
-    """Classify (talker, speed) with an additive margin. ``progress(step, loss)`` is called every step."""
+    """Tell (talker, speed) apart by the recipe's loss. ``progress(step, loss)`` is called every step."""
     torch.manual_seed(seed)
     talkers = [t for t in levels if sum(map(len, levels[t])) >= recipe.frames[0]]
     encoder = Encoder(bands=levels[talkers[0]][0].shape[1]).to(device)
-    margin = AdditiveMargin(encoder.out.out_features, len(talkers)).to(device)
-    parameters = [*encoder.parameters(), *margin.parameters()]
+    dimension = encoder.out.out_features
+    criterion: torch.nn.Module
+    if recipe.loss == "ge2e":
+        criterion = GeneralizedEndToEnd().to(device)
+    else:
+        criterion = AdditiveMargin(dimension, len(talkers), angular=recipe.loss == "aam").to(device)
+    parameters = [*encoder.parameters(), *criterion.parameters()]
+    others = [max(clips, key=len) for clips in levels.values() if any(map(len, clips))]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.15)
     encoder.train()
     for step in range(recipe.steps):
         rng = np.random.default_rng([seed, 7, step])
         frames = int(rng.integers(*recipe.frames))
-        chosen = rng.integers(len(talkers), size=recipe.batch)
-        batch = np.stack([_degrade(rng, _crop(rng, levels[talkers[i]], frames), recipe) for i in chosen])
-        loss = margin(encoder(torch.from_numpy(batch).to(device)), torch.from_numpy(chosen).to(device))
+        if recipe.loss == "ge2e":
+            different = rng.choice(len(talkers), size=min(len(talkers), recipe.batch // recipe.crops), replace=False)
+            chosen = np.repeat(different, recipe.crops)
+        else:
+            chosen = rng.integers(len(talkers), size=recipe.batch)
+        batch = np.stack([_degrade(rng, _crop(rng, levels[talkers[i]], frames), recipe, noises, others) for i in chosen])
+        loss = criterion(encoder(torch.from_numpy(batch).to(device)), torch.from_numpy(chosen).to(device))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 3.0)
         optimizer.step()
@@ -91,47 +138,92 @@ def train_encoder(
 
 @dataclass(frozen=True)
 class Enrollments:
-    """Cached embeddings per talker and utterance, ``[crops, dimension]`` each: extraction training does not run the encoder."""
+    """Cached voices per talker and utterance, ``[crops, size]`` each: extraction training does not run the encoder."""
 
     by_talker: dict[str, list[Float]]
+    dimension: int | None = None
+    """Leading values that are a unit vector, the others are averages of the encoder's layers; None: all of them."""
+
+    @cached_property
+    def size(self) -> int:
+        """Values of a voice."""
+        return next(clip.shape[1] for clips in self.by_talker.values() for clip in clips)
+
+    @cached_property
+    def every(self) -> Float:
+        """All crops of all talkers, ``[n, size]``."""
+        return np.concatenate([clip for clips in self.by_talker.values() for clip in clips])
+
+    @cached_property
+    def _spread(self) -> Float:
+        return self.every[:, self.dimension or self.size :].std(axis=0)
 
     def draw(self, rng: np.random.Generator, talker: str, exclude: int, blur: float = 0.0) -> Float:
-        """An enrollment of ``talker`` from utterances other than ``exclude``: the mean of one to three crops, a unit vector.
+        """A voice of ``talker`` from utterances other than ``exclude``: the mean of one to three crops, a unit vector first.
 
-        ``blur`` moves it that far in a random direction: training talkers are few, and those to come lie between them.
+        ``blur`` moves it that far in a random direction: training talkers are few, and those to come lie between them. Averages of
+        layers move by as much, in units of their spread.
         """
         clips = self.by_talker[talker]
         allowed = [i for i in range(len(clips)) if i != exclude and len(clips[i])] or [
             i for i in range(len(clips)) if len(clips[i])
         ]
         crops = [clips[i][rng.integers(len(clips[i]))] for i in rng.choice(allowed, size=int(rng.integers(1, 4)))]
-        mean = np.mean(crops, axis=0)
+        mean, averages = np.split(np.mean(crops, axis=0), [self.dimension or self.size])
         if blur:
             away = rng.standard_normal(len(mean))
             mean = mean / np.linalg.norm(mean) + blur * away / np.linalg.norm(away)
-        return (mean / np.linalg.norm(mean)).astype(np.float32)
+            if len(averages):
+                averages = averages + blur * self._spread * rng.standard_normal(len(averages))
+        return np.concatenate([mean / np.linalg.norm(mean), averages]).astype(np.float32)
+
+
+_LONGEST_S = 15.0
+"""Of an enrollment crop; the least is what a user may enroll with."""
+_LEAST_FRAMES = 20
+"""Of an utterance that is used at all."""
 
 
 @torch.no_grad()
 def embed_all(
-    encoder: Encoder, levels: Levels, recipe: EncoderRecipe, seed: int, crops: int = 2, longest: int = 400
+    encoder: Encoder,
+    levels: Levels,
+    frame: FrameSpec,
+    recipe: EncoderRecipe,
+    seed: int,
+    *,
+    noises: Sequence[Float] = (),
+    crops: int = 3,
+    local: bool = False,
 ) -> Enrollments:
-    """Embeddings of each utterance (its first ``longest`` frames) and of ``crops`` degraded pieces of it."""
+    """Voices of each utterance (its first 15 s) and of ``crops`` degraded pieces of it, 2 to 15 s of speech or as much as there is.
+
+    A share of the pieces (``recipe.noisy``) is corrupted by a noise floor, by one of ``noises`` or by babble of the other talkers.
+    ``local`` keeps the averages of the encoder's layers too.
+    """
     device = next(encoder.parameters()).device
     rng = np.random.default_rng([seed, 11])
+    pooled_s = POOL * frame.period_s
+    shortest, longest = round(MIN_SPEECH_S / pooled_s), round(_LONGEST_S / pooled_s)
+    others = [max(clips, key=len) for clips in levels.values() if any(map(len, clips))]
+
+    def voices(batch: Float) -> Float:
+        unit, averages = encoder.describe(torch.from_numpy(batch).to(device))
+        return torch.cat([unit, averages.flatten(1)] if local else [unit], dim=1).cpu().numpy()
+
     out: dict[str, list[Float]] = {}
     for talker, clips in levels.items():
         embedded = []
         for clip in clips:
-            if len(clip) < 20:
-                embedded.append(np.zeros((0, encoder.out.out_features), np.float32))
+            if len(clip) < _LEAST_FRAMES:
+                embedded.append(voices(np.zeros((1, _LEAST_FRAMES, clip.shape[-1]), np.float32))[:0])
                 continue
-            whole = encoder(torch.from_numpy(clip[None, :longest]).to(device))
-            length = int(np.clip(len(clip) * 0.6, 20, longest // 2))
-            pieces = np.stack([_degrade(rng, _crop(rng, [clip], length), recipe) for _ in range(crops)])
-            embedded.append(torch.cat([whole, encoder(torch.from_numpy(pieces).to(device))]).cpu().numpy())
+            length = int(rng.integers(shortest, longest + 1))
+            length = min(length, max(shortest, round(0.6 * len(clip))), len(clip))  # pieces differ where the utterance allows it
+            pieces = np.stack([_degrade(rng, _crop(rng, [clip], length), recipe, noises, others) for _ in range(crops)])
+            embedded.append(np.concatenate([voices(clip[None, :longest]), voices(pieces)]))
         out[talker] = embedded
-    return Enrollments(out)
+    return Enrollments(out, encoder.out.out_features)
 
 
 def equal_error_rate(enrollments: Enrollments) -> float:
@@ -140,12 +232,16 @@ def equal_error_rate(enrollments: Enrollments) -> float:
     for talker, clips in enrollments.by_talker.items():
         for clip in clips:
             if len(clip):
-                vectors.append(clip[0])
+                vectors.append(clip[0, : enrollments.dimension])
                 names.append(talker)
     v, n = np.stack(vectors), np.array(names)
     upper = np.triu_indices(len(n), 1)
-    score, same = (v @ v.T)[upper], (n[:, None] == n[None])[upper]
-    order = np.argsort(score)
+    return error_rate((v @ v.T)[upper], (n[:, None] == n[None])[upper])
+
+
+def error_rate(scores: NDArray[np.floating[Any]], same: NDArray[np.bool_]) -> float:
+    """Equal-error rate of comparisons: their ``scores``, higher for the like, and whether both sides are the ``same`` talker."""
+    order = np.argsort(scores)
     rejected = np.cumsum(same[order]) / same.sum()
     accepted = 1 - np.cumsum(~same[order]) / (~same).sum()
     i = int(np.argmin(np.abs(rejected - accepted)))

@@ -9,7 +9,7 @@ from edge_tse.errors import DataError
 from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
-from edge_tse.nn.student import NANO, SMALL, StudentConfig
+from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, StudentConfig
 from quantization.corpus import Scene
 
 __all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
@@ -27,7 +27,13 @@ class EncoderRecipe:
     tilt: float = 0.15
     """Largest spectral tilt added to a crop, in units of 40 dB from the lowest to the highest band."""
     noisy: float = 0.5
-    """Share of crops with a noise floor added, 5 to 30 dB below the mean level."""
+    """Share of crops with noise: a floor 5 to 30 dB below the mean level, a recording of noise, or babble of other talkers."""
+    snr_db: tuple[float, float] = (0.0, 25.0)
+    """Of recordings and babble."""
+    loss: str = "am"
+    """``am``: additive margin; ``aam``: additive angular margin; ``ge2e``: against the other talkers of the batch."""
+    crops: int = 4
+    """Of each talker in a batch of ``ge2e``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +44,8 @@ class Recipe:
     student: StudentConfig | Mask2FlowConfig
     """What is trained: a student, or the published system."""
     scene: Scene = field(default_factory=Scene)
-    encoder: EncoderRecipe = field(default_factory=EncoderRecipe)
+    encoder: EncoderRecipe | None = field(default_factory=EncoderRecipe)
+    """None: embeddings come from another model."""
     steps: int = 14000
     batch: int = 8
     """Items per step over all processes."""
@@ -73,6 +80,21 @@ def small() -> Recipe:
     return Recipe(name="small", student=SMALL)
 
 
+def small_local() -> Recipe:
+    """``small`` that also listens to the layers of the enrollment encoder: the same on a device, may start from ``small``."""
+    return replace(small(), name="small_local", student=replace(SMALL, local=16))
+
+
+def base() -> Recipe:
+    """At most 2 M resident weights: for phones."""
+    return Recipe(name="base", student=BASE)
+
+
+def teacher() -> Recipe:
+    """In the students' own domain, with half of its taps in the future: to be distilled, not to be worn. For a GPU."""
+    return Recipe(name="teacher", student=TEACHER)
+
+
 def smoke() -> Recipe:
     """Seconds, not hours: shows that every part runs. Learns nothing worth hearing."""
     return replace(
@@ -101,7 +123,7 @@ def mask2flow_smoke() -> Recipe:
     return replace(smoke(), name="mask2flow_smoke", student=TINY, flow=mask2flow_s().flow, lr=1e-3)
 
 
-_STUDENTS = (nano, small, smoke)
+_STUDENTS = (nano, small, small_local, base, teacher, smoke)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
 

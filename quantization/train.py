@@ -33,9 +33,10 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
 from edge_tse.nn.student import Student, StudentConfig
-from quantization.corpus import Batch, Mixer, Scene, decode, open_corpus
-from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, train_encoder
-from quantization.recipes import Recipe, recipe
+from quantization.corpus import SPEEDS, Batch, Mixer, Scene, decode, noise_at, open_corpus
+from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
+from quantization.external import Embeddings, enrollable, open_embeddings
+from quantization.recipes import EncoderRecipe, Recipe, recipe
 
 __all__ = [
     "Checkpoint",
@@ -48,6 +49,8 @@ __all__ = [
     "fit",
     "launch",
     "load_checkpoint",
+    "multiplies_bfloat16",
+    "optimizers_of",
     "save_state",
     "train",
     "validate",
@@ -76,7 +79,8 @@ class Checkpoint:
 
     recipe: Recipe
     student: Student | Mask2Flow
-    encoder: Encoder
+    encoder: Encoder | None
+    """None: it listens to embeddings of another model."""
     step: int
     figures: dict[str, Any]
     resume: list[dict[str, Any]]
@@ -95,10 +99,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
         if "teaching" in state:
             made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
+        if state["encoder"] is None:
+            made = _of_external_size(made, state["embedding"])
         student = _network(made.student)
         student.load_state_dict(state["student"])
-        encoder = Encoder(bands=made.student.frame.bands)
-        encoder.load_state_dict(state["encoder"])
+        encoder = None if state["encoder"] is None else _encoder(made, state["encoder"])
     except (pickle.UnpicklingError, KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
         raise DataError(
             f"{path}: not a checkpoint of this version ({type(error).__name__}): train again, or use the version that wrote it"
@@ -106,21 +111,50 @@ def load_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(
         recipe=made,
         student=student.eval(),
-        encoder=encoder.eval(),
+        encoder=encoder,
         step=state["step"],
         figures=state["figures"],
         resume=state["resume"],
     )
 
 
+def _voice_size(config: StudentConfig | Mask2FlowConfig) -> int:
+    return config.voice_size if isinstance(config, StudentConfig) else config.embedding
+
+
+def _without_local(config: StudentConfig | Mask2FlowConfig) -> StudentConfig | Mask2FlowConfig:
+    return dataclasses.replace(config, local=0) if isinstance(config, StudentConfig) else config
+
+
 def _network(config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
     return Mask2Flow(config) if isinstance(config, Mask2FlowConfig) else Student(config)
+
+
+def _encoder(made: Recipe, state: dict[str, Any]) -> Encoder:
+    encoder = Encoder(bands=made.student.frame.bands)
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+def _of_external_size(made: Recipe, size: int) -> Recipe:
+    """The recipe for embeddings of another model. ``DataError`` if it listens to more of its own encoder than that."""
+    if isinstance(made.student, StudentConfig) and made.student.local:
+        raise DataError(f"{made.name!r} listens to the layers of its own encoder, embeddings have none: choose another recipe")
+    return dataclasses.replace(made, encoder=None, student=dataclasses.replace(made.student, embedding=size))
 
 
 class Run:
     """The data side of a run: decoded corpus, encoder, cached enrollments, mixtures by step."""
 
-    def __init__(self, made: Recipe, data: Path, folder: Path, watch: Watch, encoder: Encoder | None = None) -> None:
+    def __init__(
+        self,
+        made: Recipe,
+        data: Path,
+        folder: Path,
+        watch: Watch,
+        encoder: Encoder | None = None,
+        embeddings: Embeddings | None = None,
+    ) -> None:
         self.recipe = made
         self.corpus = open_corpus(data)
         held = len(self.corpus.validation_speakers)
@@ -132,11 +166,18 @@ class Run:
             return lambda done, of: watch(Progress(phase=phase, step=done, steps=of, figures={}))
 
         cache = folder.parent / "cache"
-        self.speech = decode(self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, cache=cache, progress=tell("decode"))
+        stored = folder / "voices.pt"
+        speeds = embeddings.speeds if embeddings else _speeds(stored) if made.encoder is None else SPEEDS
+        self.speech = decode(
+            self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, speeds, cache=cache, progress=tell("decode")
+        )
         self.validation = decode(
             self.corpus, self.corpus.validation_speakers, frame.sample_rate_hz, (1.0,), cache=cache, progress=tell("decode")
         )
-        self.encoder, self.enrollments, self.held_out = _enrollments(self, folder, watch, encoder)
+        self.encoder, self.enrollments, self.held_out = _enrollments(self, stored, watch, encoder, embeddings)
+        if made.encoder is None:
+            self.speech = enrollable(self.speech, self.enrollments, "training")
+            self.validation = enrollable(self.validation, self.held_out, "validation")
         self.eer = equal_error_rate(self.held_out)
         self.mixer = Mixer(self.speech, made.scene, frame, made.seed, self.corpus.noises_train, self.corpus.hrirs_train)
 
@@ -146,32 +187,58 @@ class Run:
         return _tensors(batch, self.enrollments, self.recipe.seed, step, rank, self.recipe.blur)
 
 
-def _enrollments(run: Run, folder: Path, watch: Watch, encoder: Encoder | None) -> tuple[Encoder, Enrollments, Enrollments]:
-    """Encoder (trained now unless given) and embeddings of all talkers; ``folder/voices.pt`` keeps them between runs."""
-    made, stored = run.recipe, folder / "voices.pt"
-    frame = made.student.frame
-    if stored.exists():
+def _enrollments(
+    run: Run, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None
+) -> tuple[Encoder | None, Enrollments, Enrollments]:
+    """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
+    made = run.recipe
+    if stored.exists() and embeddings is None:
         state = torch.load(stored, map_location="cpu", weights_only=True)
-        encoder = Encoder(bands=frame.bands)
-        encoder.load_state_dict(state["encoder"])
+        encoder = None if state["encoder"] is None else _encoder(made, state["encoder"])
         trained, held_out = (
-            Enrollments({t: [v.numpy() for v in vs] for t, vs in state[k].items()}) for k in ("train", "validation")
+            Enrollments({t: [v.numpy() for v in vs] for t, vs in state[k].items()}, made.student.embedding)
+            for k in ("train", "validation")
         )
-        return encoder.eval(), trained, held_out
+        if trained.size == _voice_size(made.student):
+            return encoder, trained, held_out
+    if embeddings is not None:
+        encoder, trained, held_out = None, embeddings.of(run.corpus, run.speech), embeddings.of(run.corpus, run.validation)
+    elif made.encoder is None:
+        raise DataError(f"{stored.parent}: its embeddings of {made.student.embedding} values are not there: give --embeddings DIR")
+    else:
+        encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder)
+    tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
+    state = {"encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
+    save_state(stored, state)
+    return encoder, trained, held_out
+
+
+def _encoded(run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None) -> tuple[Encoder, Enrollments, Enrollments]:
+    """What the encoder, trained now unless given, makes of all talkers."""
+    made, frame = run.recipe, run.recipe.student.frame
+    noises = noise_levels([noise_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
     levels = clip_levels(run.speech, frame, [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled])
     if encoder is None:
         encoder = train_encoder(
             levels,
-            made.encoder,
+            how,
             made.seed,
             torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=made.encoder.steps, figures={"loss": loss})),
+            lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=how.steps, figures={"loss": loss})),
+            noises,
         )
-    trained = embed_all(encoder, levels, made.encoder, made.seed)
-    held_out = embed_all(encoder, clip_levels(run.validation, frame), made.encoder, made.seed)
-    tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
-    save_state(stored, {"encoder": encoder.cpu().state_dict(), "train": tensors[0], "validation": tensors[1]})
-    return encoder, trained, held_out
+    local = _voice_size(made.student) > made.student.embedding
+    trained = embed_all(encoder, levels, frame, how, made.seed, noises=noises, local=local)
+    held_out = embed_all(encoder, clip_levels(run.validation, frame), frame, how, made.seed, noises=noises, local=local)
+    return encoder.cpu(), trained, held_out
+
+
+def _speeds(stored: Path) -> tuple[float, ...]:
+    """Speeds of the talkers that a file of voices holds."""
+    if not stored.exists():
+        return SPEEDS
+    there = {name.rpartition("@")[2] for name in torch.load(stored, map_location="cpu", weights_only=True)["train"]}
+    return tuple(speed for speed in SPEEDS if f"{speed:g}" in there)
 
 
 def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank: int, blur: float = 0.0) -> tuple[Tensor, ...]:
@@ -188,7 +255,7 @@ def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank:
     )
 
 
-def _optimizers(objective: nn.Module, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+def optimizers_of(objective: nn.Module, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for matrices, AdamW for the rest: decision 0007 compares."""
     matrices = [m.weight for m in objective.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
     chosen = {id(weight) for weight in matrices}
@@ -216,6 +283,7 @@ class Teacher(nn.Module):
 
     @torch.no_grad()
     def forward(self, mixture_BEN: Tensor, voice_BE: Tensor) -> Taught:
+        voice_BE = voice_BE[:, : _voice_size(self.student.config)]  # who listens to layers may learn from who does not
         if isinstance(self.student, Mask2Flow):
             return Taught(*self.student.band_gains(mixture_BEN, voice_BE))
         return Taught(*self.student(self.front.features(self.front.analyze(mixture_BEN)), voice_BE))
@@ -294,7 +362,7 @@ def fit(
     if made.batch % fabric.world_size:
         raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
     objective = _objective(made, student, teacher)
-    model, *optimizers = fabric.setup(objective, *_optimizers(objective, plan.lr, made.weight_decay))
+    model, *optimizers = fabric.setup(objective, *optimizers_of(objective, plan.lr, made.weight_decay))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
     share, rank, ranks = made.batch // fabric.world_size, fabric.global_rank, fabric.world_size
@@ -352,6 +420,7 @@ def train(
     teacher: Path | None = None,
     teaching: Teaching | None = None,
     steps: int | None = None,
+    embeddings: Path | None = None,
     watch: Watch = lambda progress: None,
 ) -> Path:
     """Train a recipe into ``folder``; returns the checkpoint. Stops cleanly at its steps, after ``minutes``, or on Ctrl-C.
@@ -359,6 +428,7 @@ def train(
     ``resume`` continues bit for bit where the last checkpoint of the same recipe was written. ``start`` names a checkpoint whose
     student and encoder a new run begins with (its optimizer and schedule are the new run's own). ``teacher`` names a checkpoint to
     distil, its encoder the one that enrolls; ``teaching`` says how much of it, and ``steps`` how long, instead of the recipe's.
+    ``embeddings`` names a folder of another model's embeddings (:mod:`quantization.external`) to listen to instead of an encoder's.
     """
     stop_at = None if minutes is None else time.monotonic() + minutes * 60
     folder = Path(folder)
@@ -370,11 +440,16 @@ def train(
         made = dataclasses.replace(made, steps=steps)
     if teaching is not None:
         made = dataclasses.replace(made, teaching=teaching)
+    previous = load_checkpoint(last) if resume and last.exists() else None
+    external = open_embeddings(embeddings) if embeddings else None
+    if external:
+        made = _of_external_size(made, external.size)
+    elif previous and previous.encoder is None:
+        made = _of_external_size(made, previous.recipe.student.embedding)
     fabric = launch()
     folder.mkdir(parents=True, exist_ok=True)
-    previous = load_checkpoint(last) if resume and last.exists() else None
     begun = load_checkpoint(start) if start and not previous else None
-    if begun and begun.recipe.student != made.student:
+    if begun and begun.recipe.student not in (made.student, _without_local(made.student)):
         raise DataError(f"{start}: the student of {begun.recipe.name!r} is not that of {made.name!r}: start from one of its own")
     if previous and previous.recipe != made:
         raise DataError(
@@ -386,11 +461,15 @@ def train(
     if teaches and teaches.recipe.student.frame != made.student.frame:
         raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
-        run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None)
+        run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None, external)
     torch.manual_seed(made.seed)
     source = previous or begun
-    student = source.student.train() if source else _network(made.student)
-    student.mixed_precision = _multiplies_bfloat16(fabric.device)
+    student = source.student.train() if source and source.recipe.student == made.student else _network(made.student)
+    if isinstance(student, Student) and made.student.local and not (source and source.recipe.student == made.student):
+        student.standardize(torch.from_numpy(run.enrollments.every))
+        if source:
+            student.load_state_dict(source.student.state_dict(), strict=False)  # all but what is local, which starts from zero
+    student.mixed_precision = multiplies_bfloat16(fabric.device)
     if teaches:
         teaches.student.mixed_precision = student.mixed_precision
 
@@ -401,7 +480,8 @@ def train(
             watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
         state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizers, "figures": figures}
         state["teaching"] = dataclasses.asdict(made.teaching)
-        save_state(last, {**state, "student": student.state_dict(), "encoder": run.encoder.state_dict()})
+        encoder = {"encoder": run.encoder.state_dict() if run.encoder else None, "embedding": made.student.embedding}
+        save_state(last, {**state, **encoder, "student": student.state_dict()})
 
     fit(
         run,
@@ -494,7 +574,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     temporary.replace(path)
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def multiplies_bfloat16(device: torch.device) -> bool:
     """Whether bfloat16 matrices have hardware of their own: there they are several times as fast, elsewhere slower."""
     return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 

@@ -67,9 +67,9 @@ def files(made: Files, tmp_path: Path) -> Files:
 
 FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
-    "enroll": {"-o", "--record", "--scene", "--artifact"},
+    "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
-    "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--resume"},
+    "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--embeddings", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume"},
     "compile": {"-o", "--voice", "--target"},
     "targets": set(),
@@ -84,7 +84,7 @@ FROZEN = {
     "calibrate": set(),
     "flash": {"--target", "--port", "--chip", "--via", "--voice", "--sign", "--trust", "--image"},
     "board": {"--target", "--port", "--voice", "--mixture", "-o", "--ping"},
-    "analyse": {"--trials", "--plot", "--artifact", "--engine"},
+    "analyse": {"--trials", "--plot", "--artifact", "--checkpoint", "--engine"},
 }
 """Verbs and options that scripts rely on: add, never rename."""
 
@@ -404,6 +404,7 @@ class TestLab:
             "steps": 7,
             "start": None,
             "teacher": None,
+            "embeddings": None,
             "resume": True,
         }
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
 
-__all__ = ["analyse", "condition_tables", "evaluate", "quantize", "train"]
+__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
 
 
 def train(
@@ -27,12 +27,22 @@ def train(
     steps: int | None,
     start: Path | None,
     teacher: Path | None,
+    embeddings: Path | None,
     resume: bool,
     watch: Callable[[Any], None],
 ) -> Path:
     """Train ``recipe`` into folder ``run``; returns the checkpoint."""
     checkpoint: Path = _found("quantization.train", "train").train(
-        recipe, run, data, minutes=minutes, steps=steps, start=start, teacher=teacher, resume=resume, watch=watch
+        recipe,
+        run,
+        data,
+        minutes=minutes,
+        steps=steps,
+        start=start,
+        teacher=teacher,
+        embeddings=embeddings,
+        resume=resume,
+        watch=watch,
     )
     return checkpoint
 
@@ -56,6 +66,13 @@ def evaluate(trials: Path, artifact: Artifact, engine: str, jobs: int, progress:
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
     """What each stage deletes and inserts, by condition."""
     found: dict[str, dict[str, Moves]] = _found("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
+    return found
+
+
+def analyse_checkpoint(trials: Path, checkpoint: Path, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
+    """The same of a float checkpoint."""
+    module = _found("quantization.float_analysis", "train")
+    found: dict[str, dict[str, Moves]] = module.analyse_checkpoint(trials, checkpoint, progress)
     return found
 
 

@@ -84,6 +84,10 @@ def enroll(
     scene: Annotated[
         bool, typer.Option("--scene", help="Others talk too, and both ears are recorded: take who is in front, looked at.")
     ] = False,
+    embedding: Annotated[
+        list[Path] | None,
+        typer.Option("--embedding", metavar="FILE", help="In place of clips, if the model takes another's embeddings: .npy, .npz."),
+    ] = None,
     artifact: ArtifactOption = None,
     as_json: Json = False,
 ) -> None:
@@ -98,6 +102,11 @@ def enroll(
     from edge_tse.voice import save_voice
 
     clips = clips or []
+    if embedding:
+        if clips or record is not None:
+            raise AudioError("a voice is made of recordings or of --embedding, not of both: give one of them")
+        _enroll_embeddings(embedding, to, artifact, as_json)
+        return
     if not clips and record is None:
         raise AudioError("nothing to enroll from: give clips, or --record 10")
     check_output(to, [*clips, *_given(artifact)])
@@ -139,6 +148,19 @@ def enroll(
         "model": model.digest,
     }
     output.result(figures, as_json, f"{to}: a voice from {made.speech_s:.1f} s of speech in {made.voice.source}")
+
+
+def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_json: bool) -> None:
+    from datetime import UTC, datetime
+
+    from edge_tse.files import check_output
+    from edge_tse.voice import save_voice, voice_from_embeddings
+
+    check_output(to, [*files, *_given(artifact)])
+    model = _artifact(artifact).voice_model
+    save_voice(voice_from_embeddings(model, files, datetime.now(UTC).isoformat(timespec="seconds")), to)
+    figures = {"voice": to, "embeddings": files, "size": model.size, "model": model.digest}
+    output.result(figures, as_json, f"{to}: a voice from {len(files)} embeddings of {model.size} values")
 
 
 @app.command()
@@ -219,6 +241,9 @@ def compile_(
     to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
     artifact: ArtifactArgument = None,
     voice: Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Fold this voice in.")] = None,
+    any_voice: Annotated[
+        bool, typer.Option("--universal", help="Voices are an input of the file; --voice is what it is proved with.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write what a device loads, if the model fits and the file computes the golden integers."""
@@ -227,14 +252,18 @@ def compile_(
     from edge_tse.compilation import compile_for
     from edge_tse.files import check_output
     from edge_tse.target import find_target
+    from edge_tse.universal import universal
     from edge_tse.voice import load_voice, personalize
 
     board = find_target(target)
     inputs = [*_given(artifact), *_given(voice), *([Path(target)] if target.endswith(".toml") else [])]
     check_output(to, inputs)
     model = _artifact(artifact)
-    if voice is not None:
-        model = personalize(model, load_voice(voice))
+    spoken = None if voice is None else load_voice(voice)
+    if any_voice:
+        model = universal(model, spoken)
+    elif spoken is not None:
+        model = personalize(model, spoken)
     fit = board.fits(model)
     if not fit.fits:
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
@@ -252,6 +281,7 @@ def compile_(
         "state_bytes": model.graph.state_bytes,
         "macs_per_hop": model.graph.macs,
         "personalized": model.personalized,
+        "voice_inputs": list(model.graph.voice),
         "artifact": model.digest,
         "fit": made.fit.figures(),
         "estimate": made.emitted.estimate,
@@ -264,6 +294,8 @@ def compile_(
         },
     }
     whose = "with the voice folded in" if model.personalized else "for no particular voice (give --voice)"
+    if any_voice:
+        whose = f"for every voice ({len(model.graph.voice)} inputs)"
     proved = f"{made.parity.frames} golden frames on {made.engine}: worst {made.parity.worst_lsb} LSB ({made.replayed})"
     line = f"{to}: {made.emitted.kind}, {len(made.emitted.content)} bytes for {target}, {whose}; {proved}"
     estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
@@ -359,12 +391,16 @@ def train(
         Path | None, typer.Option("--start", metavar="CHECKPOINT", help="Begin with the weights of another run.")
     ] = None,
     teacher: Annotated[Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Distil from a trained student.")] = None,
+    embeddings: Annotated[
+        Path | None,
+        typer.Option("--embeddings", metavar="DIR", help="Another model's embeddings, talker/utterance.npy, to listen to."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a float model; Ctrl-C stops it cleanly."""
     with output.phases(as_json) as watch:
-        checkpoint = lab.train(recipe, run, data, minutes, steps, start, teacher, resume, watch)
+        checkpoint = lab.train(recipe, run, data, minutes, steps, start, teacher, embeddings, resume, watch)
     output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
 
 

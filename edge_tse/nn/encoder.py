@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-__all__ = ["BLOCKS", "CHANNELS", "AdditiveMargin", "Encoder"]
+__all__ = ["BLOCKS", "CHANNELS", "AdditiveMargin", "Encoder", "GeneralizedEndToEnd"]
 
 BLOCKS = 4
 CHANNELS = 128
@@ -85,14 +87,42 @@ class Encoder(nn.Module):
 
 
 class AdditiveMargin(nn.Module):
-    """AM-softmax over training talkers (Wang et al., "Additive margin softmax for face verification", 2018)."""
+    """AM-softmax over training talkers (Wang et al., "Additive margin softmax for face verification", 2018).
 
-    def __init__(self, dimension: int, talkers: int, margin: float = 0.2, scale: float = 30.0) -> None:
+    ``angular``: the margin widens the angle, not the cosine (AAM-softmax: Deng et al., "ArcFace", CVPR 2019).
+    """
+
+    def __init__(self, dimension: int, talkers: int, margin: float = 0.2, scale: float = 30.0, angular: bool = False) -> None:
         super().__init__()
         self.centres = nn.Parameter(torch.randn(talkers, dimension) * 0.1)
-        self.margin, self.scale = margin, scale
+        self.margin, self.scale, self.angular = margin, scale, angular
 
-    def forward(self, embedding: Tensor, talker: Tensor) -> Tensor:
-        cosine = embedding @ functional.normalize(self.centres, dim=-1).T
-        cosine = cosine - self.margin * functional.one_hot(talker, cosine.shape[1])
-        return functional.cross_entropy(self.scale * cosine, talker)
+    def forward(self, embedding_BD: Tensor, talker_B: Tensor) -> Tensor:
+        cosine = embedding_BD @ functional.normalize(self.centres, dim=-1).T
+        own = functional.one_hot(talker_B, cosine.shape[1])
+        if self.angular:
+            angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
+            cosine = torch.where(own.bool(), (angle + self.margin).clamp_max(math.pi).cos(), cosine)
+        else:
+            cosine = cosine - self.margin * own
+        return functional.cross_entropy(self.scale * cosine, talker_B)
+
+
+class GeneralizedEndToEnd(nn.Module):
+    """GE2E softmax loss over the talkers of a batch (Wan et al., "Generalized end-to-end loss for speaker verification", 2018)."""
+
+    def __init__(self, scale: float = 10.0, offset: float = -5.0) -> None:
+        super().__init__()
+        self.scale, self.offset = nn.Parameter(torch.tensor(scale)), nn.Parameter(torch.tensor(offset))
+
+    def forward(self, embedding_BD: Tensor, talker_B: Tensor) -> Tensor:
+        """``talker_B`` holds each talker equally often, at least twice, its items side by side."""
+        several = int((talker_B == talker_B[0]).sum())
+        e_NMD = embedding_BD.unflatten(0, (-1, several))
+        total_ND = e_NMD.sum(dim=1)
+        similarity = embedding_BD @ functional.normalize(total_ND, dim=-1).T
+        # Towards its own talker an item is compared with the others of that talker only (equations 8 and 9).
+        rest = functional.normalize(total_ND[:, None] - e_NMD, dim=-1)
+        own = torch.arange(len(e_NMD), device=embedding_BD.device).repeat_interleave(several)
+        similarity = similarity.scatter(1, own[:, None], (e_NMD * rest).sum(dim=-1).flatten()[:, None].to(similarity.dtype))
+        return functional.cross_entropy(self.scale.clamp_min(1e-6) * similarity + self.offset, own)
