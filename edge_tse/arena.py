@@ -1,8 +1,8 @@
 """Arena: how much memory the activations of one step take when those that are never alive together share it.
 
-Inputs are alive from the start, outputs to the end, everything else from the node that makes it to the last that reads it, and a
-node's output never overlaps what it reads. Placement is greedy by size, the largest first at the lowest free offset, as
-TensorFlow Lite Micro's planner does. Runtimes add bookkeeping of their own, which is not in this figure.
+Inputs are alive from the start, outputs and a voice to the end, everything else from the node that makes it to the last that
+reads it, and a node's output never overlaps what it reads. Placement is greedy by size, the largest first at the lowest free
+offset, as TensorFlow Lite Micro's planner does. Runtimes add bookkeeping of their own, which is not in this figure.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Arena:
 def plan(graph: IntegerGraph) -> Arena:
     """Lifetimes and places of every tensor of ``graph``, states included: a runtime is handed them like any input."""
     end = len(graph.nodes)
-    first = dict.fromkeys((*graph.inputs, *(s.input for s in graph.states)), -1)
+    first = dict.fromkeys(graph.given, -1)
     last = dict(first)
     for i, node in enumerate(graph.nodes):
         for name in node_inputs(node):
             last[name] = i
         first[node.output] = last[node.output] = i
-    for name in (*graph.outputs, *(s.output for s in graph.states)):
+    for name in (*graph.made, *graph.voice):
         last[name] = end
     sizes = {name: _aligned(prod(shape(tensor))) for name, tensor in graph.tensors.items()}
     alive = [sum(sizes[name] for name in sizes if first[name] <= i <= last[name]) for i in range(-1, end + 1)]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from edge_tse.reference import ReferenceNetwork
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
 
-__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "record", "replay", "verify"]
+__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "UniversalNetwork", "record", "replay", "verify"]
 
 Int8 = NDArray[np.int8]
 
@@ -59,6 +59,17 @@ class Network(Protocol):
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
         """One step: int8 ``[n]`` to the graph's outputs in order, each ``[channels]``, maybe views valid until the next step."""
+
+
+@runtime_checkable
+class UniversalNetwork(Network, Protocol):
+    """One whose graph may have voice inputs (:mod:`edge_tse.universal`)."""
+
+    def set_voice(self, voice: Mapping[str, Int8]) -> None:
+        """From the next step on, compute with these voice inputs, ``[channels]`` each by name; the past is kept.
+
+        ``ArtifactError`` if they are another graph's.
+        """
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ State is explicit: a graph has no memory, it maps (inputs, histories) to (output
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,6 +18,7 @@ from edge_tse.operators import (
     Add,
     Append,
     Depthwise,
+    Multiply,
     Node,
     Pointwise,
     Sigmoid,
@@ -30,9 +31,22 @@ from edge_tse.operators import (
     node_inputs,
 )
 
-__all__ = ["Add", "Append", "Depthwise", "IntegerGraph", "Node", "Pointwise", "Sigmoid", "State", "Tail", "Tanh", "Tensor"]
+__all__ = [
+    "Add",
+    "Append",
+    "Depthwise",
+    "IntegerGraph",
+    "Multiply",
+    "Node",
+    "Pointwise",
+    "Sigmoid",
+    "State",
+    "Tail",
+    "Tanh",
+    "Tensor",
+]
 
-_OPS: dict[str, Any] = {op.__name__: op for op in (Pointwise, Depthwise, Append, Tail, Add, Sigmoid, Tanh)}
+_OPS: dict[str, Any] = {op.__name__: op for op in (Pointwise, Depthwise, Append, Tail, Add, Multiply, Sigmoid, Tanh)}
 _ARRAYS = ("weight", "weight_scale", "bias")
 
 
@@ -58,11 +72,14 @@ class IntegerGraph:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     states: tuple[State, ...]
+    voice: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    """Further inputs, which a voice sets and steps keep, with what they hold until one does, ``[channels]`` each."""
 
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
             check_tensor(name, tensor)
         self._check_names()
+        self.checked_voice(self.voice)
         for node in self.nodes:
             check_node(node, self.tensors)
         for state in self.states:
@@ -73,8 +90,8 @@ class IntegerGraph:
     def _check_names(self) -> None:
         _unique("node", (n.name for n in self.nodes))
         _unique("state", (s.name for s in self.states))
-        _unique("output", (*self.outputs, *(s.output for s in self.states)))
-        defined = _unique("tensor", (*self.inputs, *(s.input for s in self.states)))
+        _unique("output", self.made)
+        defined = _unique("tensor", self.given)
         for node in self.nodes:
             for name in node_inputs(node):
                 if name not in defined:
@@ -85,9 +102,33 @@ class IntegerGraph:
         if defined != set(self.tensors):
             raise ArtifactError(f"tensors and their definitions differ in {sorted(defined ^ set(self.tensors))}")
         made = {node.output for node in self.nodes}
-        for name in (*self.outputs, *(s.output for s in self.states)):
+        for name in self.made:
             if name not in made:
                 raise ArtifactError(f"output {name} is not made by any node")
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of every tensor that a step is given: inputs, voice, histories, in the order in which files take them."""
+        return (*self.inputs, *self.voice, *(s.input for s in self.states))
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """Names of every tensor that a step gives back: outputs, then histories."""
+        return (*self.outputs, *(s.output for s in self.states))
+
+    def checked_voice(self, voice: Mapping[str, NDArray[np.int8]]) -> Mapping[str, NDArray[np.int8]]:
+        """``voice``, if it is what this graph's voice inputs take. ``ArtifactError`` otherwise."""
+        if voice.keys() != self.voice.keys():
+            differing = sorted(voice.keys() ^ self.voice.keys())
+            raise ArtifactError(
+                f"{len(voice)} voice inputs where this model takes {len(self.voice)}, among them {differing[0]}: "
+                "make the model and the voice inputs from one artifact"
+            )
+        for name, value in voice.items():
+            tensor = self.tensors[name]
+            if tensor.frames != 1 or value.dtype != np.int8 or value.shape != (tensor.channels,):
+                raise ArtifactError(f"voice input {name} is {value.dtype} {list(value.shape)}, {form(tensor)} is needed as int8")
+        return voice
 
     @cached_property
     def films(self) -> Mapping[str, int]:
@@ -102,7 +143,8 @@ class IntegerGraph:
         to fold, a slot is missing, a length differs, or a value is not finite or a scale not positive.
         """
         if not self.films:
-            raise ArtifactError("no voice can be folded in: this model is already personalised")
+            why = "takes its voice while it runs" if self.voice else "is already personalised"
+            raise ArtifactError(f"no voice can be folded in: this model {why}")
         return replace(self, nodes=tuple(self._folded(n, modulation) for n in self.nodes))
 
     def _folded(self, node: Node, modulation: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Node:
@@ -156,6 +198,9 @@ class IntegerGraph:
             "outputs": list(self.outputs),
             "states": [dict(vars(s)) for s in self.states],
         }
+        if self.voice:
+            description["voice"] = list(self.voice)
+            arrays |= {f"voice.{name}": value for name, value in self.voice.items()}
         return description, arrays
 
     @classmethod
@@ -174,8 +219,14 @@ class IntegerGraph:
                 nodes.append(op(**fields))
             tensors = [Tensor(**t) for t in description["tensors"]]
             states = tuple(State(**s) for s in description["states"])
-            inputs, outputs = tuple(description["inputs"]), tuple(description["outputs"])
-            return cls(tensors={t.name: t for t in tensors}, nodes=tuple(nodes), inputs=inputs, outputs=outputs, states=states)
+            return cls(
+                tensors={t.name: t for t in tensors},
+                nodes=tuple(nodes),
+                inputs=tuple(description["inputs"]),
+                outputs=tuple(description["outputs"]),
+                states=states,
+                voice={name: arrays[f"voice.{name}"] for name in description.get("voice", ())},  # type: ignore[misc]
+            )
         except (KeyError, TypeError, ValueError) as error:
             raise ArtifactError(f"the graph description has an unknown or missing part: {error}") from error
 

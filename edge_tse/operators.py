@@ -23,6 +23,7 @@ __all__ = [
     "Add",
     "Append",
     "Depthwise",
+    "Multiply",
     "Node",
     "Pointwise",
     "Sigmoid",
@@ -40,6 +41,7 @@ __all__ = [
 ACCUMULATOR_LIMIT = 2**24
 """No accumulator, not even a partial sum, reaches this: float32 then holds each of them exactly."""
 _MULTIPLIER_RANGE = (2.0**-32, 2.0**8)  # what XNNPACK accepts; below 1 for any trained layer
+_PRODUCT_RANGE = (2.0**-16, 2.0**8)  # likewise, of a Multiply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +116,20 @@ class Tail:
 
 @dataclass(frozen=True, kw_only=True)
 class Add:
-    """``output = clamp(left + right)`` on one shared scale and zero point 0: exact on every engine."""
+    """``output = clamp(left + right)`` on one shared scale: exact on every engine.
+
+    The operands have zero point 0, the sum has that or -128, which is a ReLU.
+    """
+
+    name: str
+    left: str
+    right: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Multiply:
+    """``output = requantize((left - zero_point) * (right - zero_point))``, element by element."""
 
     name: str
     left: str
@@ -140,7 +155,7 @@ class Tanh:
     output: str
 
 
-Node: TypeAlias = Pointwise | Depthwise | Append | Tail | Add | Sigmoid | Tanh
+Node: TypeAlias = Pointwise | Depthwise | Append | Tail | Add | Multiply | Sigmoid | Tanh
 
 
 def node_inputs(node: Node) -> tuple[str, ...]:
@@ -148,7 +163,7 @@ def node_inputs(node: Node) -> tuple[str, ...]:
     match node:
         case Append():
             return node.history, node.input
-        case Add():
+        case Add() | Multiply():
             return node.left, node.right
         case _:
             return (node.input,)
@@ -200,7 +215,10 @@ def check_node(node: Node, tensors: Mapping[str, Tensor]) -> None:
             _check(node, "one scale", len({(t.scale, t.zero_point, t.channels) for t in (*ins, out)}) == 1, ins, out)
         case Add():
             _check(node, "one form", len({(t.frames, t.channels, t.scale) for t in (*ins, out)}) == 1, ins, out)
-            _check(node, "zero points 0", not any(t.zero_point for t in (*ins, out)), ins, out)
+            _check(node, "zero points 0", not any(t.zero_point for t in ins) and out.zero_point in (0, INT8_MIN), ins, out)
+        case Multiply():
+            _check(node, "one shape", len({(t.frames, t.channels) for t in (*ins, out)}) == 1, ins, out)
+            _check_factor(node, multiplier(ins[0].scale, np.array([ins[1].scale], np.float32), out.scale), _PRODUCT_RANGE)
         case Sigmoid() | Tanh():
             fixed = (2.0**-8, -128) if isinstance(node, Sigmoid) else (2.0**-7, 0)
             _check(node, f"scale and zero point {fixed}", (out.scale, out.zero_point) == fixed, ins, out)
@@ -231,13 +249,16 @@ def _check_shape(node: Pointwise | Depthwise, source: Tensor, out: Tensor) -> No
 def _check_constants(node: Pointwise | Depthwise, source: Tensor, out: Tensor) -> None:
     if node.weight.size and node.weight.min() < -INT8_MAX:
         raise ArtifactError(f"node {node.name}: weight -128 is outside the symmetric range [-127, 127]")
-    factor = multiplier(source.scale, node.weight_scale, out.scale)
-    low, high = _MULTIPLIER_RANGE
-    if not ((factor >= low) & (factor < high)).all():
-        raise ArtifactError(f"node {node.name}: requantization factors {factor.min()}..{factor.max()} leave [{low}, {high})")
+    _check_factor(node, multiplier(source.scale, node.weight_scale, out.scale), _MULTIPLIER_RANGE)
     bound = int(accumulator_bound(node, source.zero_point).max())
     if bound >= ACCUMULATOR_LIMIT:
         raise ArtifactError(f"node {node.name}: accumulators reach {bound}, at most {ACCUMULATOR_LIMIT - 1} stays exact")
+
+
+def _check_factor(node: Node, factor: NDArray[np.float32], wanted: tuple[float, float]) -> None:
+    low, high = wanted
+    if not ((factor >= low) & (factor < high)).all():
+        raise ArtifactError(f"node {node.name}: requantization factors {factor.min()}..{factor.max()} leave [{low}, {high})")
 
 
 def _check(node: Node, what: str, holds: bool, ins: list[Tensor], out: Tensor) -> None:

@@ -6,15 +6,15 @@ are converted once and every buffer is allocated once; a step is a list of NumPy
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import EngineError
-from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, Tail, Tanh
+from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh
 from edge_tse.operators import activation_table
-from edge_tse.quant import INT8_MAX, INT8_MIN, multiplier
+from edge_tse.quant import INT8_MAX, INT8_MIN, multiplier, requantize
 
 __all__ = ["ReferenceNetwork"]
 
@@ -39,12 +39,18 @@ class ReferenceNetwork:
         self._input = self._values[graph.inputs[0]]
         self._outputs = tuple(self._values[name].reshape(-1) for name in graph.outputs)
         self._states = [(self._values[s.input], self._values[s.output]) for s in graph.states]
+        self.set_voice(graph.voice)
         self.reset()
 
     def reset(self) -> None:
         """Forget the past: every history becomes its zero point."""
         for state in self._graph.states:
             self._values[state.input].fill(self._graph.tensors[state.input].zero_point)
+
+    def set_voice(self, voice: Mapping[str, Int8]) -> None:
+        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        for name, value in self._graph.checked_voice(voice).items():
+            self._values[name].reshape(-1)[:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
         """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
@@ -74,15 +80,19 @@ class ReferenceNetwork:
                 return lambda: np.copyto(out, end)
             case Add():
                 left, right, out = values[node.left], values[node.right], values[node.output]
-                wide = np.empty(out.shape, np.int16)
+                wide, zero_point = np.empty(out.shape, np.int16), np.int16(tensors[node.output].zero_point)
 
                 def add() -> None:
                     np.add(left, right, out=wide, dtype=np.int16)
+                    if zero_point:
+                        np.add(wide, zero_point, out=wide)
                     np.maximum(wide, INT8_MIN, out=wide)
                     np.minimum(wide, INT8_MAX, out=wide)
                     np.copyto(out, wide, casting="unsafe")
 
                 return add
+            case Multiply():
+                return self._multiply(node)
             case Sigmoid() | Tanh():
                 table = np.roll(activation_table(node, tensors[node.input]), 128)  # indexed by the byte, not by its value
                 index, out = values[node.input].view(np.uint8), values[node.output]
@@ -117,6 +127,17 @@ class ReferenceNetwork:
             np.multiply(windows, weight, out=products)
             np.add.reduce(products, axis=0, out=acc)
             finish(out)
+
+        return step
+
+    def _multiply(self, node: Multiply) -> Callable[[], None]:
+        left, right, target = (self._graph.tensors[name] for name in (node.left, node.right, node.output))
+        factor = multiplier(left.scale, np.array(right.scale, np.float32), target.scale)
+        a, b, out = (self._values[name] for name in (node.left, node.right, node.output))
+
+        def step() -> None:
+            product = (a.astype(np.float32) - np.float32(left.zero_point)) * (b.astype(np.float32) - np.float32(right.zero_point))
+            np.copyto(out, requantize(product, factor, target.zero_point))
 
         return step
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OPERATORS", "RUNTIMES", "Replay", "Runtime", "lacking", "runtime_of"]
 
-OPERATORS = frozenset({"Add", "Append", "Depthwise", "Pointwise", "Sigmoid", "Tail", "Tanh"})
+OPERATORS = frozenset({"Add", "Append", "Depthwise", "Multiply", "Pointwise", "Sigmoid", "Tail", "Tanh"})
 """What every emitter knows. An operator that is new to the graph is added here, or to the runtimes that have it."""
 
 
@@ -200,6 +200,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         ),
         write=image_or_sources,
         needs_bytes=_planned_rings,
+        operators=OPERATORS - {"Multiply"},
     ),
     "vela": Runtime(
         description="Ethos-U command stream in a .tflite, for TensorFlow Lite Micro",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
 from edge_tse.errors import ArtifactError
-from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, Tail, Tanh
+from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh
 from edge_tse.operators import activation_table, node_inputs
 from edge_tse.quant import multiplier
 from edge_tse.voice import Voice, personalize
@@ -123,6 +123,10 @@ class _Network:
     def __init__(self, graph: IntegerGraph, scratch_bytes: int) -> None:
         if len(graph.inputs) != 1:
             raise ArtifactError(f"the firmware takes one input, this graph has {len(graph.inputs)}: {list(graph.inputs)}")
+        if graph.voice:
+            raise ArtifactError(
+                "the firmware takes a voice as a patch of its tables: give it the model itself, not its universal form"
+            )
         self._graph = graph
         self._rings = find_rings(graph)
         # Its maker writes a tensor straight into the first ring that remembers it.
@@ -237,7 +241,7 @@ class _Network:
             case Sigmoid() | Tanh():
                 table = activation_table(node, self._graph.tensors[node.input])
                 return [array("int8_t", f"table_{index}[256]", table, "ETSE_TABLES")]
-            case Append() | Tail() | Add():
+            case Append() | Tail() | Add() | Multiply():
                 return []
 
     def _calls(self, index: int, node: Node) -> list[str]:
@@ -263,7 +267,11 @@ class _Network:
                 return []
             case Add():
                 left, right = self._row(node.left, 0), self._row(node.right, 0)
+                if self._graph.tensors[node.output].zero_point:
+                    raise ArtifactError(f"node {node.name}: the firmware adds without a ReLU, that of a Pointwise it knows")
                 return [f"etse_add({left}, {right}, {out}, {self._bytes(node.output)});"]
+            case Multiply():
+                raise ArtifactError(f"node {node.name}: the firmware has no operator Multiply")
             case Sigmoid() | Tanh():
                 return [f"etse_lookup(table_{index}, {self._row(node.input, 0)}, {out}, {self._bytes(node.output)});"]
 

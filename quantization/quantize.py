@@ -6,7 +6,7 @@ import copy
 import importlib.metadata
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
+from edge_tse.universal import reaches
 from quantization.freeze import freeze
 from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
 from quantization.train import Checkpoint, Plan, Run, Teacher, Watch, fit, launch, load_checkpoint, save_state, validate
@@ -35,10 +36,14 @@ __all__ = [
     "quantize",
     "teacher_of",
     "twin_of",
+    "with_reach",
 ]
 
 _CALIBRATION_STEPS = range(10_000_000, 10_000_012)  # batches that no training run reaches
 _GOLDEN_FRAMES = 512
+_REACHED_VOICES = 2000
+_REACHED_FRAMES = 500
+"""Of each calibration mixture: as long as the network remembers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +113,7 @@ def quantize(
         "bits": {"pointwise": scheme.pointwise.bits, "depthwise": scheme.depthwise.bits},
         "packed_bytes": packed_bytes(twin),
     }
-    artifact = freeze(twin.eval(), run.encoder, golden_features(source.recipe.student.frame), provenance)
+    artifact = with_reach(freeze(twin.eval(), run.encoder, golden_features(source.recipe.student.frame), provenance), run)
     artifact.save(to)
     return artifact
 
@@ -198,6 +203,20 @@ def calibration_batches(run: Run) -> list[tuple[Tensor, Tensor]]:
             mixture, _, voice, _ = run.tensors(step, 4, 0, 1)
             out.append((front.features(front.analyze(mixture)), voice))
     return out
+
+
+def with_reach(artifact: Artifact, run: Run) -> Artifact:
+    """The artifact with what its universal form needs to know: every voice of the training talkers, and mixtures of them."""
+    embed = artifact.voice_model.modulation
+    voices = run.enrollments.every
+    chosen = voices[:: max(1, len(voices) // _REACHED_VOICES)]
+    source = artifact.graph.tensors[artifact.graph.inputs[0]]
+    heard = (
+        (embed(voice), to_int8(rows, source.scale, source.zero_point))
+        for features, spoken in calibration_batches(run)
+        for rows, voice in zip(features.numpy()[:, :_REACHED_FRAMES], spoken.numpy(), strict=True)
+    )
+    return replace(artifact, reach=reaches(artifact.graph, [embed(voice) for voice in chosen], heard))
 
 
 def golden_features(frame: FrameSpec) -> NDArray[np.int8]:

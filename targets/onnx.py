@@ -3,13 +3,10 @@
 Tensors are ``[frames, channels]`` as in the graph. A pointwise layer is a Gemm with its bias on the int32 grid, dilated taps are a
 grouped Conv over time; histories are appended, cut and remembered as bytes, where nothing can be rounded.
 
-Input and outputs are int8. Everything between them, states and weights included, is the same numbers as uint8, 128 higher with the
-zero point 128 higher: ONNX Runtime on x86 fuses nothing else without being told to, and its kernels for signed weights add pairs
-in 16 bits that saturate on processors without VNNI. All names stay; metadata ``edge_tse.io`` says the scale and zero point of each,
-and which output becomes which input.
-
-A layer whose voice is not folded in takes it as inputs, ``LAYER.multiplier`` and ``LAYER.bias`` (:func:`voice_inputs`): whole
-numbers are summed, multiplied once and rounded once, so this universal form computes what the personalized one computes.
+Input, voice and outputs are int8. Everything between them, states and weights included, is the same numbers as uint8, 128 higher
+with the zero point 128 higher: ONNX Runtime on x86 fuses nothing else without being told to, and its kernels for signed weights add
+pairs in 16 bits that saturate on processors without VNNI. All names stay; metadata ``edge_tse.io`` says the scale and zero point of
+each, which output becomes which input, and which inputs a voice sets.
 """
 
 from __future__ import annotations
@@ -22,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import EngineError
-from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, Tail, Tanh
-from edge_tse.quant import multiplier
+from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh
 
-__all__ = ["IR_VERSION", "OPSET", "emit", "voice_inputs"]
+__all__ = ["IR_VERSION", "OPSET", "emit"]
 
 OPSET = 13
 """The lowest that dequantizes per channel, so that runtimes of 2020 and later read the file."""
@@ -38,14 +34,14 @@ _OFFSET = 128
 def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
     """The file's content; ``metadata`` goes into it by name. Equal graphs give equal bytes.
 
-    ``EngineError`` if the package ``onnx`` is not installed.
+    A voice modulation that is not folded in counts as neutral. ``EngineError`` if the package ``onnx`` is not installed.
     """
     try:
         import onnx
     except ImportError:
         raise EngineError("an ONNX file needs onnx to be written: pip install 'edge-tse[onnx]'") from None
     writer = _Writer(graph, onnx.helper, onnx.numpy_helper)
-    for name in graph.inputs:
+    for name in (*graph.inputs, *graph.voice):
         writer.convert(name, inward=True)
     for node in graph.nodes:
         writer.node(node)
@@ -57,10 +53,7 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
         shapes = {name: (graph.tensors[name].frames, graph.tensors[name].channels) for name, _ in kinds}
         return [onnx.helper.make_tensor_value_info(name, kind, shapes[name]) for name, kind in kinds]
 
-    inputs = described(graph.inputs, [s.input for s in graph.states])
-    kinds = {np.dtype(np.float32): onnx.TensorProto.FLOAT, np.dtype(np.int32): onnx.TensorProto.INT32}
-    for name, value in voice_inputs(graph, graph).items():
-        inputs.append(onnx.helper.make_tensor_value_info(name, kinds[value.dtype], value.shape))
+    inputs = described((*graph.inputs, *graph.voice), [s.input for s in graph.states])
     outputs = described(graph.outputs, [s.output for s in graph.states])
     body = onnx.helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.constants.values()))
     opsets = [onnx.helper.make_opsetid("", OPSET)]
@@ -71,29 +64,16 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
     return content
 
 
-def voice_inputs(graph: IntegerGraph, voiced: IntegerGraph) -> dict[str, NDArray[Any]]:
-    """What the file of ``graph`` is given by name to compute ``voiced``, the same graph with a voice folded in (or with none)."""
-    folded = {node.name: node for node in voiced.nodes if isinstance(node, Pointwise)}
-    given: dict[str, NDArray[Any]] = {}
-    for node in graph.nodes:
-        if isinstance(node, Pointwise) and node.film is not None:
-            own = folded[node.name]
-            source, output = (graph.tensors[name].scale for name in (own.input, own.output))
-            given[f"{node.name}.multiplier"] = multiplier(source, own.weight_scale, output)
-            given[f"{node.name}.bias"] = own.bias
-    return given
-
-
 def _io(graph: IntegerGraph) -> str:
     """Scales and state pairs, which an ONNX signature has no place for."""
-    offsets = dict.fromkeys((*graph.inputs, *graph.outputs), 0)
+    offsets = dict.fromkeys((*graph.inputs, *graph.voice, *graph.outputs), 0)
     offsets |= dict.fromkeys((name for s in graph.states for name in (s.input, s.output)), _OFFSET)
     tensors = {
         name: {"scale": graph.tensors[name].scale, "zero_point": graph.tensors[name].zero_point + offset}
         for name, offset in offsets.items()
     }
     states = {s.name: [s.input, s.output] for s in graph.states}
-    return json.dumps({"tensors": tensors, "states": states, "voice": list(voice_inputs(graph, graph))})
+    return json.dumps({"tensors": tensors, "states": states, "voice": list(graph.voice)})
 
 
 class _Writer:
@@ -114,8 +94,6 @@ class _Writer:
     def node(self, node: Node) -> None:
         tensors = self._graph.tensors
         match node:
-            case Pointwise() if node.film is not None:
-                self._universal(node)
             case Pointwise():
                 real = self._real(node.input)
                 self._op("Gemm", [real, *self._weights(node, node.weight.T, 1)], f"{node.name}:real")
@@ -127,26 +105,14 @@ class _Writer:
             case Tail():
                 end, frames = tensors[node.input].frames, tensors[node.output].frames
                 self._slice(self._inside(node.input), self._inside(node.output), end - frames, end, 1)
-            case Add():
-                self._op("Add", [self._real(node.left), self._real(node.right)], f"{node.name}:real")
+            case Add() | Multiply():
+                self._op(
+                    "Add" if isinstance(node, Add) else "Mul", [self._real(node.left), self._real(node.right)], f"{node.name}:real"
+                )
                 self._quantize(node, node.output)
             case Sigmoid() | Tanh():
                 self._op(type(node).__name__, [self._real(node.input)], f"{node.name}:real")
                 self._quantize(node, node.output)
-
-    def _universal(self, node: Pointwise) -> None:
-        """The accumulator as such; scale and shift of the voice are in the inputs, rounding and clamping in QuantizeLinear."""
-        zero_points = [
-            self._scale(node.input, signed=False)[1],
-            self._constant(f"{node.name}:weight.zero", np.array(_OFFSET, np.uint8)),
-        ]
-        weight = self._constant(f"{node.name}:weight", self._unsigned(node.weight.T))
-        one = self._constant("one", np.array(1, np.float32))
-        self._op("MatMulInteger", [self._inside(node.input), weight, *zero_points], f"{node.name}:sum")
-        self._op("Add", [f"{node.name}:sum", f"{node.name}.bias"], f"{node.name}:accumulator")
-        self._op("Cast", [f"{node.name}:accumulator"], f"{node.name}:number", to=1)  # TensorProto.FLOAT: exact, below 2**24
-        self._op("Mul", [f"{node.name}:number", f"{node.name}.multiplier"], f"{node.name}:real")
-        self._op("QuantizeLinear", [f"{node.name}:real", one, self._scale(node.output, signed=False)[1]], self._inside(node.output))
 
     def _depthwise(self, node: Depthwise) -> None:
         """Conv is ``[1, channels, time]``: the frames it reads are turned round, and its output back."""
@@ -167,7 +133,7 @@ class _Writer:
 
     def _inside(self, name: str) -> str:
         """Name of the tensor as uint8: its own, unless outside it is int8."""
-        return f"{name}:unsigned" if name in (*self._graph.inputs, *self._graph.outputs) else name
+        return f"{name}:unsigned" if name in (*self._graph.inputs, *self._graph.voice, *self._graph.outputs) else name
 
     def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
         self.nodes.append(self._helper.make_node(kind, inputs, [output], name=f"{output}/{kind}", **attributes))

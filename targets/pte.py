@@ -1,7 +1,7 @@
 """IntegerGraph -> ExecuTorch program, the whole step delegated to one backend: XNNPACK, or an Ethos-U NPU.
 
-Inputs, outputs and states are int8, in the graph's order. By default states are passed: method ``forward`` takes inputs and
-histories and gives outputs and histories. With ``state="buffer"`` the program keeps them, and method ``reset`` forgets.
+Inputs, voice, outputs and states are int8, in the graph's order. By default states are passed: method ``forward`` takes inputs,
+voice and histories and gives outputs and histories. With ``state="buffer"`` the program keeps them, and method ``reset`` forgets.
 """
 
 from __future__ import annotations
@@ -72,13 +72,11 @@ def emit_tosa(graph: IntegerGraph, extension: Literal["", "u55", "cf"] = "") -> 
         (call,) = [node for node in program.graph.nodes if "call_delegate" in str(node.target)]
         given = [node.name for node in program.graph.nodes if node.op == "placeholder"]
         taken = next(node for node in program.graph.nodes if node.op == "output").args[0]
-        inputs = (*graph.inputs, *(s.input for s in graph.states))
-        outputs = (*graph.outputs, *(s.output for s in graph.states))
-        position = {node.args[1]: name for node, name in zip(taken, outputs, strict=True)}
+        position = {node.args[1]: name for node, name in zip(taken, graph.made, strict=True)}
         return TosaProgram(
             getattr(program, call.args[0].name).processed_bytes,
-            tuple(inputs[given.index(node.name)] for node in call.args[1:]),
-            tuple(position[i] for i in range(len(outputs))),
+            tuple(graph.given[given.index(node.name)] for node in call.args[1:]),
+            tuple(position[i] for i in range(len(graph.made))),
         )
 
     return _quietly(flatbuffer)

@@ -1,7 +1,7 @@
 """IntegerGraph -> TFLite flatbuffer, written directly.
 
 Time is the height of NHWC tensors ``[1, frames, 1, channels]``; a pointwise layer is a 1x1 CONV_2D, dilated taps are a
-DEPTHWISE_CONV_2D of ``[taps, 1]``. Input, outputs and states are int8 and named; signature ``step`` pairs state ``S`` with
+DEPTHWISE_CONV_2D of ``[taps, 1]``. Input, voice, outputs and states are int8 and named; signature ``step`` pairs state ``S`` with
 ``S.next``. Operator versions are the lowest that take int8, so that runtimes of 2020 and later read the file.
 
 Only ``flatbuffers`` is needed, with the field numbers of TensorFlow's ``schema.fbs`` (version 3) written out: the schema module of
@@ -18,7 +18,7 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
+from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.operators import node_inputs
 
 __all__ = ["emit"]
@@ -44,6 +44,7 @@ _CONV_2D = _Operator(3, 3, 1, ((0, "Int8", _VALID), (1, "Int32", 1), (2, "Int32"
 _CONCATENATION = _Operator(2, 2, 10, ((0, "Int32", 1),))
 _SLICE = _Operator(65, 2, 48)
 _ADD = _Operator(0, 2, 11)
+_MUL = _Operator(18, 2, 21)
 _LOGISTIC = _Operator(14, 2, 0)
 _TANH = _Operator(28, 2, 0)
 
@@ -61,6 +62,8 @@ def _operator(node: Node) -> _Operator:
             return _SLICE
         case Add():
             return _ADD
+        case Multiply():
+            return _MUL
         case Sigmoid():
             return _LOGISTIC
         case Tanh():
@@ -89,13 +92,11 @@ class _Writer:
             self._activation(tensor)
         codes: dict[tuple[int, int], int] = {}
         operators = [self._node(node, codes) for node in graph.nodes]
-        inputs = (*graph.inputs, *(s.input for s in graph.states))
-        outputs = (*graph.outputs, *(s.output for s in graph.states))
         subgraph = self._table(
             5,
             (0, "UOffsetTRelative", self._offsets(self._tensors)),
-            (1, "UOffsetTRelative", self._ints(self._index[n] for n in inputs)),
-            (2, "UOffsetTRelative", self._ints(self._index[n] for n in outputs)),
+            (1, "UOffsetTRelative", self._ints(self._index[n] for n in graph.given)),
+            (2, "UOffsetTRelative", self._ints(self._index[n] for n in graph.made)),
             (3, "UOffsetTRelative", self._offsets(operators)),
             (4, "UOffsetTRelative", b.CreateString("main")),
         )
@@ -120,7 +121,7 @@ class _Writer:
 
     def _signature(self) -> Offset:
         graph = self._graph
-        inputs = {n: n for n in graph.inputs} | {s.name: s.input for s in graph.states}
+        inputs = {n: n for n in (*graph.inputs, *graph.voice)} | {s.name: s.input for s in graph.states}
         outputs = {n: n for n in graph.outputs} | {f"{s.name}.next": s.output for s in graph.states}
         maps = [
             self._offsets(

@@ -15,7 +15,7 @@ from torch import Tensor as Values
 from torch import nn
 from torch.nn import functional
 
-from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
+from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.quant import INT8_MAX, INT8_MIN
 
 __all__ = ["Reset", "Step"]
@@ -25,7 +25,7 @@ _CHANNELS_LAST = (0, 2, 3, 1)
 
 
 class Step(nn.Module):
-    """One step: inputs and states to outputs and states, in the graph's order.
+    """One step: inputs, voice and states to outputs and states, in the graph's order.
 
     ``integer_bias`` keeps the bias int32 and dequantizes it; otherwise it is float, for backends that quantize it themselves.
     ``remember`` keeps the states as buffers instead of passing them. A state is ``[1, channels, frames, 1]`` in channels-last order
@@ -64,15 +64,14 @@ class Step(nn.Module):
     def example(self) -> tuple[Values, ...]:
         """Inputs of the right shape and memory order, at their zero points."""
         graph = self._graph
-        names = graph.inputs if self._remember else (*graph.inputs, *(s.input for s in graph.states))
+        names = (*graph.inputs, *graph.voice) if self._remember else graph.given
         return tuple(resting(graph.tensors[name], ordered=self._ordered) for name in names)
 
     def forward(self, *values: Values) -> tuple[Values, ...]:
         graph = self._graph
         if self._remember:
             values = (*values, *(getattr(self, slot) for slot in self._histories.values()))
-        names = (*graph.inputs, *(s.input for s in graph.states))
-        known = {name: self._inward(graph.tensors[name], value) for name, value in zip(names, values, strict=True)}
+        known = {name: self._inward(graph.tensors[name], value) for name, value in zip(graph.given, values, strict=True)}
         for node in graph.nodes:
             known[node.output] = self._quantized(node.output, self._node(node, known))
         remembered = [self._outward(graph.tensors[s.output], known[s.output]) for s in graph.states]
@@ -102,6 +101,8 @@ class Step(nn.Module):
             case Add():
                 total = real(node.left) + real(node.right)
                 return self._said_to_saturate(node.output, total) if self._integer_bias else total
+            case Multiply():
+                return real(node.left) * real(node.right)
             case Sigmoid():
                 return torch.sigmoid(real(node.input))
             case Tanh():

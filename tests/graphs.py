@@ -11,7 +11,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.frame import FrameSpec
 from edge_tse.golden import record
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, State, Tail, Tanh, Tensor
-from edge_tse.voice import VoiceModel
+from edge_tse.universal import reaches
+from edge_tse.voice import Voice, VoiceModel
 
 Array = NDArray[np.generic]
 
@@ -181,14 +182,22 @@ def voice_model(
 
 def artifact(sizes: Sizes = TINY, seed: int = 0, frames: int = 40) -> Artifact:
     """A complete artifact with recorded golden frames."""
-    graph = student(sizes, seed)
+    graph, model = student(sizes, seed), voice_model(sizes, seed)
+    rows = features(sizes, frames, seed)
+    voices = [model.modulation(embedding(i)) for i in range(8)]
     return Artifact(
         frame=sizes.frame,
         graph=graph,
-        voice_model=voice_model(sizes, seed),
-        golden=record(graph, features(sizes, frames, seed)),
+        voice_model=model,
+        golden=record(graph, rows),
         provenance={"recipe": "random", "seed": seed},
+        reach=reaches(graph, voices, [(voices[0], rows[:40])]),
     )
+
+
+def voice(model: VoiceModel, seed: int = 0) -> Voice:
+    """A random talker."""
+    return Voice(embedding=embedding(seed, model.dimension), model_digest=model.digest, created="", source="")
 
 
 def embedding(seed: int = 0, dimension: int = 128) -> NDArray[np.float32]:

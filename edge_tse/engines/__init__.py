@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError, EngineError
-from edge_tse.frame import Analyzer, FrameSpec, Synthesizer
-from edge_tse.golden import Network
-from edge_tse.quant import dequantize, quantize
+from edge_tse.frame import FrameSpec
+from edge_tse.front import gains, open_front
+from edge_tse.golden import Network, UniversalNetwork
+from edge_tse.universal import voice_inputs
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
+    from edge_tse.voice import Voice
 
 __all__ = ["ENGINES", "Engine", "EngineInfo", "Network", "Step", "open_network"]
 
@@ -94,6 +96,17 @@ class Engine:
         self._step = Step(self, ears)
         return self._step
 
+    def set_voice(self, voice: Voice) -> None:
+        """Hear this talker from the next step on, with the past kept: the network goes on, and nothing is built anew.
+
+        For the :func:`~edge_tse.universal.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is another
+        model's, ``EngineError`` if this network cannot.
+        """
+        inputs = voice_inputs(self.artifact, voice)
+        if not isinstance(self.network, UniversalNetwork):
+            raise EngineError(f"{self.network.name} takes no voice while it runs: choose one of {', '.join(ENGINES)}")
+        self.network.set_voice(inputs)
+
     def _current(self, step: Step) -> bool:
         return self._step is step
 
@@ -101,23 +114,14 @@ class Engine:
 class Step:
     """One stream: a hop of samples in, a hop of the talker out, ``frame.delay`` samples later."""
 
-    mask: Float
-    """``[bands]`` in [0, 1): what the last step kept."""
-    velocity: Float
-    """``[bands]`` in [-1, 1): what the last step put back, or took further."""
-    gain: Float
-    """``[bands]``: what the last step applied, ``max(0, mask + velocity)``."""
-
     def __init__(self, engine: Engine, ears: int) -> None:
         self.ears = ears
         self._engine = engine
-        self._frame = engine.frame
         self._network = engine.network
-        tensors = engine.artifact.graph.tensors
-        self._features, self._mask, self._velocity = (tensors[name] for name in ("features", "mask", "velocity"))
-        self._analyzer = Analyzer(self._frame, ears)
-        self._synthesizer = Synthesizer(self._frame, ears)
-        self._shape = (ears, self._frame.hop)
+        self._tensors = engine.artifact.graph.tensors
+        self._front = open_front(engine.frame, ears, self._tensors)
+        self._shape = (ears, engine.frame.hop)
+        self._mask, self._velocity = np.empty((2, engine.frame.bands), np.int8)
         self._network.reset()
         self._forget_gains()
 
@@ -127,21 +131,33 @@ class Step:
             raise AudioError(f"a step takes {list(self._shape)} samples, not {list(hop.shape)}")
         if not self._engine._current(self):
             raise EngineError("this stream ended when the engine started another: start one stream per engine")
-        spectrum = self._analyzer.push(hop)
-        source = self._features
-        features = quantize(self._frame.frame_features(spectrum), source.scale, source.zero_point)
-        mask, velocity = self._network.run(features)
-        self.mask = dequantize(mask, self._mask.scale, self._mask.zero_point)
-        self.velocity = dequantize(velocity, self._velocity.scale, self._velocity.zero_point)
-        self.gain = np.maximum(self.mask + self.velocity, np.float32(0))
-        return self._synthesizer.push(spectrum * self._frame.bin_gains(self.gain))
+        self._mask[:], self._velocity[:] = self._network.run(self._front.analyze(hop))
+        return self._front.synthesize(self._mask, self._velocity)
+
+    @property
+    def mask(self) -> Float:
+        """``[bands]`` in [0, 1): what the last step kept."""
+        return self._moves()[0]
+
+    @property
+    def velocity(self) -> Float:
+        """``[bands]`` in [-1, 1): what the last step put back, or took further."""
+        return self._moves()[1]
+
+    @property
+    def gain(self) -> Float:
+        """``[bands]``: what the last step applied, ``max(0, mask + velocity)``."""
+        return self._moves()[2]
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
         self._network.reset()
-        self._analyzer.reset()
-        self._synthesizer.reset()
+        self._front.reset()
         self._forget_gains()
 
     def _forget_gains(self) -> None:
-        self.mask, self.velocity, self.gain = (np.zeros(self._frame.bands, np.float32) for _ in range(3))
+        for name, q in (("mask", self._mask), ("velocity", self._velocity)):
+            q[:] = self._tensors[name].zero_point
+
+    def _moves(self) -> tuple[Float, Float, Float]:
+        return gains(self._tensors, self._mask, self._velocity)

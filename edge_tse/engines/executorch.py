@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,6 +48,9 @@ class ExecuTorchNetwork:
         self._features = np.zeros((1, tensor.channels), np.int8)
         self._input = self._torch.from_numpy(self._features)
         self._outputs: tuple[Int8, ...] = ()
+        self._voice = {name: np.zeros((1, len(value)), np.int8) for name, value in graph.voice.items()}
+        self._given = [self._input, *(self._torch.from_numpy(value) for value in self._voice.values())]
+        self.set_voice(graph.voice)
         self.reset()
 
     def reset(self) -> None:
@@ -56,6 +59,11 @@ class ExecuTorchNetwork:
             self._program.load_method("reset").execute([])
         else:
             self._states = [self._resting(s.input) for s in self._graph.states]
+
+    def set_voice(self, voice: Mapping[str, Int8]) -> None:
+        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        for name, value in self._graph.checked_voice(voice).items():
+            self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
         """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
@@ -75,7 +83,7 @@ class ExecuTorchNetwork:
 
     def _take(self, features: Int8) -> None:
         self._features[:] = features
-        self._forward.set_inputs([self._input] if self._remembers else [self._input, *self._states])
+        self._forward.set_inputs(self._given if self._remembers else [*self._given, *self._states])
 
     def _give(self) -> tuple[Int8, ...]:
         given = self._forward.get_outputs(True)
@@ -91,10 +99,14 @@ class ExecuTorchNetwork:
 
     def _check(self) -> None:
         graph, meta = self._graph, self._forward.method_meta()
-        states = [] if self._remembers else graph.states
         for side, names, count, at in (
-            ("inputs", (*graph.inputs, *(s.input for s in states)), meta.num_inputs(), meta.input_tensor_meta),
-            ("outputs", (*graph.outputs, *(s.output for s in states)), meta.num_outputs(), meta.output_tensor_meta),
+            (
+                "inputs",
+                (*graph.inputs, *graph.voice) if self._remembers else graph.given,
+                meta.num_inputs(),
+                meta.input_tensor_meta,
+            ),
+            ("outputs", graph.outputs if self._remembers else graph.made, meta.num_outputs(), meta.output_tensor_meta),
         ):
             found = [at(i).nbytes() for i in range(count)]
             wanted = [graph.tensors[name].frames * graph.tensors[name].channels for name in names]

@@ -8,7 +8,7 @@ they do not overlap) are checked when the network is opened.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from itertools import pairwise
 from types import ModuleType
@@ -49,19 +49,24 @@ class LiteRTNetwork:
         self._index = {
             d["name"]: d["index"] for d in [*self._interpreter.get_input_details(), *self._interpreter.get_output_details()]
         }
-        wanted = {*graph.inputs, *graph.outputs, *(name for s in graph.states for name in (s.input, s.output))}
+        wanted = {*graph.given, *graph.made}
         if wanted != set(self._index):
             raise EngineError(f"the flatbuffer is of another graph: it differs in {sorted(wanted ^ set(self._index))}")
         addresses = self._addresses()
         memory = {name: _view(self._interpreter, *place) for name, place in addresses.items()}
+        self._graph = graph
         self._features = memory[graph.inputs[0]]
+        # Set once: the runtime's planner keeps every input of a model until the step ends.
+        self._voice = {name: memory[name] for name in graph.voice}
         self._outputs = tuple(memory[name] for name in graph.outputs)
         # memoryview assignment is the cheapest copy in Python: 0.2 us a state, a third of np.copyto
         self._states = [(memory[s.input].data, memory[s.output].data) for s in graph.states]
         self._zero_points = [(memory[s.input], graph.tensors[s.input].zero_point) for s in graph.states]
+        self.set_voice(graph.voice)
         self.reset()
         self._invoke()
-        if self._addresses() != addresses:
+        kept = all(np.array_equal(self._voice[name], value) for name, value in graph.voice.items())
+        if self._addresses() != addresses or not kept:
             raise EngineError(f"{self.name} moves its tensors between steps: it cannot be used, install another version")
         self.reset()
 
@@ -69,6 +74,11 @@ class LiteRTNetwork:
         """Forget the past: every history becomes its zero point."""
         for history, zero_point in self._zero_points:
             history.fill(zero_point)
+
+    def set_voice(self, voice: Mapping[str, Int8]) -> None:
+        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        for name, value in self._graph.checked_voice(voice).items():
+            self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
         """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""

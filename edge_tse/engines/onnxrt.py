@@ -2,13 +2,11 @@
 
 Inputs, outputs and states are NumPy buffers bound once. States have two buffers each that change roles every step: what one step
 writes the next one reads, and nothing is copied.
-
-A graph without a voice runs in its universal form: the voice is a set of inputs, neutral until :meth:`OnnxNetwork.set_voice`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -41,14 +39,14 @@ class OnnxNetwork:
         if threads < 1:
             raise EngineError(f"{threads} threads: at least 1 is needed")
         self._session = open_session(_model(graph) if content is None else content, threads)
-        self._voice = _voice_inputs(graph, graph)
-        wanted = {*graph.inputs, *graph.outputs, *self._voice, *(name for s in graph.states for name in (s.input, s.output))}
+        wanted = {*graph.given, *graph.made}
         found = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
         if wanted != found:
             raise EngineError(f"the ONNX file is of another graph: it differs in {sorted(wanted ^ found)}")
         self._graph = graph
         # Flat, so that a step gives and takes what every engine does; a binding states the shape itself.
         self._features: Int8 = np.zeros(self._size(graph.inputs[0]), np.int8)
+        self._voice: dict[str, Int8] = {name: value.copy() for name, value in graph.voice.items()}
         self._outputs = tuple(np.zeros(self._size(name), np.int8) for name in graph.outputs)
         self._histories = [tuple(np.zeros(self._size(s.input), np.uint8) for _ in range(2)) for s in graph.states]
         self._bindings = (self._binding(0), self._binding(1))
@@ -60,11 +58,9 @@ class OnnxNetwork:
             history.fill(self._graph.tensors[state.input].zero_point + _OFFSET)
         self._turn = 0
 
-    def set_voice(self, voiced: IntegerGraph) -> None:
-        """From the next step on, compute ``voiced``: this network's graph with a voice folded in. A few kilobytes are copied."""
-        if not self._voice:
-            raise EngineError("a voice is folded into this network already: open one of an artifact without a voice")
-        for name, value in _voice_inputs(self._graph, voiced).items():
+    def set_voice(self, voice: Mapping[str, Int8]) -> None:
+        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        for name, value in self._graph.checked_voice(voice).items():
             self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
@@ -99,7 +95,7 @@ class OnnxNetwork:
 
         place(binding.bind_input, graph.inputs[0], self._features)
         for name, value in self._voice.items():
-            binding.bind_input(name, "cpu", 0, value.dtype.type, value.shape, value.ctypes.data)
+            place(binding.bind_input, name, value)
         for name, buffer in zip(graph.outputs, self._outputs, strict=True):
             place(binding.bind_output, name, buffer)
         for state, buffers in zip(graph.states, self._histories, strict=True):
@@ -112,11 +108,6 @@ class OnnxNetwork:
 def _model(graph: IntegerGraph) -> bytes:
     emit: Callable[..., bytes] = import_module("targets.onnx").emit
     return emit(graph, {})
-
-
-def _voice_inputs(graph: IntegerGraph, voiced: IntegerGraph) -> dict[str, NDArray[Any]]:
-    given: dict[str, NDArray[Any]] = import_module("targets.onnx").voice_inputs(graph, voiced)
-    return {name: value.copy() for name, value in given.items()}
 
 
 def open_session(content: bytes, threads: int) -> Any:

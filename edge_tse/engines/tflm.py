@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -49,16 +49,22 @@ class TflmNetwork:
             raise EngineError(f"a step takes one input, this graph has {len(graph.inputs)}: {list(graph.inputs)}")
         self._interpreter = _interpreter(_content(graph) if content is None else content, arena_bytes)
         self._graph = graph
-        names = (*graph.inputs, *(s.input for s in graph.states))
-        self._inputs = [self._buffer(name) for name in names]
-        self._check([self._shape(name) for name in names])
-        self._features = self._inputs[0].reshape(-1)
+        self._inputs = {name: self._buffer(name) for name in graph.given}
+        self._check([self._shape(name) for name in graph.given])
+        self._features = self._inputs[graph.inputs[0]].reshape(-1)
+        self._histories = [self._inputs[s.input] for s in graph.states]
+        self.set_voice(graph.voice)
         self.reset()
 
     def reset(self) -> None:
         """Forget the past: every history becomes its zero point."""
-        for history, state in zip(self._inputs[1:], self._graph.states, strict=True):
+        for history, state in zip(self._histories, self._graph.states, strict=True):
             history.fill(self._graph.tensors[state.input].zero_point)
+
+    def set_voice(self, voice: Mapping[str, Int8]) -> None:
+        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        for name, value in self._graph.checked_voice(voice).items():
+            self._inputs[name].reshape(-1)[:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
         """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
@@ -78,12 +84,12 @@ class TflmNetwork:
 
     def _take(self, features: Int8) -> None:
         self._features[:] = features
-        for i, values in enumerate(self._inputs):
+        for i, values in enumerate(self._inputs.values()):
             self._interpreter.set_input(values, i)
 
     def _give(self) -> tuple[Int8, ...]:
         outputs = len(self._graph.outputs)
-        for i, history in enumerate(self._inputs[1:]):
+        for i, history in enumerate(self._histories):
             np.copyto(history, self._interpreter.get_output(outputs + i))
         return tuple(self._interpreter.get_output(i).reshape(-1) for i in range(outputs))
 

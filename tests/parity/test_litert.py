@@ -303,6 +303,7 @@ def test_weights_are_all_that_is_large(small: IntegerGraph) -> None:
     assert len(emit(small, {})) < small.weights + 200_000
 
 
+@pytest.mark.alone
 def test_switching_voice_on_a_running_engine_takes_less_than_50_ms() -> None:
     """Fold, write the flatbuffer, open it. Measured 25 to 35 ms."""
     artifact = graphs.artifact(graphs.SMALL, frames=1)

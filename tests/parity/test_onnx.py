@@ -17,6 +17,7 @@ from edge_tse.errors import EngineError
 from edge_tse.golden import record, replay, verify
 from edge_tse.graph import Append, Depthwise, IntegerGraph, Pointwise, Sigmoid, State, Tail, Tanh, Tensor
 from edge_tse.reference import ReferenceNetwork
+from edge_tse.universal import universal
 from edge_tse.voice import Voice, personalize
 from tests import graphs
 
@@ -59,21 +60,6 @@ def test_the_shipped_model_is_bit_exact() -> None:
     voice = Voice(embedding=graphs.embedding(0), model_digest=artifact.voice_model.digest, created="", source="")
     personal = personalize(artifact, voice)
     assert verify(personal, open_network(personal, "onnx")).worst_lsb == 0
-
-
-def test_the_universal_form_computes_every_voice(small: IntegerGraph) -> None:
-    """One file, one session: voices come and go as inputs, integers are those of the folded graphs."""
-    artifact = graphs.artifact(graphs.SMALL)
-    network = open_network(artifact, "onnx")
-    assert isinstance(network, OnnxNetwork)
-    rows = graphs.features(graphs.SMALL, FRAMES // 2, 3)
-    assert replay(record(artifact.graph, rows), network).worst_lsb == 0  # neutral at first
-    for seed in range(2):
-        voiced = artifact.graph.fold(artifact.voice_model.modulation(graphs.embedding(seed)))
-        network.set_voice(voiced)
-        assert replay(record(voiced, rows), network).worst_lsb == 0
-    with pytest.raises(EngineError, match="folded into this network already"):
-        OnnxNetwork(voiced).set_voice(voiced)
 
 
 def test_every_state_is_bit_exact_too(small: IntegerGraph) -> None:
@@ -166,12 +152,15 @@ def test_the_file_says_what_it_needs(personal: IntegerGraph) -> None:
         assert {reader for maker, reader in readers if maker == kind} == {"QuantizeLinear"}
 
 
-def test_the_universal_file_says_what_a_voice_is(small: IntegerGraph) -> None:
-    model = onnx.load_from_string(emit(small, {}))
+def test_the_universal_file_says_what_a_voice_is() -> None:
+    graph = universal(graphs.artifact(graphs.TINY)).graph
+    model = onnx.load_from_string(emit(graph, {}))
     onnx.checker.check_model(model, full_check=True)
     io = json.loads({p.key: p.value for p in model.metadata_props}["edge_tse.io"])
-    assert set(io["voice"]) == {v.name for v in model.graph.input} - set(io["tensors"])
-    assert len(io["voice"]) == 2 * len(small.films)
+    assert io["voice"] == list(graph.voice)
+    assert {v.name for v in model.graph.input} == {*graph.given}
+    threshold = graph.tensors[io["voice"][0]]
+    assert io["tensors"][threshold.name] == {"scale": threshold.scale, "zero_point": 0}
 
 
 def test_the_runtime_fuses_every_convolution(personal: IntegerGraph, tmp_path: Path) -> None:
