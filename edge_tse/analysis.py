@@ -6,7 +6,7 @@ adds energy where it is higher. A mask can only delete; the clean target needs b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.golden import Network
 from edge_tse.quant import dequantize, quantize
 
-__all__ = ["STAGES", "Moves", "moves", "stages"]
+__all__ = ["STAGES", "FlowStep", "Moves", "moves", "moves_of_gains", "moves_of_steps", "stages", "title"]
 
 Float = NDArray[np.float32]
 
@@ -28,6 +28,35 @@ STAGES = {
     "both": "both: mixture to output",
     "target": "what was wanted: mixture to target",
 }
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """Where an integration of the flow has come to: after ``step`` of ``steps``. Its text is the name of that stage."""
+
+    solver: str
+    steps: int
+    step: int
+
+    def __str__(self) -> str:
+        return f"{self.solver} {self.step}/{self.steps}"
+
+    @classmethod
+    def parse(cls, stage: str) -> FlowStep | None:
+        """None if the stage is one of :data:`STAGES`."""
+        if stage in STAGES:
+            return None
+        solver, _, place = stage.partition(" ")
+        step, _, steps = place.partition("/")
+        return cls(solver, int(steps), int(step))
+
+
+def title(stage: str) -> str:
+    """What a stage is, for people."""
+    at = FlowStep.parse(stage)
+    if at is None:
+        return STAGES[stage]
+    return f"{at.solver.capitalize()}, {at.step} of {at.steps} step{'s' if at.steps > 1 else ''}: mixture to there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,17 +104,29 @@ def stages(artifact: Artifact, network: Network, mixture: Float, target: Float |
         dequantize(np.array([out[i] for out in outputs]), tensors[name].scale, tensors[name].zero_point)
         for i, name in enumerate(artifact.graph.outputs)
     )
-    energy = _energy(frame, spectra)
-    masked = mask**2 * energy
-    out = np.maximum(mask + velocity, 0) ** 2 * energy
+    wanted = None if target is None else _energy(frame, frame.analyze(target))
+    return moves_of_gains(_energy(frame, spectra), mask, np.maximum(mask + velocity, 0), wanted)
+
+
+def moves_of_gains(energy: Float, mask: Float, out: Float, target: Float | None) -> dict[str, Moves]:
+    """Moves of each of :data:`STAGES` from gains on a mixture after stage 1 and at the end.
+
+    All are ``[frames, bands]``; ``energy`` of the mixture, ``target`` of what was wanted, if that is known.
+    """
+    masked, arrived = mask**2 * energy, out**2 * energy
     found = {
         "mask": moves(energy, masked, energy),
-        "flow": moves(masked, out, energy),
-        "both": moves(energy, out, energy),
+        "flow": moves(masked, arrived, energy),
+        "both": moves(energy, arrived, energy),
     }
     if target is not None:
-        found["target"] = moves(energy, _energy(frame, frame.analyze(target)), energy)
+        found["target"] = moves(energy, target, energy)
     return found
+
+
+def moves_of_steps(energy: Float, gains: Sequence[Float], solver: str) -> dict[str, Moves]:
+    """Moves from the mixture to each state of the flow, by :class:`FlowStep`; ``gains`` after each step, ``[frames, bands]``."""
+    return {str(FlowStep(solver, len(gains), k)): moves(energy, gain**2 * energy, energy) for k, gain in enumerate(gains, start=1)}
 
 
 def _energy(frame: FrameSpec, spectra: NDArray[np.complex64]) -> Float:

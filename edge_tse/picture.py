@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
+from edge_tse.analysis import FlowStep
 from edge_tse.errors import EdgeTseError
 
 if TYPE_CHECKING:
@@ -72,11 +73,23 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
 
 
 def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
-    """PNG of what is deleted and inserted, ``{condition: {stage: moves}}``: to the left what goes, to the right what comes."""
+    """PNG of what is deleted and inserted, ``{condition: {stage: moves}}``: to the left what goes, to the right what comes.
+
+    Where there are steps of a flow, a panel a condition follows: how far it has come after each of them.
+    """
     ink = "#1f2630"
-    figure, canvas = _sheet((9, 0.9 + 0.42 * sum(len(stages) for stages in found.values())), "#ffffff")
-    rows = [(f"{condition}: {stage}", moved) for condition, stages in found.items() for stage, moved in stages.items()]
-    axis = figure.subplots()
+    rows = [
+        (f"{condition}: {stage}", moved)
+        for condition, stages in found.items()
+        for stage, moved in stages.items()
+        if FlowStep.parse(stage) is None
+    ]
+    flows = {condition: flow for condition, stages in found.items() if (flow := _flows(stages))}
+    heights = [0.9 + 0.42 * len(rows), *[2.6] * len(flows)]
+    figure, canvas = _sheet((9, sum(heights)), "#ffffff")
+    axis, *panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for panel, (condition, flow) in zip(panels, flows.items(), strict=True):
+        _draw_flows(panel, condition, flow, ink)
     places = range(len(rows), 0, -1)
     axis.barh(places, [-100 * moved.deleted for _, moved in rows], color="#5e3c99", label="deleted")
     axis.barh(places, [100 * moved.inserted for _, moved in rows], color="#e66101", label="inserted")
@@ -88,6 +101,31 @@ def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
         spine.set_visible(False)
     canvas.draw()
     return _small_png(canvas.buffer_rgba())
+
+
+def _flows(stages: Mapping[str, Moves]) -> dict[tuple[str, int], list[Moves]]:
+    """Moves from the mixture along each flow, by solver and number of steps, beginning where the mask ends."""
+    flows: dict[tuple[str, int], list[Moves]] = {}
+    for stage, moved in stages.items():
+        at = FlowStep.parse(stage)
+        if at is not None:
+            flows.setdefault((at.solver, at.steps), [stages["mask"]]).append(moved)
+    return flows
+
+
+def _draw_flows(axis: Any, condition: str, flows: Mapping[tuple[str, int], list[Moves]], ink: str) -> None:
+    """Lines over the time of the flow: Euler's full, Heun's dashed, the more steps the darker."""
+    for (solver, steps), path in flows.items():
+        times = [k / steps for k in range(steps + 1)]
+        style = {"linestyle": "-" if solver == "euler" else "--", "marker": "o", "markersize": 3, "linewidth": 1.2}
+        style["alpha"] = 0.35 + 0.65 * steps / max(n for _, n in flows)
+        axis.plot(times, [-100 * moved.deleted for moved in path], color="#5e3c99", **style)
+        axis.plot(times, [100 * moved.inserted for moved in path], color="#e66101", **style)
+    axis.axhline(0, color=ink, linewidth=0.8)
+    solvers = "full: Euler, dashed: Heun; darker: more steps"
+    axis.set_title(f"{condition}: from the mixture to each step of the flow ({solvers})", loc="left", fontsize=9, color=ink)
+    axis.set_xlabel("time of the flow", color=ink)
+    axis.set_ylabel("deleted / inserted (%)", color=ink)
 
 
 def _sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:

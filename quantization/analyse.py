@@ -1,4 +1,4 @@
-"""Deletion and insertion over a list of trials, by condition."""
+"""Deletion and insertion over a list of trials, by condition: of an artifact. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,26 +11,39 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import open_network
 from edge_tse.enrollment import enroll_files
 from edge_tse.voice import personalize
-from quantization.evaluate import read_trials
+from quantization.evaluate import Float, Trial, read_trials
 
-__all__ = ["analyse"]
+__all__ = ["analyse", "mean_over", "signals"]
 
 
 def analyse(
     trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None] = lambda fraction: None
 ) -> dict[str, dict[str, Moves]]:
     """Mean moves of each stage by condition, ``{condition: {stage: moves}}``; errors as :func:`quantization.evaluate.evaluate`."""
+
+    def one(trial: Trial) -> dict[str, Moves]:
+        own = personalize(artifact, enroll_files(artifact.voice_model, list(trial.enrollment)).voice)
+        mixture, target = signals(trial, artifact.frame.sample_rate_hz)
+        return dict(stages(own, open_network(own, engine), mixture, target))
+
+    return mean_over(trials, one, progress)
+
+
+def mean_over(
+    trials: Path, one: Callable[[Trial], dict[str, Moves]], progress: Callable[[float], None]
+) -> dict[str, dict[str, Moves]]:
+    """Means of what ``one`` finds in each trial, by condition and stage."""
     listed = read_trials(trials)
     found: dict[str, dict[str, list[Moves]]] = {}
     for done, trial in enumerate(listed):
-        own = personalize(artifact, enroll_files(artifact.voice_model, list(trial.enrollment)).voice)
-        rate_hz = artifact.frame.sample_rate_hz
-        mixture, target = (
-            None if path is None else audio.resample(*audio.read(path), rate_hz) for path in (trial.mixture, trial.target)
-        )
-        assert mixture is not None
         by_stage = found.setdefault(trial.condition, {})
-        for stage, moved in stages(own, open_network(own, engine), mixture, target).items():
+        for stage, moved in one(trial).items():
             by_stage.setdefault(stage, []).append(moved)
         progress((done + 1) / len(listed))
     return {condition: {stage: Moves.mean(several) for stage, several in by_stage.items()} for condition, by_stage in found.items()}
+
+
+def signals(trial: Trial, rate_hz: int) -> tuple[Float, Float | None]:
+    """Mixture and, where there is one, target, ``[ears, samples]`` each."""
+    mixture = audio.resample(*audio.read(trial.mixture), rate_hz)
+    return mixture, None if trial.target is None else audio.resample(*audio.read(trial.target), rate_hz)

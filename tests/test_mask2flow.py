@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import math
 import shutil
 
@@ -14,12 +15,18 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from torch import nn  # noqa: E402
 
+from edge_tse import audio  # noqa: E402
+from edge_tse.analysis import title  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
+from edge_tse.metrics import si_sdr  # noqa: E402
 from edge_tse.nn.flow_losses import FlowWeights, destination, flow_losses  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.mask2flow import MAX_GAIN, PAPER_V1, PAPER_V2, TINY, DiTBlock, Mask2Flow, integrate, rotated  # noqa: E402
 from edge_tse.nn.mel import MelFront, MelSpec  # noqa: E402
+from quantization.evaluate import read_trials  # noqa: E402
+from quantization.float_analysis import STEPS, analyse_checkpoint  # noqa: E402
+from quantization.float_listener import enrolled, evaluate_checkpoint  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
 from quantization.train import Teacher, load_checkpoint, train  # noqa: E402
 from tests.speech import utterance, write_pack  # noqa: E402
@@ -366,3 +373,85 @@ def test_it_teaches_a_student(data, finished, tmp_path):
 def test_it_has_no_teacher(data, finished, tmp_path):
     with pytest.raises(DataError, match="no use for a teacher"):
         train("mask2flow_smoke", tmp_path / "run", data, teacher=finished)
+
+
+# --- analysis and evaluation of a checkpoint
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory):
+    """A pair of talkers, and one of them absent."""
+    folder = tmp_path_factory.mktemp("trials")
+    a, b = utterance(0, 0, 2.0), utterance(5, 0, 2.0)
+    for name, sound in {"a": a, "b": b, "mix": a + b, "enroll": utterance(0, 1, 8.0)}.items():
+        audio.write(folder / f"{name}.wav", sound[None], 16000)
+    rows = ("t0,mix.wav,enroll.wav,a.wav,b.wav,two", "t1,b.wav,enroll.wav,,b.wav,absent")
+    (folder / "trials.csv").write_text("\n".join(("id,mixture,enrollment,target,interferer,condition", *rows)) + "\n")
+    return folder / "trials.csv"
+
+
+def test_moves_of_a_flow_by_step(finished, trials):
+    found = analyse_checkpoint(trials, finished)
+    assert set(found) == {"two", "absent"}
+    paths = {f"{solver} {k}/{n}" for solver in ("euler", "heun") for n in STEPS for k in range(1, n + 1)}
+    assert set(found["two"]) == {"mask", "flow", "both", "target"} | paths
+    assert set(found["absent"]) == {"mask", "flow", "both"} | paths
+    assert found["two"]["mask"].inserted == 0
+    assert found["two"]["mask"].deleted > 0.3
+    assert found["two"]["euler 1/1"] == found["two"]["both"]
+    assert title("heun 2/4") == "Heun, 2 of 4 steps: mixture to there"
+
+
+def test_moves_of_a_student(data, finished, trials, tmp_path):
+    folder = tmp_path / "student"
+    folder.mkdir()
+    shutil.copy(finished / "voices.pt", folder)
+    train("smoke", folder, data, steps=1)
+    found = analyse_checkpoint(trials, folder)
+    assert set(found["two"]) == {"mask", "flow", "both", "target"}
+    assert found["two"]["mask"].inserted == 0
+
+
+def test_the_verb_takes_a_checkpoint(finished, trials, tmp_path, run):
+    pytest.importorskip("matplotlib", reason="litert extra not installed")
+    picture = tmp_path / "moves.png"
+    done = run("analyse", "--trials", trials, "--checkpoint", finished, "--plot", picture, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["two"]["mask"]["inserted"] == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    refused = run("analyse", "--trials", trials, "--checkpoint", finished, "--artifact", "small")
+    assert refused.code == 2
+    assert "give one of them" in refused.err
+
+
+def test_a_checkpoint_is_scored_like_an_artifact(finished, trials):
+    pytest.importorskip("pesq", reason="eval extra not installed")
+    source = load_checkpoint(finished)
+    report = evaluate_checkpoint(trials, source, steps=2, solver="heun")
+    two, absent = (report["conditions"][name] for name in ("two", "absent"))
+    assert two["failed"] == absent["failed"] == {}
+    assert report["engine"] == "torch, float32, 2 heun steps"
+    trial = read_trials(trials)[0]
+    mixture, wanted = (audio.read(path)[0] for path in (trial.mixture, trial.target))
+    with torch.no_grad():
+        by_hand = source.student(torch.from_numpy(mixture)[None], enrolled(source, trial), 2, "heun")[0].numpy()
+    assert two["si_sdr_i"]["mean"] == pytest.approx(si_sdr(by_hand, wanted) - si_sdr(mixture, wanted), abs=0.05)
+    assert absent["attenuation_db"]["mean"] > 3
+
+
+def test_a_float_student_is_scored_aligned(data, finished, trials, tmp_path):
+    """With the mask open and nothing inserted it puts out the mixture."""
+    pytest.importorskip("pesq", reason="eval extra not installed")
+    folder = tmp_path / "student"
+    folder.mkdir()
+    shutil.copy(finished / "voices.pt", folder)
+    train("smoke", folder, data, steps=1)
+    source = load_checkpoint(folder)
+    with torch.no_grad():
+        source.student.mask_head.weight.zero_()
+        source.student.mask_head.bias.fill_(20)
+        source.student.velocity_head.weight.zero_()
+        source.student.velocity_head.bias.zero_()
+    report = evaluate_checkpoint(trials, source)
+    assert report["conditions"]["two"]["si_sdr_i"]["mean"] == pytest.approx(0, abs=0.02)
+    assert report["conditions"]["absent"]["attenuation_db"]["mean"] == pytest.approx(0, abs=0.02)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edge_tse.analysis import STAGES, Moves
+from edge_tse.analysis import Moves, title
 from edge_tse.cli import lab, output
 from edge_tse.cli.verbs import ArtifactOption, EngineOption, Json, app
 
@@ -22,18 +22,28 @@ def analyse(
     ],
     plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Picture to draw of it.")] = None,
     artifact: ArtifactOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="RUN", help="A float model in place of the artifact; if it has a flow, by step."),
+    ] = None,
     engine: EngineOption = "litert",
     as_json: Json = False,
 ) -> None:
     """Say what each stage deletes from the mixture and what it inserts, as shares of its energy."""
     from edge_tse.artifact import Artifact
+    from edge_tse.errors import DataError
     from edge_tse.files import check_output, write_bytes
     from edge_tse.picture import moves_picture
 
+    if artifact is not None and checkpoint is not None:
+        raise DataError("--artifact and --checkpoint name two models: give one of them")
     if plot is not None:
         check_output(plot, [trials])
     with output.progress("analysing", as_json) as tell:
-        found = lab.analyse(trials, Artifact.find(artifact), engine, tell)
+        if checkpoint is None:
+            found = lab.analyse(trials, Artifact.find(artifact), engine, tell)
+        else:
+            found = lab.analyse_checkpoint(trials, checkpoint, tell)
     if plot is not None:
         write_bytes(plot, moves_picture(found))
     figures = {condition: {stage: _figures(moved) for stage, moved in stages.items()} for condition, stages in found.items()}
@@ -49,5 +59,5 @@ def _table(condition: str, stages: dict[str, Moves]) -> Table:
     for heading in ("of the mixture's energy", "deleted", "inserted", "insertion of all that moved"):
         table.add_column(heading, justify="left" if heading.startswith("of") else "right")
     for stage, moved in stages.items():
-        table.add_row(STAGES[stage], f"{moved.deleted:.1%}", f"{moved.inserted:.1%}", f"{moved.insertion_share:.1%}")
+        table.add_row(title(stage), f"{moved.deleted:.1%}", f"{moved.inserted:.1%}", f"{moved.insertion_share:.1%}")
     return table

@@ -1,0 +1,93 @@
+"""A float checkpoint (a student or the published system) on trials, scored as :mod:`quantization.evaluate` scores an artifact."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_tse.enrollment import enroll_clips
+from edge_tse.errors import AudioError, DataError
+from edge_tse.nn.encoder import BLOCKS
+from edge_tse.nn.mask2flow import Mask2Flow, Solver
+from edge_tse.voice import VoiceModel
+from quantization.evaluate import Float, Item, Listener, Trial, enrollment_clips, read_trials, score, summary, tails
+from quantization.freeze import float_voice_model
+from quantization.train import Checkpoint, estimated
+
+__all__ = ["enrolled", "evaluate_checkpoint", "float_listener"]
+
+
+def enrolled(source: Checkpoint, trial: Trial) -> Tensor:
+    """The trial's talker as the checkpoint takes one, ``[1, size]``.
+
+    ``AudioError`` if the enrollment holds too little speech, ``DataError`` if the checkpoint has no encoder of its own.
+    """
+    if source.encoder is None:
+        raise DataError(
+            f"a checkpoint of {source.recipe.name!r} without encoder cannot enroll from sound: take one with an encoder"
+        )
+    if isinstance(source.student, Mask2Flow):
+        arrays = {name: value.numpy() for name, value in source.encoder.arrays().items()}
+        # No heads belong to a voice here; the width of theirs says how long an embedding is.
+        arrays["code.weight"] = np.zeros((1, source.student.config.embedding), np.float32)
+        model = VoiceModel(source.student.config.frame, BLOCKS, arrays)
+    else:
+        model = float_voice_model(source.student, source.encoder)
+    return torch.from_numpy(enroll_clips(model, enrollment_clips(trial)).voice.embedding)[None]
+
+
+def float_listener(source: Checkpoint, trial: Trial, steps: int = 1, solver: Solver = "euler") -> Listener | str:
+    """What listens for the talker of a trial, or why that talker cannot be enrolled; ``steps`` and ``solver`` are the flow's."""
+    try:
+        voice = enrolled(source, trial)
+    except AudioError as failure:
+        return str(failure)
+    frame = source.recipe.student.frame
+
+    @torch.no_grad()
+    def listen(mixture: Float) -> Float:
+        n = mixture.shape[1]
+        padded = np.zeros((len(mixture), -(-(n + frame.delay) // frame.hop) * frame.hop), np.float32)
+        padded[:, :n] = mixture
+        estimate: Float = estimated(source.student, torch.from_numpy(padded)[None], voice, steps, solver)[0, :, :n].numpy()
+        return estimate
+
+    return listen
+
+
+def evaluate_checkpoint(
+    trials_csv: Path,
+    source: Checkpoint,
+    steps: int = 1,
+    solver: Solver = "euler",
+    progress: Callable[[float], None] = lambda fraction: None,
+    of_mixture: bool = True,
+) -> dict[str, Any]:
+    """Scores of every trial (``items``), by condition (``conditions``) and of the hard ones (``tails``).
+
+    Without ``of_mixture`` the PESQ and ESTOI of the mixtures are left out: several settings on the same trials need them once.
+    """
+    trials = read_trials(trials_csv)
+    items: list[Item] = []
+    for trial in trials:
+        listener = float_listener(source, trial, steps, solver)
+        items.append(score(trial, source.recipe.student.frame.sample_rate_hz, listener, of_mixture=of_mixture))
+        progress(len(items) / len(trials))
+    by_condition: dict[str, list[Item]] = {}
+    for item in items:
+        by_condition.setdefault(item["condition"], []).append(item)
+    flow = f", {steps} {solver} step{'s' if steps > 1 else ''}" if isinstance(source.student, Mask2Flow) else ""
+    return {
+        "conditions": {name: summary(part) for name, part in by_condition.items()},
+        "tails": tails(items),
+        "checkpoint": {"recipe": source.recipe.name, "step": source.step, "of": source.recipe.steps},
+        "engine": f"torch, float32{flow}",
+        "trials": {"file": trials_csv.name, "sha256": hashlib.sha256(trials_csv.read_bytes()).hexdigest(), "rows": len(items)},
+        "items": items,
+    }
