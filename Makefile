@@ -4,6 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+# What is compiled when the package is installed.
+COMPILED := edge_tse/_front.c firmware_bridge/c/front_math.h
 # -qq: errors only.
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
@@ -48,12 +50,12 @@ $(VENV)/.created:
 	fi
 	@touch $@
 
-$(VENV)/.installed-litert: pyproject.toml | $(VENV)/.created
+$(VENV)/.installed-litert: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@echo "==> packages: NumPy, LiteRT, soundfile, soxr, matplotlib, rich, typer (300 MB on disk, no PyTorch)"
 	@$(PIP) --editable '.[litert]'
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/.created
+$(VENV)/.installed-dev: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pesq, pyaudio' 2>/dev/null || echo compiler portaudio) \
 		synthesiser emulators sound toolchain
 	@echo "==> packages: the demo's, PyTorch, Brevitas, ExecuTorch, ONNX, TFLite Micro, a C compiler, PyAudio, pytest, ruff, mypy"

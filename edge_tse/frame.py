@@ -8,8 +8,8 @@ samples, so at a hop of half that length the chain reconstructs perfectly.
 Shapes are written ``[ears, samples]`` for signals, ``[frames, ears, bins]`` for spectra, ``[frames, features]`` for features.
 
 What is computed here is defined to the bit: float32, each operation rounded once, sums in the order of the bins, and transform and
-logarithm from :mod:`edge_tse.transform`. The C of the firmware does the same operations in the same order (``front_math.h``), so a board
-gives the sound that this chain gives. docs/decisions/0018 has the reasons.
+logarithm from :mod:`edge_tse.transform`. The C of the firmware does the same operations in the same order (``front_math.h``), so a
+board gives the sound that this chain gives. docs/decisions/0018 has the reasons.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ LEVEL_SLOPE, LEVEL_OFFSET = np.float32(0.25), np.float32(1.25)
 SILENCE = np.float32(2.0**-24)
 """Real and imaginary parts of a spectrum smaller than this, 188 dB below those of a full-scale sine, are zero."""
 LIFT, GAIN_LIFT = np.float32(2.0**31), np.float32(2.0**70)
-"""By how much a signal is too large in its transform, and a spectrum in the inverse one. Some vector units take subnormal numbers for
-zero and others do not; between :data:`SILENCE` and these, 16-bit sound never gives any (docs/decisions/0018)."""
+"""By how much a signal is too large in its transform, and a spectrum in the inverse one. Some vector units take subnormal numbers
+for zero and others do not; between :data:`SILENCE` and these, 16-bit sound never gives any (docs/decisions/0018)."""
 _LEAST_WINDOW = 8
 _BLOCK = 64  # transforms at a time: what fits a cache
 

@@ -16,7 +16,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["LOG10_2", "LOG2_POLYNOMIAL", "RealTransform", "log2", "real_transform"]
+__all__ = ["LOG2_POLYNOMIAL", "LOG10_2", "RealTransform", "log2", "real_transform"]
 
 Float = NDArray[np.float32]
 
@@ -28,8 +28,8 @@ LOG2_POLYNOMIAL = tuple(
         *("-0x1.715c9cp-2", "0x1.ec73d4p-2", "-0x1.71547p-1", "0x1.715476p+0"),
     )
 )
-"""``log2(1 + f) / f`` for f between sqrt(1/2) - 1 and sqrt(2) - 1, highest power first: least squares at Chebyshev points, 6e-8 from
-the truth."""
+"""``log2(1 + f) / f`` for f between sqrt(1/2) - 1 and sqrt(2) - 1, highest power first: least squares at Chebyshev points, 6e-8
+from the truth."""
 _ROOT_HALF_BITS = np.int32(0x3F3504F3)
 _LEAST_LENGTH = 8
 
@@ -68,13 +68,18 @@ class RealTransform:
 
     @cached_property
     def twiddles(self) -> tuple[Float, ...]:
-        """``[3, 2, n / 4]`` of each twiddled stage: w, w^2, w^3, real and imaginary parts, ``n`` shrinking by 4 from stage to stage."""
+        """``[3, 2, n / 4]`` of each twiddled stage, of which each has a quarter of the last one's ``n``: w, w^2, w^3."""
         stages, n = [], self.half
         while n > 4:
             angles = -2 * np.pi * np.arange(n // 4) / n
             stages.append(_table(np.array([[np.cos(k * angles), np.sin(k * angles)] for k in (1, 2, 3)])))
             n //= 4
         return tuple(stages)
+
+    @property
+    def twiddle_table(self) -> Float:
+        """The twiddles one after the other, as C has them."""
+        return np.concatenate([np.zeros(0, np.float32), *(stage.reshape(-1) for stage in self.twiddles)])
 
     @cached_property
     def split(self) -> Float:

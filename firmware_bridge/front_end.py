@@ -1,7 +1,7 @@
 """Constants of the front end in C, all of them from :class:`edge_tse.frame.FrameSpec` and the scales of the graph's ends.
 
-Powers of two that the chain multiplies by (16-bit sound to ±1 and back, the lifts, the halves of a real transform, the length of the
-inverse one) are in the windows and scales, where they cost nothing and round nothing.
+Powers of two that the chain multiplies by (16-bit sound to ±1 and back, the lifts, the halves of a real transform, the length of
+the inverse one) are in the windows and scales, where they cost nothing and round nothing.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def source(frame: FrameSpec) -> str:
         "etse_window_odd": analysis[1::2],
         "etse_synthesis_window": frame.lowering_window * np.float32(_FULL_SCALE),
         # A transform without twiddled stages still needs a table with something in it.
-        "etse_twiddles": np.concatenate([*(stage.reshape(-1) for stage in transform.twiddles), np.zeros(1, np.float32)]),
+        "etse_twiddles": np.append(transform.twiddle_table, np.float32(0)),
         "etse_split_factors": transform.split.reshape(-1),
     }
     parts = [NOTE + '#include "front.h"\n#include "network.h"\n']

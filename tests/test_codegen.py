@@ -227,7 +227,7 @@ def test_graphs_that_it_cannot_run_are_refused(make: Callable[[], IntegerGraph],
 @pytest.mark.parametrize(
     ("geometry", "message"),
     [
-        ({"window": 48, "hop": 8, "synthesis": 16}, "window 48, hop 8"),
+        ({"window": 32, "hop": 6, "synthesis": 12}, "window 32, hop 6"),
         ({"window": 32, "hop": 8, "synthesis": 16, "ears": 3}, "3 ears"),
     ],
 )

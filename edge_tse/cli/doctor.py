@@ -14,6 +14,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, quietly, table
 from edge_tse.engines import Network
 from edge_tse.errors import EdgeTseError
+from edge_tse.front import compiled_state
 from edge_tse.graph import IntegerGraph
 from edge_tse.operators import node_inputs
 from edge_tse.report import environment
@@ -69,6 +70,8 @@ class Findings:
     model: Mapping[str, object] | None
     """Digest, sizes and provenance of the shipped model; None if this build has none that can be read."""
     model_detail: str
+    front_end: Mapping[str, object]
+    """Whether the compiled front end is in use, and what to say about it."""
     engines: tuple[EngineFinding, ...]
     extras: tuple[ExtraFinding, ...]
 
@@ -77,6 +80,7 @@ class Findings:
             "environment": self.environment,
             "model": self.model,
             "model_detail": self.model_detail,
+            "front_end": self.front_end,
             "engines": [asdict(engine) for engine in self.engines],
             "extras": [{**asdict(extra), "install": None if not extra.missing else _install(extra.extra)} for extra in self.extras],
         }
@@ -89,6 +93,7 @@ class Findings:
             "system": f"{here['system']}, {here['machine']}",
             "processor": f"{here['cpu']}, {here['cpus']} cores",
             "model": self.model_detail,
+            "front end": str(self.front_end["detail"]),
         }
         engines = {e.engine: f"{'runs' if e.runs else 'does not run'}: {e.detail}" for e in self.engines}
         extras = {}
@@ -119,10 +124,12 @@ def examine() -> Findings:
         }
     from edge_tse.engines import ENGINES
 
+    compiled, front_detail = compiled_state()
     return Findings(
         environment=environment(),
         model=described,
         model_detail=detail,
+        front_end={"compiled": compiled, "detail": front_detail},
         engines=tuple(_try(name, description, model) for name, (description, _) in ENGINES.items()),
         extras=tuple(_look(extra, purpose, names) for extra, (purpose, names) in _EXTRAS.items()),
     )

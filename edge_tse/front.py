@@ -1,0 +1,165 @@
+"""The front end of a running stream: a hop of sound to a network's integers, and its answer to a hop of sound.
+
+There are two, and they give the same bits: :class:`NumpyFront`, made of what :mod:`edge_tse.frame` defines, and
+:class:`CompiledFront`, which is many times as fast. Its C is optional: an installation without a C compiler leaves it out, and
+:func:`open_front` then gives the other. So it does where the compiled one does not give these bits: because it was built from other
+sources, or with options that round otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.frame import GAIN_LIFT, LEVEL_OFFSET, LEVEL_SLOPE, LIFT, POWER_FLOOR, SILENCE, Analyzer, FrameSpec, Synthesizer
+from edge_tse.operators import Tensor
+from edge_tse.quant import dequantize, quantize
+
+if TYPE_CHECKING:
+    from edge_tse._front import Stream
+
+__all__ = ["CompiledFront", "Front", "NumpyFront", "compiled_state", "gains", "open_front"]
+
+Float = NDArray[np.float32]
+Int8 = NDArray[np.int8]
+
+_COMPILED_EARS = 2
+_COMPILED_WINDOW = 2**15
+
+
+class Front(Protocol):
+    """What is around a network; one stream."""
+
+    def analyze(self, hop: Float) -> Int8:
+        """float32 ``[ears, hop]`` to the network's input ``[features]``."""
+
+    def synthesize(self, mask: Int8, velocity: Int8) -> Float:
+        """The network's outputs for the last hop, ``[bands]``, to float32 ``[ears, hop]``, ``frame.delay`` samples late. Once per hop."""
+
+    def reset(self) -> None:
+        """Forget the past: the next hop is the first."""
+
+
+def gains(tensors: Mapping[str, Tensor], mask: Int8, velocity: Int8) -> tuple[Float, Float, Float]:
+    """``[..., bands]`` each as real numbers: mask, velocity, and what is applied, ``max(0, mask + velocity)``."""
+    kept, put_back = (
+        dequantize(q, tensors[name].scale, tensors[name].zero_point) for name, q in (("mask", mask), ("velocity", velocity))
+    )
+    return kept, put_back, np.maximum(kept + put_back, np.float32(0))
+
+
+class NumpyFront:
+    """By the definition. ``tensors``: those of a graph with ``features``, ``mask`` and ``velocity``."""
+
+    def __init__(self, frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> None:
+        self._frame, self._tensors = frame, tensors
+        self._analyzer, self._synthesizer = Analyzer(frame, ears), Synthesizer(frame, ears)
+        self._spectrum = np.zeros((ears, frame.bins), np.complex64)
+
+    def analyze(self, hop: Float) -> Int8:
+        self._spectrum = self._analyzer.push(hop)
+        source = self._tensors["features"]
+        return quantize(self._frame.frame_features(self._spectrum), source.scale, source.zero_point)
+
+    def synthesize(self, mask: Int8, velocity: Int8) -> Float:
+        gain = gains(self._tensors, mask, velocity)[2]
+        return self._synthesizer.push(self._spectrum * self._frame.bin_gains(gain))
+
+    def reset(self) -> None:
+        self._analyzer.reset()
+        self._synthesizer.reset()
+        self._spectrum[:] = 0
+
+
+class CompiledFront:
+    """The same in C, by a ``Stream`` of the module ``edge_tse._front``."""
+
+    def __init__(self, stream: type[Stream], frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> None:
+        features, mask, velocity = (tensors[name] for name in ("features", "mask", "velocity"))
+        lift = GAIN_LIFT / LIFT  # of the gains: a spectrum is lifted already
+        reals = [SILENCE * LIFT, frame.power_unit / (LIFT * LIFT), POWER_FLOOR, LEVEL_SLOPE, LEVEL_OFFSET]
+        reals += [np.float32(1) / np.float32(features.scale), np.float32(mask.scale) * lift, np.float32(velocity.scale) * lift]
+        self._stream = stream(
+            ears,
+            frame.hop,
+            frame.window,
+            frame.bands,
+            frame.spatial_bands,
+            frame.lifted_window,
+            frame.lowering_window,
+            frame.transform.twiddle_table,
+            frame.transform.split,
+            frame.band_edges.astype(np.uint16),
+            np.array(reals, np.float32),
+            np.array([features.zero_point, mask.zero_point, velocity.zero_point], np.int32),
+        )
+        self._features, self._shape = frame.features, (ears, frame.hop)
+        self.reset = self._stream.reset
+
+    def analyze(self, hop: Float) -> Int8:
+        features = np.empty(self._features, np.int8)
+        self._stream.analyze(np.ascontiguousarray(hop, np.float32), features)
+        return features
+
+    def synthesize(self, mask: Int8, velocity: Int8) -> Float:
+        out = np.empty(self._shape, np.float32)
+        self._stream.synthesize(mask, velocity, out)
+        return out
+
+
+def open_front(frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> Front:
+    """The fastest there is here for a stream of ``ears`` channels."""
+    stream = _compiled()[0]
+    fits = ears <= _COMPILED_EARS and frame.hop % 2 == 0 and frame.window <= _COMPILED_WINDOW
+    if stream is None or not fits:
+        return NumpyFront(frame, ears, tensors)
+    return CompiledFront(stream, frame, ears, tensors)
+
+
+def compiled_state() -> tuple[bool, str]:
+    """Whether the compiled one is in use, and what to say about it."""
+    stream, state = _compiled()
+    return stream is not None, state
+
+
+@cache
+def _compiled() -> tuple[type[Stream] | None, str]:
+    try:
+        from edge_tse._front import Stream
+    except ImportError as failure:
+        reason = "" if isinstance(failure, ModuleNotFoundError) else f" ({failure})"
+        return None, _IN_NUMPY.format(f"was not built{reason}")
+    if not _agrees(Stream):
+        return None, _IN_NUMPY.format("was built from other sources, or rounds otherwise")
+    return Stream, "compiled C, the same bits as NumPy"
+
+
+_IN_NUMPY = (
+    "NumPy, slower than compiled C and the same bits; the compiled part {}: install a C compiler and Python's headers "
+    "(apt-get install gcc python3-dev), then edge-tse again"
+)
+
+
+def _agrees(stream: type[Stream]) -> bool:
+    """Whether it gives the bits of the definition: a few hops of noise, loud and next to nothing."""
+    frame, ears = FrameSpec(), 2
+    rng = np.random.default_rng(0)
+    channels = {"features": frame.features, "mask": frame.bands, "velocity": frame.bands}
+    ends = {name: Tensor(name=name, frames=1, channels=n, scale=1 / 128) for name, n in channels.items()}
+    try:
+        ours = CompiledFront(stream, frame, ears, ends)
+    except (TypeError, ValueError):  # arguments of another version
+        return False
+    defined = NumpyFront(frame, ears, ends)
+    for level in (0.3, 1e-3, 1e-7):
+        hop = rng.normal(0, level, (ears, frame.hop)).astype(np.float32)
+        mask, velocity = rng.integers(-128, 128, (2, frame.bands), np.int8)
+        if not np.array_equal(ours.analyze(hop), defined.analyze(hop)):
+            return False
+        if not np.array_equal(ours.synthesize(mask, velocity), defined.synthesize(mask, velocity)):
+            return False
+    return True
