@@ -1,4 +1,4 @@
-"""How well does an artifact do on talkers it never heard? Fixed trials, made anew from the data folder.
+"""How well does an artifact, or a float checkpoint, do on talkers it never heard? Fixed trials, made anew from the data folder.
 
 python -m benchmarks.quality --data DIR
 """
@@ -21,20 +21,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
+    parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="a float model instead")
+    parser.add_argument("--steps", type=int, default=1, help="of the flow of a mask2flow checkpoint")
+    parser.add_argument("--solver", choices=("euler", "heun"), default="euler", help="of that flow")
     parser.add_argument("--engine", default="litert")
     parser.add_argument("--split", choices=SPLITS, default="report")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-condition", type=int, default=100)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--name", help="of the result, the artifact's if left out")
+    parser.add_argument("--name", help="of the result, the model's if left out")
     given = parser.parse_args()
-    artifact = Artifact.find(given.artifact)
+    if given.steps < 1:
+        parser.error(f"argument --steps: {given.steps} steps, at least 1 is needed")
     with tempfile.TemporaryDirectory() as folder:
         trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
-        found = evaluate(trials, artifact, given.engine, jobs=given.jobs)
+        if given.checkpoint is None:
+            found = evaluate(trials, Artifact.find(given.artifact), given.engine, jobs=given.jobs)
+        else:
+            from quantization.float_listener import evaluate_checkpoint
+            from quantization.train import load_checkpoint
+
+            found = evaluate_checkpoint(trials, load_checkpoint(given.checkpoint), given.steps, given.solver)
     figures = {
         "conditions": found["conditions"],
-        "artifact": found["artifact"],
+        **{key: found[key] for key in ("artifact", "checkpoint") if key in found},
         "engine": found["engine"],
         "trials": {
             "split": given.split,
@@ -45,7 +55,8 @@ def main() -> None:
     }
     question = "How well does an artifact do on talkers it never heard?"
     report = Report(question=question, figures=figures, environment=environment())
-    report.save(RESULTS / f"quality-{given.name or Path(given.artifact).stem}.json")
+    model = given.artifact if given.checkpoint is None else f"float-{given.checkpoint.resolve().stem}"
+    report.save(RESULTS / f"quality-{given.name or Path(model).stem}.json")
     print(report.to_json())
 
 
