@@ -43,6 +43,7 @@ SIR_DB, ASIDE_DEG, SNR_DB = (-5.0, 5.0), (30.0, 90.0), (5.0, 15.0)
 LEVEL = 0.06  # RMS of what is recorded
 CONDITIONS = ("a talker aside", "a talker aside, noise", "a talker aside, in a room")
 WAYS = ("clean", "naive", "scene")
+OTHER = "the other talker"
 ROOM = "room"
 """In the name of a head that was measured in one."""
 
@@ -124,51 +125,53 @@ class Scenes:
                 return ears
 
 
-def voices(artifact: Artifact, scene: Scene) -> tuple[dict[str, Voice], float]:
-    """A voice by the way it was enrolled, and the share of the front; a way that enrolls nobody is missing."""
-    front, share = None, 0.0
+def voice_of(artifact: Artifact, clip: Float) -> Voice | None:
+    """None where the clip holds too little speech."""
     try:
-        found = in_front(artifact.frame, scene.all, RATE_HZ)
-        front, share = found.signal, found.share
+        return enroll_clips(artifact.voice_model, [("clip", clip, RATE_HZ)]).voice
     except AudioError:
-        pass
-    made = {}
-    for way, clip in zip(WAYS, (scene.talker, scene.all, front), strict=True):
-        if clip is not None:
-            try:
-                made[way] = enroll_clips(artifact.voice_model, [(way, clip, RATE_HZ)]).voice
-            except AudioError:
-                continue
-    return made, share
+        return None
+
+
+def front_of(artifact: Artifact, recording: Float) -> Float | None:
+    """None where nobody is in front."""
+    try:
+        return in_front(artifact.frame, recording, RATE_HZ).signal
+    except AudioError:
+        return None
 
 
 def measure(artifact: Artifact, engine: str, scenes: Scenes, condition: str, count: int) -> dict[str, object]:
     """Of one condition: how alike each voice is to the clean one, and what it extracts."""
-    alike: dict[str, list[float]] = {way: [] for way in (*WAYS, "the other talker")}
+    alike: dict[str, list[float]] = {way: [] for way in (*WAYS, OTHER)}
     gained: dict[str, list[float]] = {way: [] for way in WAYS}
-    shares, wrong, aside = [], dict.fromkeys(WAYS, 0), 0
+    wrong = dict.fromkeys(WAYS, 0)
+    missed = mistaken = 0
     for enrolled, mixed in scenes.pairs(condition, count):
-        made, share = voices(artifact, enrolled)
-        shares.append(share)
-        other = enroll_clips(artifact.voice_model, [("other", enrolled.other, RATE_HZ)]).voice
-        alike["the other talker"].append(float(other.embedding @ made["clean"].embedding))
-        try:
-            in_front(artifact.frame, enrolled.other + enrolled.noise, RATE_HZ)
-            aside += 1
-        except AudioError:
-            pass
+        front = front_of(artifact, enrolled.all)
+        clips = {"clean": enrolled.talker, "naive": enrolled.all, "scene": front, OTHER: enrolled.other}
+        made = {way: None if clip is None else voice_of(artifact, clip) for way, clip in clips.items()}
+        clean = made["clean"]
+        if clean is None:
+            continue  # six seconds with too little speech in them
+        missed += front is None
+        mistaken += front_of(artifact, enrolled.other + enrolled.noise) is not None
         before = si_sdr(mixed.all, mixed.talker)
         for way, voice in made.items():
-            alike[way].append(float(voice.embedding @ made["clean"].embedding))
+            if voice is None:
+                continue
+            alike[way].append(float(voice.embedding @ clean.embedding))
+            if way == OTHER:
+                continue
             own = personalize(artifact, voice)
             heard = extract(mixed.all, RATE_HZ, Engine(own, open_network(own, engine))).signal
             after = si_sdr(heard, mixed.talker)
             gained[way].append(after - before)
             wrong[way] += si_sdr(heard, mixed.other) > after
     return {
-        "n": count,
-        "least_share": min(shares),
-        "accepted_with_nobody_in_front": aside,
+        "n": len(alike["clean"]),
+        "nobody_found_in_front": missed,
+        "somebody_found_where_nobody_is": mistaken,
         "cosine": {way: _spread(values) for way, values in alike.items()},
         "si_sdr_i": {way: _spread(values) for way, values in gained.items()},
         "nearer_to_the_other": wrong,

@@ -20,6 +20,7 @@ from edge_tse.calibration import UNCALIBRATED, Calibration
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
 from edge_tse.limiter import Limiter, scrub
+from edge_tse.passing import Openings
 from edge_tse.prescription import BANDS_HZ, Audiogram, compression_ratio, nal_r_db, speech_levels_db, take
 from edge_tse.table import load_table
 
@@ -43,6 +44,10 @@ class Hearing:
     """Level of the extracted talker."""
     ambient_db: float = -math.inf
     """Level at which the room as it is stays in; minus infinity leaves it out."""
+    own_voice_db: float | None = None
+    """Level at which the room passes while the wearer talks; None does not watch for it."""
+    alarm_db: float | None = None
+    """Level at which the room passes while an alarm sounds, likewise."""
     left: Audiogram | None = None
     right: Audiogram | None = None
     """Without audiograms there is no prescription and no compression."""
@@ -66,6 +71,9 @@ class Hearing:
                 raise AudioError(f"{name} = {getattr(self, name):g} is not within {low} to {high}")
         if not self.ambient_db <= 20:
             raise AudioError(f"ambient_db = {self.ambient_db:g} is more than 20")
+        for name in ("own_voice_db", "alarm_db"):
+            if (level := getattr(self, name)) is not None and not -60 <= level <= 20:
+                raise AudioError(f"{name} = {level:g} is not within -60 to 20")
         if (self.left is None) != (self.right is None):
             raise AudioError("one ear has an audiogram and the other none: give both, a flat 0 dB HL if it hears well")
 
@@ -79,6 +87,9 @@ class Chain:
         self.limiter = Limiter(calibration.ceiling(hearing.max_output_db_spl), frame.hop, frame.sample_rate_hz)
         microphones, receivers = (np.array(pair[:ears]) for pair in (calibration.microphones_db_spl, calibration.receivers_db_spl))
         self._transducers_db = microphones - receivers
+        self.openings: Openings | None = None
+        if hearing.own_voice_db is not None or hearing.alarm_db is not None:
+            self.openings = Openings(frame, ears, microphones, hearing.own_voice_db, hearing.alarm_db)
         self._shaper: _Shaper | None = None
         if hearing.left is not None and hearing.right is not None:
             audiograms = (hearing.left, hearing.right)[:ears]
@@ -91,9 +102,15 @@ class Chain:
         return np.zeros((len(self._level), len(BANDS_HZ))) if self._shaper is None else self._shaper.gain_db
 
     def __call__(self, talker: Float, ambient: Float) -> Float:
-        mixed = scrub(talker) * self._talker
-        if self._ambient:
-            mixed = mixed + scrub(ambient) * self._ambient
+        if self.openings is None:
+            mixed = scrub(talker) * self._talker
+            if self._ambient:
+                mixed = mixed + scrub(ambient) * self._ambient
+        else:
+            room = scrub(ambient)
+            passed = np.maximum(self.openings(room), self._ambient)
+            # The talker is in the room, too, at the same moment: what passes there need not be added.
+            mixed = scrub(talker) * np.maximum(self._talker - (passed - self._ambient), 0) + room * passed
         shaped = mixed * self._level if self._shaper is None else self._shaper(mixed)
         return self.limiter(shaped)
 
@@ -192,7 +209,7 @@ class _Filter:
         return taps
 
 
-_NUMBERS = ("talker_db", "ambient_db", "knee_below_speech_db", "max_gain_db", "max_output_db_spl")
+_NUMBERS = ("talker_db", "ambient_db", "own_voice_db", "alarm_db", "knee_below_speech_db", "max_gain_db", "max_output_db_spl")
 
 
 def load_hearing(path: Path) -> Hearing:

@@ -78,7 +78,7 @@ FROZEN = {
     "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs"},
     "doctor": set(),
     "devices": set(),
-    "live": {"--voice", "--engine", "--record", "--report"},
+    "live": {"--voice", "--engine", "--record", "--report", "--own-voice-db", "--alarm-db"},
     "replay": set(),
     "latency": set(),
     "calibrate": set(),
@@ -439,8 +439,10 @@ class TestLab:
             progress(1.0)
             assert jobs == 1
             assert (trials, artifact.digest, engine) == (files.clip, Artifact.load(files.artifact).digest, "reference")
-            scores = {"mean": 3.25, "median": 3.5, "p10": -0.5, "below_zero": 0.25}
-            return {"conditions": {"two talkers": {"n": 4, "si_sdr_i": scores}, "absent": {"n": 2, "attenuation_db": {}}}}
+            scores = {"n": 4, "mean": 3.25, "median": 3.5, "p10": -0.5, "p5": -0.75, "below_zero": 0.25}
+            two = {"n": 4, "si_sdr_i": scores, "wrong_talker": 0.125, "onset_damping_db": {"median": 1.375}}
+            tails = {"sex": {"same": {"si_sdr_i": scores, "wrong_talker": 0.5}}}
+            return {"conditions": {"two talkers": two, "absent": {"n": 2, "attenuation_db": {}}}, "tails": tails}
 
         module("quantization.evaluate", evaluate=evaluate)
         line = (
@@ -457,8 +459,7 @@ class TestLab:
         assert run(*line, "--json").json["conditions"]["two talkers"]["n"] == 4
         assert json.loads((files.folder / "r.json").read_text())["conditions"]["absent"]["n"] == 2
         shown = run(*line).out
-        assert "3.50" in shown
-        assert "25%" in shown
+        assert all(text in shown for text in ("3.50", "-0.75", "25%", "12%", "1.38", "by sex", "same", "50%"))
 
     def test_missing_package(self, run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delitem(sys.modules, "quantization.train", raising=False)

@@ -215,13 +215,21 @@ WORST = st.one_of(
 
 class TestNothingIsLouder:
     @settings(max_examples=150, deadline=None)
-    @given(hops=st.lists(WORST, min_size=1, max_size=6), limit=st.integers(50, 110), loss=st.booleans(), compression=st.booleans())
-    def test_whatever_comes_in(self, hops: list[np.ndarray], limit: int, loss: bool, compression: bool) -> None:
+    @given(
+        hops=st.lists(WORST, min_size=1, max_size=6),
+        limit=st.integers(50, 110),
+        loss=st.booleans(),
+        compression=st.booleans(),
+        open_=st.booleans(),
+    )
+    def test_whatever_comes_in(self, hops: list[np.ndarray], limit: int, loss: bool, compression: bool, open_: bool) -> None:
         """Any signal whose samples are within the ceiling has an RMS within it, so no sound pressure is above the limit."""
         audiogram = SLOPING if loss else None
         hearing = Hearing(
             talker_db=20,
             ambient_db=20,
+            own_voice_db=20 if open_ else None,
+            alarm_db=20 if open_ else None,
             left=audiogram,
             right=audiogram,
             compression=compression,
@@ -294,6 +302,8 @@ class TestFiles:
             ambient_db=-12,
             compression=False,
         )
+        path.write_text("[chain]\nown_voice_db = -6\nalarm_db = 0\n")
+        assert load_hearing(path) == Hearing(own_voice_db=-6, alarm_db=0)
         path.write_text("[both]\n500 = 30\n")
         assert load_hearing(path).left == load_hearing(path).right == Audiogram(thresholds=((500, 30),))
 
@@ -307,6 +317,7 @@ class TestFiles:
             ("[both]\nloud = 3", "loud is not a frequency"),
             ("[both]\n500 = 'x'", "is not a number"),
             ("[chain]\nambient_db = 90", "ambient_db = 90"),
+            ("[chain]\nalarm_db = 30", "alarm_db = 30 is not within -60 to 20"),
             ("[chain]\nmax_output_db_spl = 140", "not within 50 to 130"),
             ("[chain]\ncompression = 1", "is not a bool"),
             ("[chain]\nbass = 1", "there is no bass"),

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -49,6 +49,13 @@ AudiogramOption = Annotated[
 AmbientOption = Annotated[
     float | None, typer.Option("--ambient-db", metavar="DB", help="Level at which the room stays in; left out if not given.")
 ]
+OwnVoiceOption = Annotated[
+    float | None, typer.Option("--own-voice-db", metavar="DB", help="Let the room in at this level while the wearer talks.")
+]
+AlarmOption = Annotated[
+    float | None,
+    typer.Option("--alarm-db", metavar="DB", help="And while an alarm sounds. It misses some: no safety device."),
+]
 CalibrationOption = Annotated[Path | None, typer.Option("--calibration", metavar="TOML", help="What `edge-tse calibrate` wrote.")]
 BlockOption = Annotated[int | None, typer.Option("--block", min=1, metavar="N", help="Samples per block of the device; a hop.")]
 
@@ -89,6 +96,8 @@ def live(
     hearing: HearingOption = None,
     audiogram: AudiogramOption = "",
     ambient_db: AmbientOption = None,
+    own_voice_db: OwnVoiceOption = None,
+    alarm_db: AlarmOption = None,
     max_output: Annotated[
         float | None, typer.Option("--max-output", metavar="DB", help="Nothing is played louder, in dB SPL; 100 if not given.")
     ] = None,
@@ -117,8 +126,12 @@ def live(
 
     if report is not None:
         check_output(report, [voice])
-    wanted = _needs(hearing, audiogram, ambient_db, max_output)
-    levels = _calibrated(calibration, said=hearing is not None or bool(audiogram) or max_output is not None)
+    typed = {"ambient_db": ambient_db, "own_voice_db": own_voice_db, "alarm_db": alarm_db, "max_output_db_spl": max_output}
+    wanted = _needs(hearing, audiogram, typed)
+    levels = _calibrated(
+        calibration,
+        said=hearing is not None or bool(audiogram) or any(value is not None for value in (own_voice_db, alarm_db, max_output)),
+    )
     if engine == "device" and not target:
         raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
     model = personalize(opened(artifact), load_voice(voice))
@@ -167,7 +180,7 @@ def live(
     output.result(figures, as_json, *(output.table(title, rows) for title, rows in tables.items()))
 
 
-def _needs(file: Path | None, audiogram: str, ambient_db: float | None, max_output: float | None) -> Hearing:
+def _needs(file: Path | None, audiogram: str, typed: Mapping[str, float | None]) -> Hearing:
     """What the wearer needs, from a file and what was typed over it."""
     from dataclasses import replace
 
@@ -178,9 +191,7 @@ def _needs(file: Path | None, audiogram: str, ambient_db: float | None, max_outp
     if audiogram:
         left, right = parse_audiogram(audiogram)
         wanted = replace(wanted, left=left, right=right)
-    if ambient_db is not None:
-        wanted = replace(wanted, ambient_db=ambient_db)
-    return wanted if max_output is None else replace(wanted, max_output_db_spl=max_output)
+    return replace(wanted, **{name: value for name, value in typed.items() if value is not None})  # type: ignore[arg-type]
 
 
 def _calibrated(path: Path | None, said: bool) -> Calibration:
