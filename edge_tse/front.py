@@ -38,7 +38,7 @@ class Front(Protocol):
         """float32 ``[ears, hop]`` to the network's input ``[features]``."""
 
     def synthesize(self, mask: Int8, velocity: Int8) -> Float:
-        """The network's outputs for the last hop, ``[bands]``, to float32 ``[ears, hop]``, ``frame.delay`` samples late. Once per hop."""
+        """The network's outputs for the last hop, ``[bands]``, to float32 ``[ears, hop]``, ``frame.delay`` samples late."""
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
