@@ -61,7 +61,7 @@ class Scheme:
     """Whether fine-tuning also follows a float teacher: the checkpoint itself unless another is given."""
 
 
-_FOUR_BITS = WeightFormat(bits=4, least_error=True)
+_FOUR_BITS = WeightFormat(bits=4)
 
 SCHEMES: dict[str, Scheme] = {
     "w8a8": Scheme(steps=250),
@@ -121,6 +121,9 @@ def quantize(
 def prepare(checkpoint: Path, data: Path, beside: Path, watch: Watch = lambda progress: None) -> tuple[Checkpoint, Run, Path]:
     """A checkpoint, the data side of its run, and its folder: the checkpoint's own if its run is there, else ``beside``."""
     source = load_checkpoint(checkpoint)
+    if not isinstance(source.student, Student) or source.student.config.ahead:
+        made = source.recipe.name
+        raise DataError(f"{checkpoint}: a network of {made!r} sees the future and cannot stream: distil it into a student")
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     if not (folder / "voices.pt").exists():
         folder = beside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 import os
 import subprocess
@@ -22,9 +23,9 @@ from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.golden import verify  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
-from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
+from edge_tse.nn.student import BASE, NANO, SMALL, Depthwise, Student  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402
-from quantization.recipes import recipe  # noqa: E402
+from quantization.recipes import RECIPES, recipe  # noqa: E402
 from quantization.train import Plan, Teacher, load_checkpoint, train  # noqa: E402
 from tests.speech import write_pack  # noqa: E402
 
@@ -210,6 +211,22 @@ def test_a_checkpoint_without_its_run_leaves_its_folder_alone(data, finished, tm
 def test_unknown_scheme_lists_the_known_ones(data, finished, tmp_path):
     with pytest.raises(DataError, match="w8a8-ptq"):
         quantize(finished, "w2a2", tmp_path / "x.etse", data)
+
+
+def test_what_sees_the_future_is_not_quantized(data, tmp_path, monkeypatch):
+    ahead = dataclasses.replace(recipe("smoke"), name="ahead", student=dataclasses.replace(NANO, ahead=True))
+    monkeypatch.setitem(RECIPES, "ahead", lambda: ahead)
+    train("ahead", tmp_path / "run", data, steps=0)
+    with pytest.raises(DataError, match="'ahead' sees the future and cannot stream"):
+        quantize(tmp_path / "run", "w8a8-ptq", tmp_path / "x.etse", data)
+
+
+@pytest.mark.parametrize(("ahead", "seen"), [(False, {10, 14, 18}), (True, {6, 10, 14})])
+def test_taps_reach_where_they_should(ahead, seen):
+    depthwise = Depthwise(2, taps=3, dilation=4, ahead=ahead)
+    x_BTC = torch.zeros(1, 30, 2)
+    x_BTC[0, 10] = 1
+    assert set((depthwise(x_BTC)[0] - depthwise.bias).abs().sum(-1).nonzero()[:, 0].tolist()) == seen
 
 
 def test_tiers_keep_their_budgets():

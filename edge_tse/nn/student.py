@@ -24,7 +24,19 @@ from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import BLOCKS, CHANNELS
 from edge_tse.voice import matching_layers
 
-__all__ = ["BASE", "NANO", "SMALL", "Block", "Depthwise", "Modulated", "Stage", "StageConfig", "Student", "StudentConfig"]
+__all__ = [
+    "BASE",
+    "NANO",
+    "SMALL",
+    "TEACHER",
+    "Block",
+    "Depthwise",
+    "Modulated",
+    "Stage",
+    "StageConfig",
+    "Student",
+    "StudentConfig",
+]
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,8 @@ class StudentConfig:
     embedding: int = 128
     code: int = 64
     """Width of the bottleneck between a voice and its modulations."""
+    ahead: bool = False
+    """Whether frames also see what follows them: a teacher may, nothing that streams does."""
     local: int = 0
     """Width of the bottleneck of each layer of the enrollment encoder, whose averages modulate the blocks that match it (local and
     global features, as in LGR-TSE); 0: the embedding alone modulates."""
@@ -66,20 +80,23 @@ class StudentConfig:
 _OCTAVES = (1, 2, 4, 8, 16, 32, 64, 128)
 NANO = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(48, 64, _OCTAVES[:3]))
 SMALL = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(64, 96, _OCTAVES[:3]))
+TEACHER = StudentConfig(StageConfig(320, 640, (*_OCTAVES, *_OCTAVES)), StageConfig(192, 320, _OCTAVES[:4]), ahead=True)
 BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 1, 4)), StageConfig(128, 192, _OCTAVES[:4]))
 
 
 class Depthwise(nn.Module):
-    """Causal dilated taps in time, one filter per channel: ``[B, T, C] -> [B, T, C]``."""
+    """Dilated taps in time, one filter per channel, causal or (``ahead``) around each frame: ``[B, T, C] -> [B, T, C]``."""
 
-    def __init__(self, channels: int, taps: int, dilation: int) -> None:
+    def __init__(self, channels: int, taps: int, dilation: int, ahead: bool = False) -> None:
         super().__init__()
-        self.dilation = dilation
+        self.dilation, self.ahead = dilation, ahead
         self.weight = nn.Parameter(torch.randn(taps, channels) / math.sqrt(taps))
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x_BTC: Tensor) -> Tensor:
-        return causal_taps(x_BTC, self.weight, self.dilation, self.bias)
+        seen = (len(self.weight) // 2) * self.dilation if self.ahead else 0
+        future = functional.pad(x_BTC, (0, 0, 0, seen))
+        return causal_taps(future, self.weight, self.dilation, self.bias)[:, seen:]
 
 
 def causal_taps(x_BTC: Tensor, weight_KC: Tensor, dilation: int, bias_C: Tensor | None = None) -> Tensor:
@@ -165,9 +182,9 @@ class _Sum(torch.autograd.Function):
 class Block(nn.Module):
     """``x + project(relu(film(expand(depthwise(x)))))``."""
 
-    def __init__(self, config: StageConfig, taps: int, dilation: int) -> None:
+    def __init__(self, config: StageConfig, taps: int, dilation: int, ahead: bool = False) -> None:
         super().__init__()
-        self.depthwise: nn.Module = Depthwise(config.channels, taps, dilation)
+        self.depthwise: nn.Module = Depthwise(config.channels, taps, dilation, ahead)
         self.expand: nn.Module = Modulated(config.channels, config.hidden)
         self.project: nn.Module = nn.Linear(config.hidden, config.channels)
         # Stacks of residual branches train from the identity (Zhang et al., "Fixup initialization", ICLR 2019).
@@ -184,9 +201,9 @@ Film = tuple[Tensor, Tensor]
 class Stage(nn.Module):
     """Blocks on one residual stream."""
 
-    def __init__(self, config: StageConfig, taps: int) -> None:
+    def __init__(self, config: StageConfig, taps: int, ahead: bool = False) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config, taps, d) for d in config.dilations)
+        self.blocks = nn.ModuleList(Block(config, taps, d, ahead) for d in config.dilations)
         self.settle: nn.Module = nn.Identity()
         """What the stream passes through after every addition: its shared quantizer in QAT."""
 
@@ -210,12 +227,12 @@ class Student(nn.Module):
         frame = config.frame
         self.entry: nn.Module = nn.Identity()
         self.stem: nn.Module = nn.Linear(frame.features, config.mask.channels)
-        self.mask = Stage(config.mask, config.taps)
+        self.mask = Stage(config.mask, config.taps, config.ahead)
         self.mask_head: nn.Module = nn.Linear(config.mask.channels, frame.bands)
         self.mask_out: nn.Module = nn.Sigmoid()
         self.from_hidden: nn.Module = nn.Linear(config.mask.channels, config.refine.channels)
         self.from_gain: nn.Module = nn.Linear(frame.bands, config.refine.channels, bias=False)
-        self.refine = Stage(config.refine, config.taps)
+        self.refine = Stage(config.refine, config.taps, config.ahead)
         self.velocity_head: nn.Module = nn.Linear(config.refine.channels, frame.bands)
         self.velocity_out: nn.Module = nn.Tanh()
         nn.init.zeros_(self.velocity_head.weight)
