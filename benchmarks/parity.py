@@ -2,17 +2,22 @@
 
 python -m benchmarks.parity --data DIR [--artifact FILE ...] [--trials 20]
 
-Integers: each engine against the reference over the shipped mixtures in two ears, state carried from the first frame to the last.
-A voice is folded in, or, in the universal form of the engines that have one, given to a model without a voice while it runs.
-Sound: SI-SDR improvement on trials of talkers nobody trained on, as a difference to the reference engine; without a single
-differing integer it is 0 and not run.
+Integers: each engine against the reference over the shipped mixtures in two ears, state carried from the first frame to the last,
+in two forms of each model. *personalized*: the voice is folded into constants (`native, patched` is the same graph, its constants
+replaced while it runs). *universal*: the voice is an input, another graph with integers of its own. A voice change is timed from
+a voice to a network that is ready to step.
+
+Sound: SI-SDR improvement on trials of talkers nobody trained on, as a difference to the reference engine on the same form; without
+a single differing integer it is 0 and not run. The two forms are compared with each other on the reference engine.
 """
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -27,28 +32,38 @@ from edge_tse.engines import ENGINES, Engine, Network, open_network
 from edge_tse.enrollment import enroll_files
 from edge_tse.errors import EdgeTseError
 from edge_tse.extract import extract
-from edge_tse.golden import TOLERANCE_LSB, record, replay
+from edge_tse.golden import TOLERANCE_LSB, Golden, UniversalNetwork, record, replay
 from edge_tse.metrics import si_sdr
 from edge_tse.quant import quantize
+from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
+from edge_tse.universal import universal, voice_inputs
 from edge_tse.voice import Voice, personalize
 from quantization.evaluate import Trial, read_trials
 from quantization.trials import make_trials
 
-Open = Callable[[Artifact, Voice], Network]
-"""A model without a voice, and a voice, to a network that computes with it."""
+Hear = Callable[[Voice], Network]
+"""A voice to a network that computes with it."""
+Open = Callable[[Artifact], Hear]
+"""A model without a voice to what hears voices with it."""
 
 
 class Board:
-    """The compiled C as a network that was given a voice while it ran."""
+    """The compiled C as a network that is given a voice while it runs."""
 
-    def __init__(self, artifact: Artifact, voice: Voice) -> None:
-        from firmware_bridge.codegen import voice_patch
+    def __init__(self, artifact: Artifact) -> None:
         from firmware_bridge.native import NativeChain
 
+        self._artifact = artifact
         self._chain = NativeChain(artifact, artifact.frame.ears)
-        self._chain.set_voice(voice_patch(artifact, voice))
         self.name = f"native/{self._chain.kernels}"
+
+    def hear(self, voice: Voice) -> Board:
+        """From the next step on."""
+        from firmware_bridge.codegen import voice_patch
+
+        self._chain.set_voice(voice_patch(self._artifact, voice))
+        return self
 
     def reset(self) -> None:
         """The voice stays."""
@@ -59,30 +74,51 @@ class Board:
         return self._chain.network(features)
 
 
-def engines() -> dict[str, Open]:
-    """Every way to run a graph that this machine may have, but the reference itself: it would be compared with itself."""
+def engines() -> dict[str, dict[str, Open]]:
+    """By form, every way to run a graph that this machine may have, but the reference itself: it would be compared with itself."""
 
-    def folded(name: str) -> Open:
-        return lambda artifact, voice: open_quietly(personalize(artifact, voice), name)
-
-    def builtin(artifact: Artifact, voice: Voice) -> Network:
+    def builtin_ref(artifact: Artifact) -> Network:
         with quietly():
-            return open_network(personalize(artifact, voice), "litert", kernels="builtin_ref")
+            return open_network(artifact, "litert", kernels="builtin_ref")
 
-    def native(artifact: Artifact, voice: Voice) -> Network:
+    def native(artifact: Artifact) -> Network:
         from firmware_bridge.native import NativeNetwork
 
-        return NativeNetwork(personalize(artifact, voice).graph)
+        return NativeNetwork(artifact.graph)
 
-    def universal_onnx(artifact: Artifact, voice: Voice) -> Network:
-        from edge_tse.engines.onnxrt import OnnxNetwork
+    def by_name(name: str) -> Callable[[Artifact], Network]:
+        return lambda artifact: open_quietly(artifact, name)
 
-        network = OnnxNetwork(artifact.graph)
-        network.set_voice(personalize(artifact, voice).graph)
-        return network
+    known = {name: by_name(name) for name in ENGINES if name != "reference"} | {"litert builtin_ref": builtin_ref}
+    personal = {name: folded(opened) for name, opened in (known | {"native": native}).items()}
+    personal["native, patched"] = lambda artifact: Board(artifact).hear
+    return {"personalized": personal, "universal": {name: given(opened) for name, opened in known.items()}}
 
-    more = {"litert builtin_ref": builtin, "native": native, "onnx, universal": universal_onnx, "native, universal": Board}
-    return {name: folded(name) for name in ENGINES if name != "reference"} | more
+
+def folded(opened: Callable[[Artifact], Network]) -> Open:
+    """A network anew for every voice."""
+    return lambda artifact: lambda voice: opened(personalize(artifact, voice))
+
+
+def given(opened: Callable[[Artifact], Network]) -> Open:
+    """One network, which is given its voices while it runs."""
+
+    def model(artifact: Artifact) -> Hear:
+        form = universal(artifact)
+        network = opened(form)
+        assert isinstance(network, UniversalNetwork)
+
+        def hear(voice: Voice) -> Network:
+            network.set_voice(voice_inputs(form, voice))
+            return network
+
+        return hear
+
+    return model
+
+
+FORMS: dict[str, Callable[[Artifact, Voice], Artifact]] = {"personalized": personalize, "universal": universal}
+"""A model with a voice, in each form."""
 
 
 def frames(artifact: Artifact) -> Iterator[tuple[Voice, NDArray[np.int8]]]:
@@ -95,31 +131,46 @@ def frames(artifact: Artifact) -> Iterator[tuple[Voice, NDArray[np.int8]]]:
         yield case.voice(artifact.voice_model), quantize(rows, source.scale, source.zero_point)
 
 
-def integers(artifact: Artifact, opened: Open) -> dict[str, object]:
-    """Worst LSB and share of differing values over all frames."""
-    worst, differing, count, name = 0, 0.0, 0, ""
-    for voice, rows in frames(artifact):
-        network = opened(artifact, voice)
-        parity = replay(record(personalize(artifact, voice).graph, rows), network)
+@cache
+def goldens(artifact: Artifact, form: str) -> list[tuple[Voice, Golden]]:
+    """What the reference engine makes of the frames with each voice, in one form."""
+    return [(voice, record(FORMS[form](artifact, voice).graph, rows)) for voice, rows in frames(artifact)]
+
+
+def integers(artifact: Artifact, form: str, opened: Open) -> dict[str, object]:
+    """Worst LSB and share of differing values over all frames, and the shortest voice change."""
+    worst, differing, count, name, change_s = 0, 0.0, 0, "", []
+    hear = opened(artifact)
+    for voice, golden in goldens(artifact, form):
+        start = time.perf_counter()
+        network = hear(voice)
+        change_s.append(time.perf_counter() - start)
+        parity = replay(golden, network)
         worst = max(worst, parity.worst_lsb)
         differing += parity.mismatch_rate * parity.frames
         count += parity.frames
         name = network.name
-    return {"runs_on": name, "worst_lsb": worst, "mismatch_rate": differing / count, "frames": count}
+    figures = {"runs_on": name, "worst_lsb": worst, "mismatch_rate": differing / count, "frames": count}
+    return {**figures, "voice_change_ms": min(change_s) * 1e3}
 
 
-def heard(artifact: Artifact, opened: Open, trials: list[Trial]) -> dict[str, float]:
-    """SI-SDR improvement against that of the reference engine, in dB."""
+def heard(artifact: Artifact, trials: list[Trial], one: tuple[str, Open], other: tuple[str, Open]) -> dict[str, float]:
+    """SI-SDR of one form on an engine against that of another, in dB."""
     differences = []
+    hearing = [(FORMS[form], opened(artifact)) for form, opened in (other, one)]
     for trial in trials:
         voice = enroll_files(artifact.voice_model, list(trial.enrollment)).voice
-        own = personalize(artifact, voice)
-        scores = []
-        for network in (open_quietly(own, "reference"), opened(artifact, voice)):
-            mixture, target = (_read(path) for path in (trial.mixture, trial.target))
-            scores.append(si_sdr(extract(mixture, 16000, Engine(own, network)).signal, target))
-        differences.append(scores[1] - scores[0])
-    return {"mean_db": float(np.mean(differences)), "worst_db": float(np.max(np.abs(differences))), "trials": len(differences)}
+        mixture, target = (_read(path) for path in (trial.mixture, trial.target))
+        engines = (Engine(form(artifact, voice), hear(voice)) for form, hear in hearing)
+        before, after = (si_sdr(extract(mixture, 16000, engine).signal, target) for engine in engines)
+        differences.append(after - before)
+    figures = {"mean_db": np.mean(differences), "std_db": np.std(differences), "worst_db": np.max(np.abs(differences))}
+    return {**{key: float(value) for key, value in figures.items()}, "trials": len(differences)}
+
+
+def _reference(form: str) -> tuple[str, Open]:
+    opened = {"personalized": folded, "universal": given}[form]
+    return form, opened(lambda artifact: ReferenceNetwork(artifact.graph))
 
 
 def _read(path: Path | None) -> NDArray[np.float32]:
@@ -139,20 +190,28 @@ def main() -> None:
     models = [Artifact.find(name) for name in given.artifact or shipped_names()]
     console = Console(highlight=False)
     rows: list[dict[str, object]] = []
+    forms: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         listed = read_trials(make_trials(given.data, Path(folder), "choose", 1, given.trials))
         trials = [trial for trial in listed if trial.condition == "two_talkers"]
         for model in models:
-            for name, opened in engines().items():
-                try:
-                    found = integers(model, opened)
-                except EdgeTseError as failure:
-                    console.print(f"left out: {failure}", markup=False)
-                    continue
-                found["si_sdr_difference"] = heard(model, opened, trials) if found["worst_lsb"] else None
-                rows.append({"model": model.provenance["recipe"], "artifact": model.digest, "engine": name, **found})
-                console.print(rows[-1], markup=False)
-    figures = {"rows": rows, "tolerance_lsb": dict(TOLERANCE_LSB)}
+            for form, known in engines().items():
+                for name, opened in known.items():
+                    try:
+                        found = integers(model, form, opened)
+                    except EdgeTseError as failure:
+                        console.print(f"left out: {name}, {form}: {failure}", markup=False)
+                        continue
+                    differs = bool(found["worst_lsb"])
+                    found["si_sdr_difference"] = heard(model, trials, (form, opened), _reference(form)) if differs else None
+                    row = {"model": model.provenance["recipe"], "artifact": model.digest, "form": form, "engine": name, **found}
+                    rows.append(row)
+                    console.print(row, markup=False)
+            if model.reach:
+                against = heard(model, trials, _reference("universal"), _reference("personalized"))
+                forms[str(model.provenance["recipe"])] = against
+                console.print(f"universal against personalized: {against}", markup=False)
+    figures = {"rows": rows, "universal_against_personalized": forms, "tolerance_lsb": dict(TOLERANCE_LSB)}
     Report(question="Do all engines compute the same?", figures=figures, environment=environment()).save(RESULTS / "parity.json")
 
 

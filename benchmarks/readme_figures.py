@@ -88,19 +88,26 @@ def _parity(results: Path, names: Sequence[str]) -> str:
         sound = row["si_sdr_difference"]
         rows.append(
             (
-                f"{row['model']}, {row['engine']} ({row['runs_on']})",
+                f"{row['model']}, {row['form']}, {row['engine']} ({row['runs_on']})",
                 str(row["worst_lsb"]),
                 f"{row['mismatch_rate']:.1%}",
-                "0" if sound is None else f"{sound['worst_db']:.2f}",
+                "0" if sound is None else f"{sound['mean_db']:.3f}, {sound['worst_db']:.2f}",
+                f"{row['voice_change_ms']:.1f}",
             )
         )
     frames = figures["rows"][0]["frames"]
     title = (
-        f"**The same integers everywhere**: against the reference over {frames:,} frames with state and a voice, folded in or "
-        "given (`python -m benchmarks.parity --data DIR`)"
+        f"**The same integers everywhere**: against the reference over {frames:,} frames with state and a voice, folded "
+        "in or given while it runs (`python -m benchmarks.parity --data DIR`)"
     )
-    head = ("engine", "worst LSB", "values that differ", "largest change of SI-SDR, dB")
-    return f"{title}\n\n" + table(head, rows)
+    head = ("engine", "worst LSB", "values that differ", "change of SI-SDR, dB: mean, largest", "a voice change, ms")
+    between = "".join(
+        f"\n\nThe universal form of `{name}` against its personalized one, SI-SDR over {found['trials']} trials: "
+        f"{found['mean_db']:+.3f} dB on average, at most {found['worst_db']:.2f} dB either way."
+        for name, found in figures["universal_against_personalized"].items()
+        if name in names
+    )
+    return f"{title}\n\n" + table(head, rows) + between
 
 
 def _boards(results: Path, names: Sequence[str]) -> str:
