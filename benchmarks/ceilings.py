@@ -9,11 +9,16 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from benchmarks import RESULTS
 from edge_tse import audio
 from edge_tse.frame import FrameSpec
 from edge_tse.metrics import si_sdr
+from edge_tse.nn.flow_losses import FlowWeights, destination
+from edge_tse.nn.front import Front
+from edge_tse.nn.mask2flow import MAX_GAIN
+from edge_tse.nn.mel import MelFront, MelSpec
 from edge_tse.report import Report, environment
 from quantization.evaluate import read_trials
 
@@ -51,19 +56,50 @@ def improvements(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> d
     return out
 
 
+MEL = {
+    "mel_level": FlowWeights(),
+    "mel_best_gain": FlowWeights(phase_sensitive=True),
+    "mel_best_gain_30_db": FlowWeights(phase_sensitive=True, deepest_db=30.0),
+}
+"""Where the flow of the published system may be told to end."""
+
+
+def mel_improvements(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """As :func:`improvements`, of the gains that :mod:`edge_tse.nn.mask2flow` would apply if it arrived where it should.
+
+    ``mel_taught`` is what a student that copied the last of them would reach.
+    """
+    front, student = MelFront(MelSpec()), Front(frame)
+    n = mixture.shape[1] // frame.hop * frame.hop
+    heard, wanted = (torch.from_numpy(x[None, :, :n].copy()) for x in (mixture, target))
+    before = si_sdr(mixture[:, :n], target[:, :n])
+    spectra, out = front.analyze(heard), {}
+    for name, weights in MEL.items():
+        level, end = destination(front, heard, wanted, weights)
+        gains = (10 ** (end - level)).clamp(max=MAX_GAIN)
+        estimate = front.synthesize(front.amplify(spectra, gains), n)
+        out[name] = si_sdr(estimate[0].numpy(), target[:, :n]) - before
+    taught = front.band_gains(gains, frame, n // frame.hop)
+    late = student.synthesize(student.amplify(student.analyze(heard), taught))[0, :, frame.delay :].numpy()
+    out["mel_taught"] = si_sdr(late, target[:, : late.shape[1]]) - before
+    return out
+
+
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=Path, required=True, metavar="CSV")
     parser.add_argument("--condition", default="two_talkers")
     parser.add_argument("--limit", type=int, default=100)
+    parser.add_argument("--name", default="ceilings", help="of the result")
     given = parser.parse_args()
     frame = FrameSpec()
     scores: dict[str, list[float]] = {}
     trials = [t for t in read_trials(given.trials) if t.condition == given.condition and t.target is not None][: given.limit]
     for trial in trials:
         mixture, target = (audio.resample(*audio.read(path), frame.sample_rate_hz) for path in (trial.mixture, trial.target))
-        for name, value in improvements(frame, mixture, target).items():
+        found = improvements(frame, mixture, target) | mel_improvements(frame, mixture, target)
+        for name, value in found.items():
             scores.setdefault(name, []).append(value)
     figures = {
         "condition": given.condition,
@@ -71,7 +107,7 @@ def main() -> None:
         "si_sdr_i_mean_db": {name: round(float(np.mean(values)), 2) for name, values in scores.items()},
     }
     report = Report(question="How good could a real gain be?", figures=figures, environment=environment())
-    report.save(RESULTS / "ceilings.json")
+    report.save(RESULTS / f"{given.name}.json")
     print(report.to_json())
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_tse.nn.mask2flow import Mask2Flow
+from edge_tse.nn.mel import MelFront
 
 __all__ = ["FlowLosses", "FlowWeights", "destination", "flow_losses"]
 
@@ -43,9 +44,8 @@ class FlowLosses(NamedTuple):
     flow: Tensor
 
 
-def destination(system: Mask2Flow, mixture_BEN: Tensor, target_BEN: Tensor, weights: FlowWeights) -> tuple[Tensor, Tensor]:
+def destination(front: MelFront, mixture_BEN: Tensor, target_BEN: Tensor, weights: FlowWeights) -> tuple[Tensor, Tensor]:
     """Levels of the mixture and where the flow should end, ``[B, T, M]`` each."""
-    front = system.front
     spectra, wanted = front.analyze(mixture_BEN), front.analyze(target_BEN)
     energy = front.energy(spectra)
     level = front.level(energy, energy)
@@ -66,7 +66,7 @@ def flow_losses(
 
     Rectified flow (Liu et al., "Flow straight and fast", ICLR 2023). ``t_B`` is uniform in [0, 1); its first part becomes t = 0.
     """
-    level, end = destination(system, mixture_BEN, target_BEN, weights)
+    level, end = destination(system.front, mixture_BEN, target_BEN, weights)
     importance = 10 ** (2 * weights.loudness * level)
     importance = importance / importance.mean(dim=(1, 2), keepdim=True)
 
