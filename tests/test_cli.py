@@ -70,7 +70,7 @@ FROZEN = {
     "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
     "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--embeddings", "--resume"},
-    "quantize": {"-o", "--recipe", "--data", "--resume"},
+    "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
     "compile": {"-o", "--voice", "--target"},
     "targets": set(),
     "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against"},
@@ -421,8 +421,17 @@ class TestLab:
 
     def test_quantize(self, run: Run, module: Callable[..., None], files: Files) -> None:
         def quantize(
-            checkpoint: Path, recipe: str, artifact: Path, data: Path, *, steps: int | None, resume: bool, watch: object
+            checkpoint: Path,
+            recipe: str,
+            artifact: Path,
+            data: Path,
+            *,
+            steps: int | None,
+            teacher: Path | None,
+            resume: bool,
+            watch: object,
         ) -> Artifact:
+            assert teacher is None
             assert (checkpoint, recipe, artifact, data) == (files.clip, "w8a8", files.folder / "new.etse", files.folder)
             assert not resume
             assert steps is None

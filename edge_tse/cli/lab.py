@@ -48,11 +48,18 @@ def train(
 
 
 def quantize(
-    checkpoint: Path, recipe: str, artifact: Path, data: Path, steps: int | None, resume: bool, watch: Callable[[Any], None]
+    checkpoint: Path,
+    recipe: str,
+    artifact: Path,
+    data: Path,
+    steps: int | None,
+    teacher: Path | None,
+    resume: bool,
+    watch: Callable[[Any], None],
 ) -> Artifact:
     """Write the artifact of a checkpoint, and return it."""
     made: Artifact = _found("quantization.quantize", "train").quantize(
-        checkpoint, recipe, artifact, data, steps=steps, resume=resume, watch=watch
+        checkpoint, recipe, artifact, data, steps=steps, teacher=teacher, resume=resume, watch=watch
     )
     return made
 
@@ -77,16 +84,40 @@ def analyse_checkpoint(trials: Path, checkpoint: Path, progress: Callable[[float
 
 
 def condition_tables(figures: dict[str, Any]) -> list[Table]:
-    """One row a condition, in decibels of SI-SDR improvement; the report holds the rest."""
+    """One row a condition, in decibels of SI-SDR improvement, and one a kind of hard mixture; the report holds the rest."""
     table = Table(title="SI-SDR improvement, dB", title_justify="left", title_style="bold")
-    for heading in ("condition", "n", "mean", "median", "p10", "below 0"):
+    for heading in ("condition", "n", "mean", "median", "p10", "p5", "below 0", "other talker", "onset"):
         table.add_column(heading, justify="left" if heading == "condition" else "right")
     for name, condition in figures["conditions"].items():
-        scores = condition.get("si_sdr_i")
-        cells = [_db(scores[key]) for key in ("mean", "median", "p10")] if scores else ["-"] * 3
-        below = f"{scores['below_zero']:.0%}" if scores and scores["below_zero"] is not None else "-"
-        table.add_row(name, str(condition["n"]), *cells, below)
-    return [table]
+        onset = condition.get("onset_damping_db")
+        cells = _gain_cells(condition.get("si_sdr_i"), condition.get("wrong_talker"))
+        table.add_row(name, str(condition["n"]), *cells, _db(onset["median"] if onset else None))
+    tables = [table]
+    for circumstance, classes in figures.get("tails", {}).items():
+        table = Table(title=f"The same by {_CIRCUMSTANCES[circumstance]}", title_justify="left", title_style="bold")
+        for heading in ("", "n", "mean", "median", "p10", "p5", "below 0", "other talker"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for name, found in classes.items():
+            table.add_row(name, str(found["si_sdr_i"]["n"]), *_gain_cells(found["si_sdr_i"], found["wrong_talker"]))
+        tables.append(table)
+    return tables
+
+
+_CIRCUMSTANCES = {
+    "sir_db": "ratio of target to interferers, dB",
+    "similarity": "likeness of the nearest interferer (cosine)",
+    "sex": "sex of target and interferers",
+}
+
+
+def _gain_cells(scores: dict[str, float] | None, wrong_talker: float | None) -> list[str]:
+    """Mean, median, p10, p5, share below 0, and share nearer to another talker."""
+    gain = [_db((scores or {}).get(key)) for key in ("mean", "median", "p10", "p5")]
+    return [*gain, _share((scores or {}).get("below_zero")), _share(wrong_talker)]
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def _db(value: float | None) -> str:

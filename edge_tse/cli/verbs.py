@@ -411,15 +411,19 @@ def quantize(
     data: DataOption,
     recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to quantize.")] = "w8a8",
     steps: StepsOption = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option("--teacher", metavar="CHECKPOINT", help="Whom a distilled recipe follows; CHECKPOINT itself if left out."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")] = False,
     as_json: Json = False,
 ) -> None:
     """Fine-tune a checkpoint to int8 and freeze it into an artifact."""
     from edge_tse.files import check_output
 
-    check_output(to, [checkpoint])
+    check_output(to, [checkpoint, *_given(teacher)])
     with output.phases(as_json) as watch:
-        model = lab.quantize(checkpoint, recipe, to, data, steps, resume, watch)
+        model = lab.quantize(checkpoint, recipe, to, data, steps, teacher, resume, watch)
     figures = {"artifact": to, "digest": model.digest, "weight_bytes": model.graph.weight_bytes, "provenance": model.provenance}
     output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
 
@@ -435,7 +439,7 @@ def evaluate(
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes that share the work.")] = 1,
     as_json: Json = False,
 ) -> None:
-    """Score a list of mixtures: SI-SDR, PESQ and ESTOI per condition."""
+    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and who is lost."""
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
 
