@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 import zipfile
 from collections.abc import Iterator
@@ -43,12 +44,12 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 
 
 def test_extras_have_their_names() -> None:
-    together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval"}
+    together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval", "hearing"}
     assert set(EXTRAS) == together | {"live", "device-legacy", "all", "dev"}
 
 
 def test_all_is_all_that_goes_together() -> None:
-    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,tflm,firmware,eval]"]
+    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,tflm,firmware,eval,hearing]"]
 
 
 def test_torch_has_one_version() -> None:
@@ -114,12 +115,27 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+COMPILED = "edge_tse/_front.abi3.so"
+
+
+def platform_tag() -> str:
+    return sysconfig.get_platform().replace("-", "_").replace(".", "_")
+
+
+def able_to_compile() -> bool:
+    return shutil.which("cc") is not None and (Path(sysconfig.get_path("include")) / "Python.h").is_file()
+
+
 @pytest.mark.slow
 def test_the_wheel_holds_the_four_packages_whole(wheel: Path) -> None:
     packages = ("edge_tse/", "quantization/", "targets/", "firmware_bridge/")
     with zipfile.ZipFile(wheel) as file:
         inside = {name for name in file.namelist() if ".dist-info/" not in name}
-    assert inside == {name for name in tracked() if name.startswith(packages)}
+    # What is compiled goes in compiled, where there is a compiler, for every Python from 3.11 on.
+    compiled, source = inside & {COMPILED}, "edge_tse/_front.c"
+    assert inside - compiled == {name for name in tracked() if name.startswith(packages) and name != source}
+    assert wheel.name.endswith(f"-cp311-abi3-{platform_tag()}.whl")
+    assert compiled or not able_to_compile()
     assert {"edge_tse/assets/small.etse", "edge_tse/py.typed", "targets/tflite.py"} <= inside
 
 
@@ -136,6 +152,8 @@ def test_the_wheel_does_the_main_job_without_torch(wheel: Path, environment: Pat
     doctor = json.loads(run(binaries / "edge-tse", "doctor", "--json", cwd=tmp_path).stdout)
     assert {engine["engine"] for engine in doctor["engines"] if engine["runs"]} == {"litert", "reference"}
     assert all("pip install" in engine["detail"] for engine in doctor["engines"] if not engine["runs"])
+    with zipfile.ZipFile(wheel) as file:
+        assert doctor["front_end"]["compiled"] is (COMPILED in file.namelist()), doctor["front_end"]["detail"]
     run(binaries / "edge-tse", "verify", "--json", cwd=tmp_path)
     run(binaries / "edge-tse", "demo", "--out", tmp_path / "demo", "--json", cwd=tmp_path)
     page = (tmp_path / "demo" / "index.html").read_text()

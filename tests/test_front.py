@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from edge_tse import front
+from edge_tse.cli import doctor
 from edge_tse.engines import Engine
 from edge_tse.frame import LIFT, SILENCE, FrameSpec
 from edge_tse.front import CompiledFront, Front, NumpyFront, compiled_state, open_front
@@ -238,6 +239,18 @@ class TestChoice:
         monkeypatch.setitem(sys.modules, "edge_tse._front", module)
         assert isinstance(open_front(FRAME, 2, ends_of(FRAME)), NumpyFront)
         assert "rounds otherwise" in compiled_state()[1]
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_the_doctor_says_which(self, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+        if not there:
+            monkeypatch.setitem(sys.modules, "edge_tse._front", None)
+        untried = doctor.EngineFinding(engine="none", description="", runs=False, detail="", network_p50_ms=None)
+        monkeypatch.setattr(doctor, "_try", lambda *_: untried)
+        found = doctor.examine()
+        in_use, said = compiled_state()
+        assert found.figures()["front_end"] == {"compiled": in_use, "detail": said}
+        assert there or not in_use
+        assert any(said in cell for cell in found.tables()[0].columns[1].cells)
 
     def test_what_c_cannot_do_is_left_to_numpy(self) -> None:
         odd = FrameSpec(hop=3, window=16, synthesis=6, bands=4, fine_bands=2, spatial_bands=2)
