@@ -24,7 +24,9 @@ from quantization.float_listener import evaluate_checkpoint
 from quantization.train import load_checkpoint
 from quantization.trials import SPLITS, make_trials
 
-_KEPT = ("n", "si_sdr_i", "attenuation_db", "pesq_wb", "estoi", "over_suppression", "wrong_talker", "failed")
+_RATIOS = {"si_sdr_i": "SI-SDR gain", "si_sdr": "SI-SDR", "attenuation_db": "attenuation"}
+"""In dB; a condition is shown by the first one that it has."""
+_KEPT = ("n", *_RATIOS, "pesq_wb", "estoi", "over_suppression", "wrong_talker", "failed")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,13 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _table(condition: str, rows: dict[str, dict[str, object]]) -> Table:
-    absent = next(iter(rows.values()))["si_sdr_i"] is None
-    ratio = "attenuation_db" if absent else "si_sdr_i"
+    ratio = next((name for name in _RATIOS if next(iter(rows.values()))[name]), "si_sdr")
     table = Table(title=condition, title_justify="left", title_style="bold")
     for heading in (
         "flow",
         "evaluations",
-        f"{ratio}: mean",
+        f"{_RATIOS[ratio]}, dB: mean",
         "median",
         "p10",
         "PESQ-WB",
