@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from itertools import islice, pairwise
+from itertools import islice, pairwise, repeat
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -39,6 +39,7 @@ from edge_tse.extract import extract
 from edge_tse.metrics import attenuation_db, onset_damping_db, over_suppression, si_sdr
 from edge_tse.report import environment, versions
 from edge_tse.voice import Voice, VoiceModel, personalize
+from quantization import hearing_scores
 
 __all__ = [
     "COLUMNS",
@@ -145,8 +146,11 @@ def evaluate(
     progress: Callable[[float], None] | None = None,
     limit: int | None = None,
     jobs: int = 1,
+    ears: hearing_scores.Ears | None = None,
 ) -> dict[str, Any]:
     """Scores of every trial (``items``), their summary by condition (``conditions``) and of the hard ones (``tails``).
+
+    ``ears`` are the audiograms of a listener: then there are HASPI and HASQI, too, at seconds of computing each.
 
     ``progress`` is told the fraction done; ``limit`` takes the first so many trials; ``jobs`` processes share the work, with the
     same result (they are spawned: a script that asks for more than one needs a ``__main__`` guard). ``DataError`` names the row of
@@ -155,9 +159,11 @@ def evaluate(
     path = Path(trials_csv)
     pesq, pystoi = _module("pesq"), _module("pystoi")
     del pesq, pystoi  # asked for now: not after an hour
+    if ears is not None:
+        hearing_scores.check()
     trials = read_trials(path)[:limit]
     items: list[Item] = []
-    for item in _scored(trials, artifact, engine) if jobs == 1 else _shared(trials, artifact, engine, jobs):
+    for item in _scored(trials, artifact, engine, ears) if jobs == 1 else _shared(trials, artifact, engine, jobs, ears):
         items.append(item)
         if progress is not None:
             progress(len(items) / len(trials))
@@ -170,34 +176,40 @@ def evaluate(
         "artifact": artifact.digest,
         "engine": open_network(artifact, engine).name,
         "trials": {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "rows": len(items)},
-        "versions": {**versions(), **{name: metadata.version(name) for name in ("pesq", "pystoi")}},
+        "versions": {
+            **versions(),
+            **{name: metadata.version(name) for name in ("pesq", "pystoi", *(["pyclarity"] if ears else []))},
+        },
+        "audiograms": None if ears is None else {side: ear.thresholds for side, ear in zip(("left", "right"), ears, strict=True)},
         "environment": environment(),
         "items": items,
     }
 
 
-def _shared(trials: Sequence[Trial], artifact: Artifact, engine: str, jobs: int) -> Iterator[Item]:
+def _shared(
+    trials: Sequence[Trial], artifact: Artifact, engine: str, jobs: int, ears: hearing_scores.Ears | None
+) -> Iterator[Item]:
     """As :func:`_scored`, in processes that inherit nothing, so that no runtime is forked with its threads."""
     content = artifact.to_bytes()
     source = iter(trials)
     chunks = list(iter(lambda: list(islice(source, _CHUNK)), []))
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for part in pool.map(_chunk, [content] * len(chunks), [engine] * len(chunks), chunks):
+        for part in pool.map(_chunk, repeat(content), repeat(engine), repeat(ears), chunks):
             yield from part
 
 
-def _chunk(content: bytes, engine: str, trials: list[Trial]) -> list[Item]:
-    return list(_scored(trials, Artifact.from_bytes(content), engine))
+def _chunk(content: bytes, engine: str, ears: hearing_scores.Ears | None, trials: list[Trial]) -> list[Item]:
+    return list(_scored(trials, Artifact.from_bytes(content), engine, ears))
 
 
-def _scored(trials: Sequence[Trial], artifact: Artifact, engine: str) -> Iterator[Item]:
+def _scored(trials: Sequence[Trial], artifact: Artifact, engine: str, ears: hearing_scores.Ears | None) -> Iterator[Item]:
     enrolled: tuple[Path, ...] = ()
     voice: Voice | None = None
     listener: Listener | str = ""
     for trial in trials:
         if trial.enrollment != enrolled:  # one voice is kept: where a list repeats talkers, it does so in a row
             enrolled, (voice, listener) = trial.enrollment, personal_listener(trial, artifact, engine)
-        item = score(trial, artifact.frame.sample_rate_hz, listener)
+        item = score(trial, artifact.frame.sample_rate_hz, listener, ears=ears)
         if voice is not None and not item["absent"]:
             item["similarity"] = _similarity(trial, artifact.voice_model, voice)
         yield item
@@ -234,11 +246,18 @@ def enrollment_clips(trial: Trial) -> list[tuple[str, Float, int]]:
     return [(path.name, *_read(trial, "enrollment", path)) for path in trial.enrollment]
 
 
-def score(trial: Trial, rate_hz: int, listener: Listener | str, *, of_mixture: bool = True) -> Item:
+def score(
+    trial: Trial,
+    rate_hz: int,
+    listener: Listener | str,
+    *,
+    of_mixture: bool = True,
+    ears: hearing_scores.Ears | None = None,
+) -> Item:
     """Scores of what ``listener`` makes of a trial at ``rate_hz``; a string says why it cannot, and the trial counts as failed.
 
-    Without ``of_mixture`` PESQ and ESTOI of the mixture, the same for every listener, are left out. ``DataError`` as
-    :func:`evaluate`.
+    Without ``of_mixture`` PESQ, ESTOI and what ``ears`` get of the mixture, the same for every listener, are left out.
+    ``DataError`` as :func:`evaluate`.
     """
     item: Item = {"id": trial.id, "condition": trial.condition, "absent": trial.target is None}
     if isinstance(listener, str):
@@ -256,6 +275,10 @@ def score(trial: Trial, rate_hz: int, listener: Listener | str, *, of_mixture: b
         scores, reasons = _absent(estimate, mixture)
     else:
         scores, reasons = _present(trial, estimate, mixture, target, rate_hz, of_mixture)
+        if ears is not None:
+            signals = {"": estimate} | ({"_mixture": mixture} if of_mixture else {})
+            indices, missing = hearing_scores.hearing_scores(target, signals, rate_hz, ears)
+            scores, reasons = scores | indices, reasons | missing
         item |= _circumstances(trial, mixture, target, rate_hz)
     rounded = {name: value if value is None else round(value, 4) for name, value in scores.items()}
     return {**item, "failed": None, "scores": rounded, "not_computed": reasons}
@@ -402,7 +425,8 @@ def summary(items: Sequence[Item]) -> dict[str, Any]:
             missing.setdefault(name, Counter())[reason] += 1
     failed = Counter(item["failed"] for item in items if item["failed"])
     ratios = ("si_sdr", "si_sdr_i", "attenuation_db", "onset_damping_db")
-    means = ("si_sdr_mixture", "pesq_wb", "pesq_wb_mixture", "estoi", "estoi_mixture", "over_suppression", "wrong_talker")
+    means = ["si_sdr_mixture", "pesq_wb", "pesq_wb_mixture", "estoi", "estoi_mixture", "over_suppression", "wrong_talker"]
+    means += [name + suffix for name in hearing_scores.NAMES for suffix in ("", "_mixture") if name + suffix in values]
     return {
         "n": len(items),
         "absent": sum(item["absent"] for item in items),

@@ -75,7 +75,7 @@ FROZEN = {
     "targets": set(),
     "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against"},
     "verify": {"--engine"},
-    "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs"},
+    "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs", "--hearing"},
     "doctor": set(),
     "devices": set(),
     "live": {"--voice", "--engine", "--record", "--report", "--own-voice-db", "--alarm-db"},
@@ -443,9 +443,10 @@ class TestLab:
 
     def test_evaluate(self, run: Run, module: Callable[..., None], files: Files) -> None:
         def evaluate(
-            trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None], *, jobs: int
+            trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None], *, jobs: int, ears: object
         ) -> dict[str, object]:
             progress(1.0)
+            assert ears is None
             assert jobs == 1
             assert (trials, artifact.digest, engine) == (files.clip, Artifact.load(files.artifact).digest, "reference")
             scores = {"n": 4, "mean": 3.25, "median": 3.5, "p10": -0.5, "p5": -0.75, "below_zero": 0.25}

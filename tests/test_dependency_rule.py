@@ -26,6 +26,7 @@ LEAVES = {
     "PIL": ("edge_tse/picture.py",),
     "ai_edge_litert": ("edge_tse/engines/litert.py",),
     "brevitas": ("quantization/qat.py",),
+    "clarity": ("quantization/hearing_scores.py",),
     "cryptography": ("firmware_bridge/image.py",),
     "executorch": ("edge_tse/engines/executorch.py", "targets/pte.py", "targets/torch_graph.py"),
     "flatbuffers": ("targets/tflite.py",),

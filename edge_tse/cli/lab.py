@@ -15,6 +15,7 @@ from edge_tse.errors import EngineError
 if TYPE_CHECKING:
     from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
+    from edge_tse.prescription import Audiogram
 
 __all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
 
@@ -64,9 +65,18 @@ def quantize(
     return made
 
 
-def evaluate(trials: Path, artifact: Artifact, engine: str, jobs: int, progress: Callable[[float], None]) -> dict[str, Any]:
+def evaluate(
+    trials: Path,
+    artifact: Artifact,
+    engine: str,
+    jobs: int,
+    progress: Callable[[float], None],
+    ears: tuple[Audiogram, Audiogram] | None,
+) -> dict[str, Any]:
     """Figures by condition."""
-    figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(trials, artifact, engine, progress, jobs=jobs)
+    figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(
+        trials, artifact, engine, progress, jobs=jobs, ears=ears
+    )
     return figures
 
 
@@ -93,6 +103,8 @@ def condition_tables(figures: dict[str, Any]) -> list[Table]:
         cells = _gain_cells(condition.get("si_sdr_i"), condition.get("wrong_talker"))
         table.add_row(name, str(condition["n"]), *cells, _db(onset["median"] if onset else None))
     tables = [table]
+    if figures.get("audiograms"):
+        tables.append(_impaired_table(figures["conditions"]))
     for circumstance, classes in figures.get("tails", {}).items():
         table = Table(title=f"The same by {_CIRCUMSTANCES[circumstance]}", title_justify="left", title_style="bold")
         for heading in ("", "n", "mean", "median", "p10", "p5", "below 0", "other talker"):
@@ -101,6 +113,16 @@ def condition_tables(figures: dict[str, Any]) -> list[Table]:
             table.add_row(name, str(found["si_sdr_i"]["n"]), *_gain_cells(found["si_sdr_i"], found["wrong_talker"]))
         tables.append(table)
     return tables
+
+
+def _impaired_table(conditions: dict[str, Any]) -> Table:
+    table = Table(title="To ears with this audiogram, of 1: mixture → extracted", title_justify="left", title_style="bold")
+    for heading in ("condition", "HASPI, intelligibility", "HASQI, quality"):
+        table.add_column(heading, justify="left" if heading == "condition" else "right")
+    for name, condition in conditions.items():
+        pairs = [(condition.get(f"{index}_mixture"), condition.get(index)) for index in ("haspi", "hasqi")]
+        table.add_row(name, *(f"{_db(before)} → {_db(after)}" for before, after in pairs))
+    return table
 
 
 _CIRCUMSTANCES = {

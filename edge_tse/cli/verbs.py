@@ -12,6 +12,7 @@ from edge_tse.cli import lab, output
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
+    from edge_tse.prescription import Audiogram
 
 __all__ = ["app"]
 
@@ -437,15 +438,20 @@ def evaluate(
     artifact: ArtifactOption = None,
     engine: EngineOption = "litert",
     jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes that share the work.")] = 1,
+    hearing: Annotated[
+        Path | None,
+        typer.Option("--hearing", metavar="TOML", help="Audiograms: adds HASPI and HASQI, which take seconds a mixture."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and who is lost."""
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
 
-    check_output(to, [trials, *_given(artifact)])
+    check_output(to, [trials, *_given(artifact), *_given(hearing)])
+    ears = None if hearing is None else _audiograms(hearing)
     with output.progress("evaluating", as_json) as tell:
-        figures = lab.evaluate(trials, _artifact(artifact), engine, jobs, tell)
+        figures = lab.evaluate(trials, _artifact(artifact), engine, jobs, tell, ears)
     write_bytes(to, (to_json(figures) + "\n").encode())
     output.result(figures, as_json, *lab.condition_tables(figures), f"{to}: the whole report")
 
@@ -463,6 +469,16 @@ def _artifact(path: Path | None) -> Artifact:
     from edge_tse.artifact import Artifact
 
     return Artifact.find(path)
+
+
+def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
+    from edge_tse.errors import AudioError
+    from edge_tse.hearing import load_hearing
+
+    wanted = load_hearing(path)
+    if wanted.left is None or wanted.right is None:
+        raise AudioError(f"{path} has no audiogram, HASPI and HASQI need one: add [both], or [left] and [right]")
+    return wanted.left, wanted.right
 
 
 def _given(path: Path | None) -> list[Path]:
