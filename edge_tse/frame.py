@@ -224,7 +224,10 @@ class FrameSpec:
         return out
 
     def bin_gains(self, band_gains: Float) -> Float:
-        """Band gains to bin gains, ``[..., bands] -> [..., bins]``."""
+        """Band gains to bin gains, ``[..., bands] -> [..., bins]``.
+
+        A real gain on a complex spectrum is rounded once, in whatever order NumPy has a complex product: the rest of it is zero.
+        """
         return band_gains[..., self.band_of_bin]
 
     def analyze(self, signal: Float) -> Complex:

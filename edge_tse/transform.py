@@ -24,8 +24,15 @@ LOG10_2 = np.float32(0.301029996)
 LOG2_POLYNOMIAL = tuple(
     np.float32(float.fromhex(value))
     for value in (
-        *("0x1.025a2p-3", "-0x1.a8cc5cp-3", "0x1.b9b11ep-3", "-0x1.e94f12p-3", "0x1.26d41p-2"),
-        *("-0x1.715c9cp-2", "0x1.ec73d4p-2", "-0x1.71547p-1", "0x1.715476p+0"),
+        "0x1.025a2p-3",
+        "-0x1.a8cc5cp-3",
+        "0x1.b9b11ep-3",
+        "-0x1.e94f12p-3",
+        "0x1.26d41p-2",
+        "-0x1.715c9cp-2",
+        "0x1.ec73d4p-2",
+        "-0x1.71547p-1",
+        "0x1.715476p+0",
     )
 )
 """``log2(1 + f) / f`` for f between sqrt(1/2) - 1 and sqrt(2) - 1, highest power first: least squares at Chebyshev points, 6e-8
