@@ -60,6 +60,7 @@ MEL = {
     "mel_level": FlowWeights(),
     "mel_best_gain": FlowWeights(phase_sensitive=True),
     "mel_best_gain_30_db": FlowWeights(phase_sensitive=True, deepest_db=30.0),
+    "mel_best_gain_20_db": FlowWeights(phase_sensitive=True, deepest_db=20.0),
 }
 """Where the flow of the published system may be told to end."""
 

@@ -56,7 +56,7 @@ def title(stage: str) -> str:
     at = FlowStep.parse(stage)
     if at is None:
         return STAGES[stage]
-    return f"{at.solver.capitalize()}, {at.step} of {at.steps} step{'s' if at.steps > 1 else ''}: mixture to there"
+    return f"mixture to {at.solver.capitalize()} {at.step}/{at.steps}"
 
 
 @dataclass(frozen=True, kw_only=True)

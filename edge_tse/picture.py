@@ -96,7 +96,7 @@ def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
     axis.set_yticks(list(places), [name for name, _ in rows])
     axis.axvline(0, color=ink, linewidth=0.8)
     axis.set_xlabel("share of the mixture's energy (%)", color=ink)
-    axis.legend(loc="lower right", frameon=False)
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     for spine in axis.spines.values():
         spine.set_visible(False)
     canvas.draw()
@@ -122,8 +122,7 @@ def _draw_flows(axis: Any, condition: str, flows: Mapping[tuple[str, int], list[
         axis.plot(times, [-100 * moved.deleted for moved in path], color="#5e3c99", **style)
         axis.plot(times, [100 * moved.inserted for moved in path], color="#e66101", **style)
     axis.axhline(0, color=ink, linewidth=0.8)
-    solvers = "full: Euler, dashed: Heun; darker: more steps"
-    axis.set_title(f"{condition}: from the mixture to each step of the flow ({solvers})", loc="left", fontsize=9, color=ink)
+    axis.set_title(f"{condition}: along the flow (dashed: Heun, darker: more steps)", loc="left", fontsize=9, color=ink)
     axis.set_xlabel("time of the flow", color=ink)
     axis.set_ylabel("deleted / inserted (%)", color=ink)
 

@@ -114,7 +114,7 @@ def mask2flow_paper_v2() -> Recipe:
 
 def mask2flow_s() -> Recipe:
     """Mask2Flow-TSE in 4.4 M parameters, trained to what a gain on the mixture can reach: a teacher for students."""
-    flow = FlowWeights(loudness=0.3, phase_sensitive=True, deepest_db=30.0)
+    flow = FlowWeights(loudness=0.3, phase_sensitive=True, deepest_db=20.0)
     return Recipe(name="mask2flow_s", student=MINI, flow=flow, lr=1e-3, clip=1.0)
 
 

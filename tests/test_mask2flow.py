@@ -399,7 +399,7 @@ def test_moves_of_a_flow_by_step(finished, trials):
     assert found["two"]["mask"].inserted == 0
     assert found["two"]["mask"].deleted > 0.3
     assert found["two"]["euler 1/1"] == found["two"]["both"]
-    assert title("heun 2/4") == "Heun, 2 of 4 steps: mixture to there"
+    assert title("heun 2/4") == "mixture to Heun 2/4"
 
 
 def test_moves_of_a_student(data, finished, trials, tmp_path):
