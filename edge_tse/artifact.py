@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -28,7 +29,7 @@ from edge_tse.graph import IntegerGraph
 from edge_tse.universal import Reach
 from edge_tse.voice import VoiceModel
 
-__all__ = ["SCHEMA", "Artifact", "shipped_names"]
+__all__ = ["SCHEMA", "Artifact", "shipped_names", "shipped_with_hop"]
 
 SCHEMA = 1
 """Version of the file layout; raised when an older edge-tse could not read what a newer one writes."""
@@ -167,6 +168,19 @@ class Artifact:
         if what is None:
             return cls.shipped()
         return cls.shipped(str(what)) if str(what) in shipped_names() and not Path(what).exists() else cls.load(what)
+
+
+def shipped_with_hop(hop_s: float) -> Artifact:
+    """The shipped model that steps by this long, the default one if it does. ``ArtifactError`` lists the hops there are."""
+    models = {name: Artifact.shipped(name) for name in sorted(shipped_names(), key=lambda name: (name != _DEFAULT, name))}
+    for model in models.values():
+        if math.isclose(model.frame.period_s, hop_s, rel_tol=1e-3):
+            return model
+    there = ", ".join(f"{model.frame.period_s * 1e3:g} ms ({name})" for name, model in models.items()) or "none"
+    raise ArtifactError(
+        f"no model with a hop of {hop_s * 1e3:g} ms is shipped, there are: {there}; "
+        "choose one of these, or give a file with --artifact"
+    )
 
 
 def shipped_names() -> list[str]:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,7 +136,8 @@ class FakePortAudio:
     def _run(self, stream: FakeStream) -> None:
         i = 0
         while stream.on and self.blocks:
-            out = stream.call(self.block(i), 64)
+            heard = self.block(i)
+            out = stream.call(heard, len(heard))
             if out is not None:
                 self.back(out)
             i, self.blocks = i + 1, self.blocks - 1
@@ -497,7 +499,7 @@ class TestCommands:
         fake.drive(lambda i: sound(64, 2, seed=i))
         capfd.readouterr()
         options = ["--hearing", files / "h.toml", "--record", files / "s.flac", "--report", files / "r.html"]
-        (files / "h.toml").write_text("[both]\n500 = 30\n2000 = 50\n[chain]\nambient_db = -12\n")
+        (files / "h.toml").write_text("[both]\n500 = 30\n2000 = 50\n[chain]\nambient_db = -12\nown_voice_db = 0\nalarm_db = 0\n")
         assert self.live(files, "--seconds", "1.5", *options) == 0
         captured = capfd.readouterr()
         figures = json.loads(captured.out)
@@ -523,6 +525,23 @@ class TestCommands:
         graphs.artifact(graphs.NANO, seed=5, frames=4).save(files / "model.etse")
         assert main(repeated) == 2
         assert "enroll again" in capfd.readouterr().err
+
+    @pytest.mark.parametrize("hop", [32, 128])
+    def test_a_model_with_another_hop(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], hop: int) -> None:
+        frame = FrameSpec(hop=hop, window=256 if hop == 32 else 512, synthesis=2 * hop)
+        graphs.artifact(replace(graphs.NANO, frame=frame), frames=4).save(files / "model.etse")
+        again = ["enroll", files / "clip.wav", files / "clip.wav", "-o", files / "a.voice", "--artifact", files / "model.etse"]
+        assert main([str(each) for each in again]) == 0
+        fake = portaudio(BOTH)
+        fake.drive(lambda i: sound(hop, 2, seed=i))
+        capfd.readouterr()
+        assert self.live(files, "--seconds", "0.5", "--hop", f"{hop / 16}ms", "--record", files / "s.flac") == 0
+        figures = json.loads(capfd.readouterr().out)
+        assert figures["block"] == hop
+        assert figures["latency"]["algorithmic_ms"] == pytest.approx(hop / 8)
+        assert figures["health"]["failed_hops"] == 0
+        assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+        assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_faults_are_one_line_and_files_are_closed(
         self,
@@ -586,6 +605,10 @@ class TestCommands:
             (["--record", "s.wav"], "ends in .flac"),
             (["--report", "no/r.html"], "there is no folder no"),
             (["--max-output", "150"], "not within 50 to 130"),
+            (["--own-voice-db", "30"], "own_voice_db = 30 is not within -60 to 20"),
+            (["--channels", "1", "--own-voice-db", "0"], "1 microphone: one's own voice is told by both ears"),
+            (["--hop", "2ms"], "has a hop of 4 ms, not 2"),
+            (["--hop", "short"], "--hop short is not a time"),
         ],
     )
     def test_user_errors(

@@ -78,7 +78,7 @@ FROZEN = {
     "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs", "--hearing"},
     "doctor": set(),
     "devices": set(),
-    "live": {"--voice", "--engine", "--record", "--report", "--own-voice-db", "--alarm-db"},
+    "live": {"--voice", "--engine", "--record", "--report", "--hop", "--own-voice-db", "--alarm-db"},
     "replay": set(),
     "latency": set(),
     "calibrate": set(),

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -20,6 +21,7 @@ from edge_tse.engines import Engine, open_network
 from edge_tse.errors import AudioError
 from edge_tse.extract import extract
 from edge_tse.frame import FrameSpec
+from edge_tse.hearing import Chain, Hearing
 from edge_tse.loop import Fate, Loop
 from edge_tse.resampling import Resampler
 from edge_tse.session import GRID, Session
@@ -101,6 +103,30 @@ class TestSameAsTheFile:
         assert session.health.flawless
         assert np.array_equal(out[by:], wanted[: max(0, len(out) - by)])
         assert not out[: by - HOP].any()  # the first window begins one hop before the sound
+
+    @pytest.mark.parametrize("geometry", [(32, 256), (128, 512)])
+    @pytest.mark.parametrize("block", [None, 100])
+    def test_other_hops(self, geometry: tuple[int, int], block: int | None) -> None:
+        """A model of another geometry, at its own hop and at blocks that are not hops; with the chain that shapes what is heard."""
+        hop, window = geometry
+        frame = FrameSpec(hop=hop, window=window, synthesis=2 * hop)
+        other = graphs.artifact(replace(graphs.NANO, frame=frame), frames=4)
+
+        def opened() -> Engine:
+            return Engine(other, open_network(other, "reference"))
+
+        heard = sound(4000, 2)
+        wanted = extract(np.ascontiguousarray(heard.T), RATE, opened()).signal.T
+        session = Session(opened(), loop(block or hop, 2, margin_s=0.001))
+        by = session.latency_samples
+        out = play(session, heard)
+        assert session.health.flawless
+        assert np.array_equal(out[by:], wanted[: len(out) - by])
+        assert session.latency.algorithmic_s == 2 * hop / RATE
+        if block is None:
+            assert by == 2 * hop + 16
+        shaped = Session(opened(), loop(block or hop, 2, margin_s=0.001), shape=Chain(Hearing(talker_db=-6), frame, 2))
+        assert np.abs(play(shaped, heard) - np.float32(10 ** (-6 / 20)) * out).max() < 1e-6
 
     @pytest.mark.parametrize("block", [1, 16, 48, 64, 65, 100, 128, 160, 256, 1024])
     def test_steady_blocks_need_no_more_than_stated(self, block: int) -> None:

@@ -57,6 +57,9 @@ AlarmOption = Annotated[
     typer.Option("--alarm-db", metavar="DB", help="And while an alarm sounds. It misses some: no safety device."),
 ]
 CalibrationOption = Annotated[Path | None, typer.Option("--calibration", metavar="TOML", help="What `edge-tse calibrate` wrote.")]
+HopOption = Annotated[
+    str, typer.Option("--hop", metavar="MS", help="Take the shipped model with this hop; enroll with the same --artifact.")
+]
 BlockOption = Annotated[int | None, typer.Option("--block", min=1, metavar="N", help="Samples per block of the device; a hop.")]
 
 
@@ -106,6 +109,7 @@ def live(
     core: Annotated[int | None, typer.Option("--core", min=0, metavar="N", help="Keep the engine on this processor core.")] = None,
     realtime: Annotated[bool, typer.Option("--realtime", help="Ask the system for real-time priority.")] = False,
     artifact: ArtifactOption = None,
+    hop: HopOption = "",
     engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network, or device: a board.")] = "litert",
     target: Annotated[str, typer.Option("--target", metavar="NAME", help="The board, with --engine device.")] = "",
     port: Annotated[str | None, typer.Option("--port", metavar="P", help="Where it is, as for `edge-tse board`.")] = None,
@@ -134,7 +138,8 @@ def live(
     )
     if engine == "device" and not target:
         raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
-    model = personalize(opened(artifact), load_voice(voice))
+    universal = opened(artifact, hop)
+    model = personalize(universal, load_voice(voice))
     wiring = wired(model.frame, input_device, output_device, channels, rate, block)
     ceiling = levels.ceiling(wanted.max_output_db_spl)
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_ms / 1e3, ceiling=ceiling)
@@ -144,7 +149,7 @@ def live(
     with ExitStack() as closing:
         running: Starts
         if engine == "device":
-            running, name = closing.enter_context(on_board(target, port, opened(artifact), voice))
+            running, name = closing.enter_context(on_board(target, port, universal, voice))
         else:
             network = output.open_quietly(model, engine)
             running, name = Engine(model, network), network.name
@@ -330,8 +335,20 @@ def _leave(report: Path, session: Session, run: Run, tables: dict[str, dict[str,
     write_bytes(report, page.encode())
 
 
-def opened(path: Path | None) -> Artifact:
-    """The model of a file, or the shipped one."""
-    from edge_tse.artifact import Artifact
+def opened(path: Path | None, hop: str = "") -> Artifact:
+    """The model of a file, the shipped one, or the shipped one with a hop of ``hop`` milliseconds."""
+    from edge_tse.artifact import Artifact, shipped_with_hop
+    from edge_tse.errors import ArtifactError
 
-    return Artifact.find(path)
+    if not hop:
+        return Artifact.find(path)
+    try:
+        hop_s = float(hop.removesuffix("ms")) / 1e3
+    except ValueError:
+        raise ArtifactError(f"--hop {hop} is not a time in milliseconds: give for instance 4, or 4ms") from None
+    if path is None:
+        return shipped_with_hop(hop_s)
+    model = Artifact.find(path)
+    if abs(model.frame.period_s - hop_s) > 1e-6:
+        raise ArtifactError(f"{path} has a hop of {model.frame.period_s * 1e3:g} ms, not {hop_s * 1e3:g}: leave one of the two out")
+    return model
