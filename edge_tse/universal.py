@@ -49,7 +49,7 @@ class Reach:
     """What can be heard of one modulated layer, before its modulation, and what voices ask of it. ``[channels]`` each."""
 
     low: Float
-    """Lowest threshold of any voice, or value that occurs."""
+    """Lowest threshold of any voice."""
     high: Float
     """Largest value that occurs, or that the next layer can be told."""
     scale: Float
@@ -68,21 +68,19 @@ class Reach:
 def reaches(graph: IntegerGraph, voices: Sequence[Modulation], heard: Iterable[tuple[Modulation, Int8]]) -> dict[str, Reach]:
     """By slot, for these voices, and for int8 features ``[frames, n]`` that are each heard with one voice."""
     layers = {node.film: node for node in graph.nodes if isinstance(node, Pointwise) and node.film is not None}
-    occurring: dict[str, list[NDArray[np.float64]]] = {slot: [] for slot in layers}
+    largest: dict[str, list[NDArray[np.float64]]] = {slot: [] for slot in layers}
     for modulation, rows in heard:
         for slot, inputs in _inputs_of(layers, graph.fold(modulation), rows).items():
             node, source = layers[slot], graph.tensors[layers[slot].input]
             sums = (inputs.astype(np.float32) - np.float32(source.zero_point)) @ node.weight.T.astype(np.float32) + node.bias
-            real = sums * _grid(node, source)
-            occurring[slot].append(np.stack([real.min(axis=0), real.max(axis=0)]))
+            largest[slot].append(sums.max(axis=0) * _grid(node, source))
     out = {}
     for slot, node in layers.items():
         scales, shifts = (np.array([voice[slot][i] for voice in voices], np.float64) for i in (0, 1))
         told = (_STEPS * graph.tensors[node.output].scale - shifts) / scales
-        extremes = np.array(occurring[slot])
         out[slot] = Reach(
-            low=np.maximum((-shifts / scales).min(axis=0), extremes[:, 0].min(axis=0)).astype(np.float32),
-            high=np.minimum(told.max(axis=0), extremes[:, 1].max(axis=0)).astype(np.float32),
+            low=(-shifts / scales).min(axis=0).astype(np.float32),
+            high=np.minimum(told.max(axis=0), np.max(largest[slot], axis=0)).astype(np.float32),
             scale=scales.max(axis=0).astype(np.float32),
         )
     return out
