@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import scipy.fft
 import scipy.signal
 from numpy.typing import NDArray
 
@@ -33,6 +34,7 @@ SUFFIXES = frozenset({".wav", ".flac", ".opus", ".ogg"})
 SPEEDS = (1.0, 0.82, 0.88, 0.94, 1.06, 1.12, 1.2)
 """Speed changes pitch and formants together: each speed of a talker counts as another talker."""
 _VALIDATION_SHARE = 0.18
+_COLOUR_KNOTS_HZ = (100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 _MIN_HALF_S = 3.5
 """A talker with one utterance is a target only if each half of it is at least this long: one half enrolls."""
 
@@ -220,6 +222,8 @@ class Scene:
     """RMS of the mixture, dB relative to full scale."""
     tilt: float = 0.35
     """Largest first-order coefficient of each talker's random spectral tilt (microphones, rooms)."""
+    colour_db: float = 6.0
+    """Largest gain or loss of each talker at random knots of a smooth response: voices that the corpus does not have."""
     reverberant: float = 0.15
     """Share of mono items in a simulated room."""
     t60_s: tuple[float, float] = (0.1, 0.5)
@@ -321,7 +325,18 @@ class Mixer:
             x = np.roll(x, int(rng.integers(-room)))
         tilt = np.float32(rng.uniform(-self._scene.tilt, self._scene.tilt))
         x[1:] += tilt * x[:-1]
+        if self._scene.colour_db:
+            x = self._coloured(rng, x)
         return x / np.float32(np.sqrt(np.mean(x**2)) + 1e-6)
+
+    def _coloured(self, rng: np.random.Generator, x: Float) -> Float:
+        """Through a random response, linear in dB between knots spaced logarithmically, without delay."""
+        spectrum = scipy.fft.rfft(x)
+        hz = np.arange(len(spectrum)) * (self._frame.sample_rate_hz / len(x))
+        knots = rng.uniform(-self._scene.colour_db, self._scene.colour_db, len(_COLOUR_KNOTS_HZ))
+        db = np.interp(np.log(hz + 1), np.log(_COLOUR_KNOTS_HZ), knots)
+        coloured: Float = scipy.fft.irfft(spectrum * (10 ** (db / 20)).astype(np.float32), len(x))
+        return coloured
 
     def _place(self, rng: np.random.Generator, x: Float, head: tuple[Float, Float] | None, room: Float | None) -> Float:
         """``[samples] -> [ears, samples]``: through a head from a random direction, a room, or neither."""

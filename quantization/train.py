@@ -449,6 +449,8 @@ def train(
     fabric = launch()
     folder.mkdir(parents=True, exist_ok=True)
     begun = load_checkpoint(start) if start and not previous else None
+    if begun and (begun.encoder is None) != (made.encoder is None):
+        raise DataError(f"{start}: one of it and the new run listens to embeddings of another model: both must, or neither")
     if begun and begun.recipe.student not in (made.student, _without_local(made.student)):
         raise DataError(f"{start}: the student of {begun.recipe.name!r} is not that of {made.name!r}: start from one of its own")
     if previous and previous.recipe != made:
@@ -517,7 +519,14 @@ def validate(student: Student | Mask2Flow, run: Run, items: int = 96, seed: int 
     student.mixed_precision = False
     frame = run.recipe.student.frame
     scene = Scene(
-        seconds=run.recipe.scene.seconds, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, reverberant=0, binaural_every=0
+        seconds=run.recipe.scene.seconds,
+        sir_db=(-5, 5),
+        noisy=0,
+        talkers=(0, 0, 1, 0),
+        tilt=0,
+        colour_db=0,
+        reverberant=0,
+        binaural_every=0,
     )
     mixer = Mixer(run.validation, scene, frame, seed)
     gains = []

@@ -109,6 +109,15 @@ def test_noise_is_added_at_the_asked_ratio(pack, speech):
     np.testing.assert_allclose(ratio, 7, atol=0.05)
 
 
+def test_colour_changes_a_talker_by_no_more_than_asked(pack, speech):
+    alone = {"talkers": (0, 1, 0, 0), "noisy": 0, "tilt": 0, "reverberant": 0, "binaural_every": 0}
+    plain, coloured = (_mixer(pack, speech, colour_db=db, **alone).batch(3, 1).target[0, 0] for db in (0.0, 6.0))
+    before, after = (np.abs(np.fft.rfft(target)) for target in (plain, coloured))
+    heard = before > 0.01 * before.max()
+    change = 20 * np.log10(after[heard] / before[heard])
+    assert 1 < np.ptp(change) < 12.5
+
+
 def test_absent_targets_are_silent_and_named(pack, speech):
     batch = _mixer(pack, speech, talkers=(1, 0, 0, 0)).batch(0, 4)
     assert not batch.target.any()

@@ -179,7 +179,7 @@ def test_bad_checkpoints_are_refused(tmp_path, content):
 
 
 def test_unknown_recipe_lists_the_known_ones(data, tmp_path):
-    with pytest.raises(DataError, match="nano, small, smoke"):
+    with pytest.raises(DataError, match="nano, small, small_local, smoke, teacher"):
         train("tiny", tmp_path / "run", data)
 
 
