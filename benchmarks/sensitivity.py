@@ -27,21 +27,19 @@ from torch import Tensor, nn
 
 from benchmarks import RESULTS
 from edge_tse import audio
-from edge_tse.enrollment import enroll_clips
 from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
-from edge_tse.voice import VoiceModel
-from quantization.evaluate import Trial, enrollment_clips, read_trials
-from quantization.freeze import float_voice_model
+from quantization.evaluate import Trial, read_trials
+from quantization.float_listener import enrolled
 from quantization.qat import Activation, Fixed, QuantDepthwise, QuantPointwise
 from quantization.quantize import SCHEMES, calibration_batches, prepare, twin_of
 from quantization.train import Checkpoint
 from quantization.trials import make_trials
 
-__all__ = ["Probe", "chart", "enrolled", "layers", "only", "sensitivity"]
+__all__ = ["Probe", "chart", "layers", "only", "sensitivity"]
 
 STORED = RESULTS / "sensitivity.json"
 DOCS = Path(__file__).parent.parent / "docs"
@@ -59,18 +57,12 @@ class _Item:
     voice: Tensor
 
 
-def enrolled(voices: VoiceModel, trial: Trial) -> Tensor:
-    """``[1, size]``, what a student takes; ``AudioError`` if the trial's enrollment holds too little speech."""
-    return torch.from_numpy(enroll_clips(voices, enrollment_clips(trial)).voice.embedding)[None]
-
-
 class Probe:
     """A few mixtures on which students are compared with a float one, without files, engines or listening models."""
 
     def __init__(self, source: Checkpoint, trials: Sequence[Trial]) -> None:
         self.front = Front(source.recipe.student.frame)
-        voices = float_voice_model(source.student, source.encoder)
-        self._items = [self._item(trial, enrolled(voices, trial)) for trial in trials if trial.target is not None]
+        self._items = [self._item(trial, enrolled(source, trial)) for trial in trials if trial.target is not None]
         self._source = source.student
 
     @torch.no_grad()

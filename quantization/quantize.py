@@ -138,7 +138,7 @@ def teacher_of(source: Checkpoint, other: Path | None = None) -> Teacher:
     found = load_checkpoint(other)
     if found.recipe.student.frame != source.recipe.student.frame:
         raise DataError(f"{other}: its frames are not those of the checkpoint: choose a teacher of the same rate, hop and bands")
-    theirs, ours = found.encoder.state_dict(), source.encoder.state_dict()
+    theirs, ours = (made.encoder.state_dict() if made.encoder else {} for made in (found, source))
     if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], value) for name, value in ours.items()):
         raise DataError(
             f"{other}: its enrollment encoder is not the checkpoint's: choose the teacher that the checkpoint was trained with"

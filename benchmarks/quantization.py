@@ -1,0 +1,415 @@
+"""What does quantization cost? Float, post-training and fine-tuned models on the same mixtures of talkers none of them heard.
+
+python -m benchmarks.quantization --data DIR --checkpoint quantization/checkpoints/small.pt
+
+The calibration called best, and how the scales of 4-bit weights are found, are chosen on the talkers of the split ``choose`` by how
+close the gain stays to the float model's; the table is of the split ``report``. Integer rows are frozen artifacts, run by an engine
+with their int8 voice model; the float row has nothing quantized, its encoder neither. A row that is on file with the same
+checkpoint, mixtures and settings is kept. ``--render`` only writes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks import RESULTS, sensitivity
+from benchmarks.readme_figures import TITLES, table
+from edge_tse.errors import EdgeTseError
+from edge_tse.report import Report, environment
+from quantization import train
+from quantization.evaluate import Listener, Trial, personal_listener, read_trials, score, summary
+from quantization.float_listener import float_listener
+from quantization.freeze import freeze
+from quantization.qat import CALIBRATIONS, WeightFormat
+from quantization.quantize import (
+    SCHEMES,
+    Scheme,
+    calibration_batches,
+    fine_tune,
+    golden_features,
+    packed_bytes,
+    prepare,
+    teacher_of,
+    twin_of,
+)
+from quantization.train import Checkpoint
+from quantization.trials import CONDITIONS, make_trials
+
+__all__ = ["ROWS", "Study", "candidates", "page", "paired"]
+
+STORED = RESULTS / "quantization.json"
+PAGE = Path(__file__).parent.parent / "docs" / "quantization.md"
+DEFAULT_CONDITIONS = ("two_talkers", "two_talkers_noise")
+TARGET_DB = 0.1
+"""What quantization may cost."""
+
+ROWS = {
+    "float": "float",
+    "ptq-minmax": "int8, post-training, min-max",
+    "ptq-best": "int8, post-training, best calibration",
+    "qat": "int8, fine-tuned",
+    "qat-distilled": "int8, fine-tuned and distilled",
+    "w4-ptq": "4-bit pointwise weights, post-training",
+    "w4-qat": "4-bit pointwise weights, fine-tuned",
+    "w4-qat-distilled": "4-bit pointwise weights, fine-tuned and distilled",
+}
+_SCHEMES = {
+    "ptq-minmax": "w8a8-ptq-minmax",
+    "qat": "w8a8",
+    "qat-distilled": "w8a8-distilled",
+    "w4-ptq": "w4a8-ptq",
+    "w4-qat": "w4a8",
+    "w4-qat-distilled": "w4a8-distilled",
+}
+"""``ptq-best`` has the scheme that the split ``choose`` chose."""
+
+Tell = Callable[[str, float], None]
+"""What is being done, and the fraction of it that is."""
+
+
+def candidates() -> dict[str, Scheme]:
+    """Post-training schemes that are compared, by name."""
+    coarse = WeightFormat(per_channel=False)
+    return {
+        **{f"int8, {name}": Scheme(steps=0, calibration=name) for name in CALIBRATIONS},
+        "int8, min-max, one scale per matrix": Scheme(steps=0, calibration="min-max", pointwise=coarse, depthwise=coarse),
+        "4 bits, largest weight ends the range": Scheme(steps=0, pointwise=WeightFormat(bits=4)),
+        "4 bits, weight scales of least error": Scheme(steps=0, pointwise=WeightFormat(bits=4, least_error=True)),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a table depends on besides checkpoint and data."""
+
+    seed: int
+    per_condition: int
+    conditions: tuple[str, ...]
+    qat_steps: int
+    probe_mixtures: int
+    engine: str
+
+
+class Study:
+    """One checkpoint: its rows are computed as they are asked for."""
+
+    def __init__(self, checkpoint: Path, data: Path, work: Path, settings: Settings, teacher: Path | None, tell: Tell) -> None:
+        self.settings, self.tell, self._data, self._work, self._teacher = settings, tell, data, work, teacher
+        self.source: Checkpoint
+        self.source, self._run, _ = prepare(checkpoint, data, work / checkpoint.stem, self._watch)
+        self._folder = work / f"rows-{self.source.recipe.name}"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._batches = calibration_batches(self._run)
+        self.trials_csv = self._trials("report", settings.per_condition, settings.conditions)
+        self.trials = read_trials(self.trials_csv)
+        self.facts = {
+            "checkpoint": _digest(_file_of(checkpoint)),
+            "step": self.source.step,
+            "weights": self.source.student.resident_weights,
+            "teacher": _digest(_file_of(teacher)) if teacher else None,
+            "trials": _digest(self.trials_csv),
+        }
+
+    def key(self, name: str) -> str:
+        """Of a row, or of the calibrations: changes with everything that it depends on."""
+        scheme = SCHEMES[_SCHEMES[name]] if name in _SCHEMES else None
+        depends: dict[str, object] = {"checkpoint": self.facts["checkpoint"]}
+        if name in ("calibrations", "ptq-best"):
+            depends |= {"mixtures": self.settings.probe_mixtures, "seed": self.settings.seed}
+            depends |= {"candidates": {which: dataclasses.asdict(one) for which, one in candidates().items()}}
+        if name != "calibrations":
+            depends |= {"trials": self.facts["trials"], "engine": self.settings.engine if name != "float" else None}
+        if scheme is not None:
+            depends |= {"scheme": dataclasses.asdict(scheme)}
+            depends |= {"steps": self.settings.qat_steps} if scheme.steps else {}
+            depends |= {"teacher": self.facts["teacher"]} if scheme.distilled else {}
+        return hashlib.sha256(json.dumps([name, depends]).encode()).hexdigest()[:16]
+
+    def calibrations(self) -> dict[str, dict[str, float]]:
+        """Each of :func:`candidates` on mixtures of the split ``choose``."""
+        mixtures = read_trials(self._trials("choose", self.settings.probe_mixtures, ("two_talkers",)))
+        probe = sensitivity.Probe(self.source, mixtures)
+        out = {}
+        for i, (name, scheme) in enumerate(candidates().items()):
+            self.tell(f"calibrating: {name}", i / len(candidates()))
+            out[name] = probe.measure(twin_of(self.source.student, self._batches, scheme).eval())
+        return out
+
+    def row(self, name: str, best: str) -> dict[str, Any]:
+        """Figures over all trials, and each trial's SI-SDR improvement; ``best`` of :func:`candidates` is that of ``ptq-best``."""
+        made: dict[str, Any] = {"measured": datetime.now(UTC).isoformat(timespec="seconds")}
+        if name == "float":
+            listeners: Callable[[Trial], Listener | str] = partial(float_listener, self.source)
+        else:
+            scheme = candidates()[best] if name == "ptq-best" else SCHEMES[_SCHEMES[name]]
+            twin = twin_of(self.source.student, self._batches, scheme)
+            steps = self.settings.qat_steps if scheme.steps else 0
+            if steps:
+                teacher = teacher_of(self.source, self._teacher) if scheme.distilled else None
+                stored = self._folder / f"{name}-{self.key(name)}.pt"
+                fine_tune(twin, self._run, scheme, steps, stored, teacher=teacher, resume=True, watch=self._watch)
+            provenance = {"recipe": self.source.recipe.name, "scheme": name, "fine_tuning_steps": steps}
+            artifact = freeze(twin.eval(), self._run.encoder, golden_features(self.source.recipe.student.frame), provenance)
+            artifact.save(self._folder / f"{name}.etse")
+            made |= {"steps": steps, "bytes": artifact.graph.weight_bytes, "packed_bytes": packed_bytes(twin)}
+            listeners = lambda trial: personal_listener(trial, artifact, self.settings.engine)[1]  # noqa: E731
+        items = []
+        for i, trial in enumerate(self.trials):
+            self.tell(f"{ROWS[name]}: scoring", i / len(self.trials))
+            items.append(score(trial, 16000, listeners(trial), of_mixture=name == "float"))
+        kept = ("si_sdr_i", "pesq_wb", "pesq_wb_mixture", "estoi", "estoi_mixture", "over_suppression", "onset_damping_db")
+        figures = summary(items)
+        made |= {"n": figures["n"], "failed": figures["failed"], **{k: figures[k] for k in (*kept, "wrong_talker")}}
+        return made | {"gains_db": {item["id"]: item["scores"].get("si_sdr_i") for item in items}}
+
+    def _trials(self, split: str, count: int, conditions: tuple[str, ...]) -> Path:
+        """Made once: an item depends on seed, condition and number alone."""
+        folder = (
+            self._work / f"{split}-{self.settings.seed}-{count}-{hashlib.sha256(' '.join(conditions).encode()).hexdigest()[:6]}"
+        )
+        if not (folder / "trials.csv").exists():
+            made = partial(self.tell, f"mixtures of the split {split}")
+            make_trials(self._data, folder, split, self.settings.seed, count, made, conditions)
+        return folder / "trials.csv"
+
+    def _watch(self, progress: train.Progress) -> None:
+        self.tell(progress.phase, progress.step / max(1, progress.steps))
+
+
+def paired(row: dict[str, Any], reference: dict[str, Any]) -> tuple[float, float]:
+    """Mean difference of SI-SDR improvement to another row over the same mixtures, and half its 95 % interval, in dB."""
+    both = [(row["gains_db"][i], reference["gains_db"].get(i)) for i in row["gains_db"]]
+    differences = np.array([a - b for a, b in both if a is not None and b is not None])
+    if len(differences) < 2:
+        return (float(differences.mean()) if len(differences) else math.nan), math.nan
+    return float(differences.mean()), float(1.96 * differences.std(ddof=1) / math.sqrt(len(differences)))
+
+
+NOTE = """\
+SI-SDRi is the improvement of SI-SDR over the mixture in dB, of talkers that no row was trained or calibrated on. "To float" is the
+mean difference over the same mixtures with its 95 % interval. Over-suppressed is the share of the talker's active frames from which
+too much was taken (TSOS), onset how much more of the talker is lost in the first 150 ms after a pause than later. Fine-tuned rows
+also had more training than float had: what they gain over it is that, and not the rounding."""
+
+
+def page(report: dict[str, Any], layers: dict[str, Any] | None) -> str:
+    """Markdown of what is on file."""
+    sources = "`benchmarks/results/quantization.json` and `sensitivity.json`"
+    parts = [
+        "# What quantization costs",
+        f"Written by `python -m benchmarks.quantization` from {sources}; none of it is typed.",
+        NOTE,
+    ]
+    for name, model in report["figures"]["models"].items():
+        parts += _model(name, model)
+    for name, model in layers["figures"]["models"].items() if layers else ():
+        parts += _sensitivity(name, model)
+    here = report["environment"]
+    versions = ", ".join(f"{name} {here['versions'][name]}" for name in ("torch", "brevitas", "numpy") if name in here["versions"])
+    parts.append(f"Last measured {here['measured'][:10]}, one core of {here['cpu']} (hardware); {versions}.")
+    return "\n\n".join(parts) + "\n"
+
+
+def _model(name: str, model: dict[str, Any]) -> list[str]:
+    given, rows = model["settings"], model["rows"]
+    lines = []
+    for slug, row in rows.items():
+        gain = row["si_sdr_i"]
+        difference = "" if slug == "float" or "float" not in rows else "{:+.2f} ± {:.2f}".format(*paired(row, rows["float"]))
+        lines.append(
+            (
+                ROWS[slug] + (f", {row['steps']} steps" if row.get("steps") else ""),
+                *(_number(gain and gain[key], 2) for key in ("mean", "median", "p10")),
+                difference,
+                _number(row["pesq_wb"], 2),
+                _number(row["estoi"], 3),
+                "-" if row["over_suppression"] is None else f"{row['over_suppression']:.1%}",
+                _number(row["onset_damping_db"] and row["onset_damping_db"]["median"], 2),
+                f"{row['bytes'] / 1000:,.0f}" if "bytes" in row else f"{4 * model['weights'] / 1000:,.0f}",
+                f"{row['packed_bytes'] / 1000:,.0f}" if "packed_bytes" in row else "",
+            )
+        )
+    head = ("", "SI-SDRi mean", "median", "p10", "to float", "PESQ-WB", "ESTOI", "over-suppressed", "onset, dB", "kB", "kB packed")
+    conditions = " and ".join(TITLES[c].replace("two talkers and noise", "two talkers with noise") for c in given["conditions"])
+    n = next(iter(rows.values()))["n"]
+    teacher = f"`{model['teacher'][:12]}`" if model["teacher"] else "the float model itself"
+    of = f"checkpoint `{model['checkpoint'][:12]}`, step {model['step']:,}, {model['weights']:,} resident weights"
+    how = f"integer rows run by {given['engine']}; distilled from {teacher}"
+    parts = [
+        f"## {name}",
+        f"{n} mixtures of the split `report`, seed {given['seed']}: {conditions}; {of}; {how}.",
+        table(head, lines),
+        _verdict(rows),
+    ]
+    if model["calibrations"]:
+        scores = sorted(model["calibrations"].items(), key=lambda item: -item[1]["gain_snr_db"])
+        on = f"Post-training on {given['probe_mixtures']} mixtures of the split `choose`"
+        what = "the final gain of the float model over its error, and SI-SDR lost"
+        parts += [
+            f'{on}: {what}. Best is "{model["best"]}". Activations have one scale per tensor: all that the engines know.',
+            table(
+                ("calibration", "gain over error, dB", "SI-SDR lost, dB"),
+                [(which, f"{s['gain_snr_db']:.1f}", f"{s['si_sdr_loss_db']:.3f}") for which, s in scores],
+            ),
+        ]
+    return [part for part in parts if part]
+
+
+def _verdict(rows: dict[str, Any]) -> str:
+    """Whether the aim is met, in words that follow from the figures."""
+    said = []
+    for slug in ("qat", "qat-distilled", "ptq-best", "w4-qat", "w4-qat-distilled"):
+        if slug in rows and "float" in rows:
+            mean, half = paired(rows[slug], rows["float"])
+            if mean - half >= -TARGET_DB:
+                verdict = f"is within {TARGET_DB:g} dB of float or above it"
+            elif mean + half < -TARGET_DB:
+                verdict = f"costs more than {TARGET_DB:g} dB"
+            else:
+                verdict = f"cannot be told from {TARGET_DB:g} dB below float with so few mixtures"
+            said.append(f"{ROWS[slug]} {verdict}")
+    if not said:
+        return ""
+    text = ", ".join(said[:-1]) + (" and " if len(said) > 1 else "") + said[-1]
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def _sensitivity(name: str, model: dict[str, Any]) -> list[str]:
+    ordered = sorted(
+        ((layer, f) for layer, f in model["layers"].items() if layer not in ("nothing", "everything")),
+        key=lambda item: item[1]["gain_snr_db"],
+    )
+    shown = ordered[:10]
+    rest = ""
+    if quiet := ordered[10:]:
+        rest = f"; the other {len(quiet)} keep the gain {quiet[0][1]['gain_snr_db']:.1f} dB or more above their error"
+    where = f"on {model['n']} mixtures of the split `choose` (`python -m benchmarks.sensitivity`)"
+    rows = (("everything", model["layers"]["everything"]), *shown)
+    return [
+        f"## Layer by layer: {name}",
+        f"One layer quantized (`{model['scheme']}`), the rest float, {where}. The ten that cost most{rest}.",
+        table(
+            ("layer", "gain over error, dB", "SI-SDR lost, dB"),
+            [(f"`{layer}`", f"{f['gain_snr_db']:.1f}", f"{f['si_sdr_loss_db']:.3f}") for layer, f in rows],
+        ),
+        f"![Error of the final gain by layer]({sensitivity.drawing(name).name})",
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _file_of(checkpoint: Path) -> Path:
+    return checkpoint / "last.pt" if checkpoint.is_dir() else checkpoint
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _write(models: dict[str, Any], stored: Path) -> None:
+    Report(question="What does quantization cost?", figures={"models": models}, environment=environment()).save(stored)
+
+
+def measure(study: Study, rows: Sequence[str], model: dict[str, Any] | None, save: Callable[[dict[str, Any]], None]) -> None:
+    """Fill in what ``model`` (a part of an earlier result) lacks; ``save`` is called after each row."""
+    key = study.key("calibrations")
+    known = model or {}
+    model = {**study.facts, "settings": vars(study.settings) | {"conditions": list(study.settings.conditions)}}
+    same = known.get("calibrations_key") == key
+    model["calibrations_key"], model["calibrations"] = key, known["calibrations"] if same else study.calibrations()
+    eight = {name: figures for name, figures in model["calibrations"].items() if name.startswith("int8")}
+    model["best"] = max(eight, key=lambda name: eight[name]["gain_snr_db"])
+    kept = {name: row for name, row in known.get("rows", {}).items() if row["key"] == study.key(name)}
+    model["rows"] = {}
+    for name in ROWS:
+        if name in kept:
+            model["rows"][name] = kept[name]
+        elif name in rows:
+            model["rows"][name] = {"key": study.key(name), **study.row(name, model["best"])}
+            save(model)
+    save(model)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, write result and page; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, metavar="DIR")
+    parser.add_argument("--checkpoint", type=Path, nargs="+", metavar="FILE", help="of any size; a run's folder will do")
+    parser.add_argument(
+        "--teacher", type=Path, metavar="FILE", help="whom distilled rows follow; the checkpoint itself if left out"
+    )
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(DEFAULT_CONDITIONS))
+    parser.add_argument("--per-condition", type=int, default=24, metavar="N")
+    parser.add_argument("--qat-steps", type=int, default=100, metavar="N")
+    parser.add_argument("--probe-mixtures", type=int, default=16, metavar="N", help="of the split choose, for calibrations")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", default="litert")
+    parser.add_argument("--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="for caches and mixtures")
+    parser.add_argument("--fresh", action="store_true", help="compute every row anew")
+    parser.add_argument("--render", action="store_true", help="only write the page of what is on file")
+    given = parser.parse_args(arguments)
+    if not given.render:
+        if not given.data or not given.checkpoint:
+            parser.error("--data and --checkpoint are needed, or --render")
+        settings = Settings(
+            seed=given.seed,
+            per_condition=given.per_condition,
+            conditions=tuple(given.conditions),
+            qat_steps=given.qat_steps,
+            probe_mixtures=given.probe_mixtures,
+            engine=given.engine,
+        )
+        models = (_load(STORED) or {"figures": {"models": {}}})["figures"]["models"]
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+        try:
+            for checkpoint in given.checkpoint:
+                with Progress(*columns, transient=True) as bars:
+                    task = bars.add_task(str(checkpoint), total=1.0)
+                    tell = partial(_told, bars, task, checkpoint.name)
+                    study = Study(checkpoint, given.data, given.work, settings, given.teacher, tell)
+                    name = study.source.recipe.name
+
+                    def save(model: dict[str, Any], name: str = name) -> None:
+                        models[name] = model
+                        _write(models, STORED)
+
+                    measure(study, given.rows, None if given.fresh else models.get(name), save)
+        except EdgeTseError as failure:
+            sys.stderr.write(f"quantization: {failure}\n")
+            return 2
+    found = _load(STORED)
+    if found is None:
+        sys.stderr.write(f"quantization: {STORED} is not there: measure first, with --data and --checkpoint\n")
+        return 2
+    PAGE.write_text(page(found, _load(sensitivity.STORED)))
+    print(f"written to {PAGE}")
+    return 0
+
+
+def _told(bars: Progress, task: Any, of: str, what: str, done: float) -> None:
+    bars.update(task, description=f"{of}: {what}", completed=done)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
