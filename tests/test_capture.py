@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -573,6 +574,68 @@ class TestCommands:
         assert captured.err == ""
         assert signal.getsignal(signal.SIGINT) is before
         assert soundfile.info(files / "s.flac").frames >= 200 * 64
+
+    @pytest.mark.parametrize(
+        "where",
+        [
+            "edge_tse.voice.load_voice",
+            "edge_tse.capture.devices",
+            "edge_tse.cli.output.open_quietly",
+            "edge_tse.recording.Recorder.__init__",
+            "edge_tse.session.Session.__init__",
+            "edge_tse.capture.Duplex.__init__",
+            "edge_tse.session.Session.start",
+            "edge_tse.session.Session.stop",
+            "edge_tse.recording.Recorder.close",
+            "edge_tse.live_page.live_page",
+        ],
+    )
+    def test_ctrl_c_at_any_time(
+        self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, where: str
+    ) -> None:
+        """Twice, as people do: before and after each stage of a session."""
+        fake = portaudio(BOTH)
+        fake.drive(lambda i: sound(64, 2, seed=i))
+        module, _, name = where.rpartition(".")
+        owner = sys.modules.get(module) or getattr(import_module(module.rpartition(".")[0]), module.rpartition(".")[2])
+        real = getattr(owner, name)
+
+        def interrupted(*arguments: object, **more: object) -> object:
+            signal.raise_signal(signal.SIGINT)
+            try:
+                return real(*arguments, **more)
+            finally:
+                signal.raise_signal(signal.SIGINT)
+
+        monkeypatch.setattr(owner, name, interrupted)
+        capfd.readouterr()
+        before = signal.getsignal(signal.SIGINT)
+        options = ["--seconds", "0.3", "--record", files / "s.flac", "--report", files / "r.html"]
+        assert self.live(files, *options) in (0, 130)
+        assert capfd.readouterr().err in ("", "edge-tse: interrupted\n")
+        assert signal.getsignal(signal.SIGINT) is before
+        assert fake.open_instances == 0
+        assert [thread.name for thread in threading.enumerate() if "edge-tse" in thread.name] == []
+        if (files / "s.flac").exists():
+            assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+            assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
+
+    def test_an_engine_that_fails_is_one_line_and_the_room_is_heard(
+        self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def broken(self: object, hop: np.ndarray) -> np.ndarray:
+            raise RuntimeError("the runtime lost its mind")
+
+        monkeypatch.setattr("edge_tse.engines.Step.__call__", broken)
+        fake = portaudio(BOTH)
+        fake.drive(lambda i: sound(64, 2, seed=i))
+        capfd.readouterr()
+        assert self.live(files, "--seconds", "0.5") == 0
+        captured = capfd.readouterr()
+        assert captured.err.count("\n") == 1
+        assert "the engine failed (RuntimeError: the runtime lost its mind): the dry signal is played" in captured.err
+        health = json.loads(captured.out)["health"]
+        assert health["failed_hops"] == health["hops"] > 0
 
     def test_rates_that_change_are_one_line(
         self,

@@ -153,6 +153,8 @@ def live(
         else:
             network = output.open_quietly(model, engine)
             running, name = Engine(model, network), network.name
+        # From here on, and until the recording is closed, an interrupt asks for the end: a second one must not cut the file.
+        stopped = closing.enter_context(until_interrupted())
         if record is not None:
             head = {
                 "engine": name,
@@ -164,7 +166,6 @@ def live(
             recorder = Recorder(record, head, loop, model.frame, notes.append)
             closing.callback(recorder.close)
         session = Session(running, loop, shape=Chain(wanted, model.frame, wiring.ears, levels), tap=recorder)
-        stopped = closing.enter_context(until_interrupted())
         run = supervise(
             session,
             lambda current: Duplex(wiring, current.exchange),
