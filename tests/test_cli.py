@@ -318,14 +318,14 @@ class TestModels:
         assert plain.read_bytes() != personal.read_bytes()
 
     def test_the_shipped_model_is_the_default(self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
-        monkeypatch.setattr(Artifact, "default", classmethod(lambda cls: Artifact.load(files.artifact)))
+        monkeypatch.setattr(Artifact, "shipped", classmethod(lambda cls, name="small": Artifact.load(files.artifact)))
         assert run("verify", "--json").json["artifact"] == Artifact.load(files.artifact).digest
         assert run("compile", "--target", "litert", "-o", files.folder / "a.tflite").code == 0
 
 
 class TestDoctor:
     def test_engines_are_really_tried(self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
-        monkeypatch.setattr(Artifact, "default", classmethod(lambda cls: Artifact.load(files.artifact)))
+        monkeypatch.setattr(Artifact, "shipped", classmethod(lambda cls, name="small": Artifact.load(files.artifact)))
         done = run("doctor", "--json")
         engines = {e["engine"]: e for e in done.json["engines"]}
         assert set(engines) == set(ENGINES)
@@ -347,7 +347,7 @@ class TestDoctor:
             return real(name)
 
         monkeypatch.setattr(metadata, "version", version)
-        monkeypatch.setattr(Artifact, "default", classmethod(lambda cls: Artifact.load(files.artifact)))
+        monkeypatch.setattr(Artifact, "shipped", classmethod(lambda cls, name="small": Artifact.load(files.artifact)))
         monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
         monkeypatch.setitem(sys.modules, "ai_edge_litert.interpreter", None)
         monkeypatch.setitem(sys.modules, "tflite_runtime", None)
@@ -362,10 +362,10 @@ class TestDoctor:
     def test_without_a_model_it_still_answers(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         from edge_tse.errors import ArtifactError
 
-        def none(cls: type[Artifact]) -> Artifact:
+        def none(cls: type[Artifact], name: str = "small") -> Artifact:
             raise ArtifactError("this build ships no default model")
 
-        monkeypatch.setattr(Artifact, "default", classmethod(none))
+        monkeypatch.setattr(Artifact, "shipped", classmethod(none))
         done = run("doctor", "--json")
         assert done.code == 0
         assert done.json["model"] is None
