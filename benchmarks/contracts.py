@@ -23,7 +23,7 @@ class Row:
     """One thing that goes in or comes out."""
 
     role: str
-    """``input``, ``output`` or ``state``."""
+    """``input``, ``voice`` (in the universal form), ``output`` or ``state``."""
     key: str
     """In the signature of a ``.tflite``; what comes out of a state has ``.next`` behind it."""
     tensors: tuple[str, ...]
@@ -32,8 +32,8 @@ class Row:
 
 
 def rows(graph: IntegerGraph) -> list[Row]:
-    """In the order of every file: inputs, outputs, states."""
-    ends = (("input", graph.inputs), ("output", graph.outputs))
+    """In the order of every file: what goes in but the states, outputs, states."""
+    ends = (("input", graph.inputs), ("voice", tuple(graph.voice)), ("output", graph.outputs))
     found = [Row(role=role, key=n, tensors=(n,), tensor=graph.tensors[n]) for role, names in ends for n in names]
     states = [Row(role="state", key=s.name, tensors=(s.input, s.output), tensor=graph.tensors[s.input]) for s in graph.states]
     return found + states

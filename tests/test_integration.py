@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from benchmarks import contracts
 from edge_tse.artifact import Artifact
 from edge_tse.engines.litert import open_interpreter
+from edge_tse.graph import IntegerGraph
 from edge_tse.target import load_target, targets
+from edge_tse.universal import universal
 from edge_tse.voice import Voice
 from firmware_bridge.build import C_FOLDER, SOURCES, zig
 from firmware_bridge.codegen import generate, voice_patch
@@ -214,14 +216,23 @@ def test_documented_names_are_those_of_the_shipped_model() -> None:
     assert contracts.filled(text, contracts.block(Artifact.shipped())) == text
 
 
-def test_a_tflite_file_has_the_documented_names(artifact: Artifact) -> None:
+FORMS = {"one voice": lambda artifact: artifact, "universal": universal}
+
+
+@pytest.fixture(params=FORMS)
+def graph(artifact: Artifact, request: pytest.FixtureRequest) -> IntegerGraph:
+    """Of either form that a file has."""
+    return FORMS[request.param](artifact).graph
+
+
+def test_a_tflite_file_has_the_documented_names(graph: IntegerGraph) -> None:
     """Signature ``step``, in terms of the rows that the page is made of."""
     pytest.importorskip("ai_edge_litert", reason="a TFLite file is read by ai-edge-litert: pip install 'edge-tse[litert]'")
-    rows = contracts.rows(artifact.graph)
-    interpreter, _ = open_interpreter(tflite.emit(artifact.graph, {}), "xnnpack", 1)
+    rows = contracts.rows(graph)
+    interpreter, _ = open_interpreter(tflite.emit(graph, {}), "xnnpack", 1)
     signature = interpreter.get_signature_list()["step"]
     states = [row.key for row in rows if row.role == "state"]
-    assert sorted(signature["inputs"]) == sorted([*(row.key for row in rows if row.role == "input"), *states])
+    assert sorted(signature["inputs"]) == sorted([*(row.key for row in rows if row.role in {"input", "voice"}), *states])
     outputs = [row.key for row in rows if row.role == "output"]
     assert sorted(signature["outputs"]) == sorted([*outputs, *(f"{key}.next" for key in states)])
     found = {d["name"]: d for d in (*interpreter.get_input_details(), *interpreter.get_output_details())}
@@ -233,24 +244,30 @@ def test_a_tflite_file_has_the_documented_names(artifact: Artifact) -> None:
             assert found[name]["quantization"] == (row.tensor.scale, row.tensor.zero_point)
 
 
-def test_an_onnx_file_has_the_documented_names(artifact: Artifact) -> None:
+def test_an_onnx_file_has_the_documented_names(graph: IntegerGraph) -> None:
     onnx = pytest.importorskip("onnx", reason="an ONNX file is written by onnx: pip install 'edge-tse[onnx]'")
-    rows = contracts.rows(artifact.graph)
-    model = onnx.load_from_string(onnx_file.emit(artifact.graph, {}))
+    rows = contracts.rows(graph)
+    model = onnx.load_from_string(onnx_file.emit(graph, {}))
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}
-    int8, uint8, real, int32 = (getattr(onnx.TensorProto, kind) for kind in ("INT8", "UINT8", "FLOAT", "INT32"))
-    wanted = {name: uint8 if row.role == "state" else int8 for row in rows for name in row.tensors}
-    given = onnx_file.voice_inputs(artifact.graph, artifact.graph)
-    assert {name.rpartition(".")[2] for name in given} == {"multiplier", "bias"}
-    wanted |= {name: real if name.endswith(".multiplier") else int32 for name in given}
-    assert kinds == wanted
+    int8, uint8 = onnx.TensorProto.INT8, onnx.TensorProto.UINT8
+    assert kinds == {name: uint8 if row.role == "state" else int8 for row in rows for name in row.tensors}
     (notes,) = (json.loads(entry.value) for entry in model.metadata_props if entry.key == "edge_tse.io")
     for row in rows:
         offset = 128 if row.role == "state" else 0
         for name in row.tensors:
             assert notes["tensors"][name] == {"scale": row.tensor.scale, "zero_point": row.tensor.zero_point + offset}
         assert row.role != "state" or notes["states"][row.key] == list(row.tensors)
+    assert notes["voice"] == [row.key for row in rows if row.role == "voice"]
     assert model.opset_import[0].version == int(re.findall(r"^Opset (\d+)", INTEGRATION.read_text(), re.MULTILINE)[0])
+
+
+def test_documented_voice_inputs_are_those_of_the_universal_form(artifact: Artifact) -> None:
+    """Two for each modulated layer, named after it, in the form that the page gives."""
+    (listed,) = re.findall(r"^\| voice \| (.+?) \|", INTEGRATION.read_text(), re.MULTILINE)
+    parts = re.findall(r"`LAYER\.(\w+)`", listed)
+    graph = universal(artifact).graph
+    assert list(graph.voice) == [f"{slot}.{part}" for slot in artifact.graph.films for part in parts]
+    assert list(graph.given) == [*graph.inputs, *graph.voice, *(s.input for s in graph.states)]
 
 
 def test_documented_calls_and_sizes_exist() -> None:
