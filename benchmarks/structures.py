@@ -20,7 +20,7 @@ import torch
 from benchmarks import RESULTS
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Weights, extraction_losses
-from edge_tse.nn.structures import BandConfig, BandStudent, macs_per_hop
+from edge_tse.nn.structures import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
 from quantization.corpus import Scene
@@ -99,6 +99,8 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
             "title": STRUCTURES[name].title,
             "macs_per_hop": macs_per_hop(student),
             "resident_weights": student.resident_weights,
+            "int8_bytes": int8_bytes(student),
+            "state_bytes": state_bytes(student),
             "cpu_s_per_step": round(float(np.median(spent[name])), 3),
             "training_error_db_last_100": round(float(np.mean(outputs[name][-100:])), 2),
             "si_sdr_i_unseen_db": {key: round(value, 2) for key, value in validate(student, run, _SEEN).items()},
@@ -109,18 +111,22 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
 
 def table(rows: Mapping[str, Mapping[str, object]]) -> str:
     """Markdown for the decision record."""
-    lines = [
-        "| mask stage | MACs a hop | weights | CPU s a step | training error, last 100 | SI-SDRi unseen: mean | median | p10 |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = ("MACs", "weights", "int8 kB", "state kB", "CPU s a step", "training error", "unseen SI-SDRi: mean", "median", "p10")
+    lines = [" | ".join(("| mask stage", *head)) + " |", "| --- |" + " ---: |" * len(head)]
     for row in rows.values():
         gains = row["si_sdr_i_unseen_db"]
         assert isinstance(gains, dict)
         lines.append(
-            f"| {row['title']} | {row['macs_per_hop']:,} | {row['resident_weights']:,} | {row['cpu_s_per_step']} "
+            f"| {row['title']} | {row['macs_per_hop']:,} | {row['resident_weights']:,} "
+            f"| {_kilo(row['int8_bytes'])} | {_kilo(row['state_bytes'])} | {row['cpu_s_per_step']} "
             f"| {row['training_error_db_last_100']} dB | {gains['mean']} dB | {gains['median']} dB | {gains['p10']} dB |"
         )
     return "\n".join(lines)
+
+
+def _kilo(count: object) -> str:
+    assert isinstance(count, int)
+    return f"{count / 1000:.1f}"
 
 
 def main() -> None:

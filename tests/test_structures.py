@@ -14,7 +14,7 @@ from benchmarks import refiners, structures  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Weights, extraction_losses  # noqa: E402
-from edge_tse.nn.structures import BandConfig, BandStem, BandStudent, macs_per_hop  # noqa: E402
+from edge_tse.nn.structures import BandConfig, BandStem, BandStudent, int8_bytes, macs_per_hop, state_bytes  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
 
 BANDS = BandConfig(groups=16, channels=4, hidden=6, dilations=(1, 2))
@@ -35,7 +35,13 @@ def shared():
 
 
 def test_a_student_costs_what_its_weights_are_used():
-    assert macs_per_hop(Student(NANO)) == Student(NANO).resident_weights
+    made = Student(NANO)
+    assert macs_per_hop(made) == made.resident_weights
+    stages = (NANO.mask, NANO.refine)
+    outputs = sum((2 * s.channels + s.hidden) * len(s.dilations) for s in stages)
+    outputs += NANO.mask.channels + 2 * NANO.frame.bands + 2 * NANO.refine.channels
+    assert int8_bytes(made) == made.resident_weights + 8 * outputs
+    assert state_bytes(made) == sum(2 * sum(s.dilations) * s.channels for s in stages)
 
 
 def test_contenders_cost_the_same_but_the_one_of_few_weights():

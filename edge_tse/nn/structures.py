@@ -10,7 +10,7 @@ Only :mod:`benchmarks.structures` builds these; no recipe does. ``B`` items, ``T
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.student import Depthwise, Film, Modulated, Stage, StageConfig, Student, StudentConfig
 
-__all__ = ["BandConfig", "BandStage", "BandStem", "BandStudent", "SharedLinear", "macs_per_hop"]
+__all__ = ["BandConfig", "BandStage", "BandStem", "BandStudent", "SharedLinear", "int8_bytes", "macs_per_hop", "state_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,13 +138,26 @@ class BandStudent(Student):
         self.films = nn.ModuleDict(films)
 
 
-def macs_per_hop(student: Student) -> int:
-    """Multiply-accumulates of one hop on a personalised device: modulation heads run once a voice."""
+def _on_device(student: Student) -> Iterator[nn.Linear | Depthwise]:
+    """The layers of a personalised device: modulation heads run once a voice, elsewhere."""
     once = {id(m) for part in (student.code, student.films, student.time) for m in part.modules()}
-    total = 0
     for module in student.modules():
-        if isinstance(module, nn.Linear) and id(module) not in once:
-            total += module.weight.numel() * getattr(module, "uses", 1)
-        elif isinstance(module, Depthwise):
-            total += math.prod(module.weight.shape)
-    return total
+        if isinstance(module, nn.Linear | Depthwise) and id(module) not in once:
+            yield module
+
+
+def macs_per_hop(student: Student) -> int:
+    """Multiply-accumulates of one hop on a personalised device."""
+    return sum(layer.weight.numel() * int(getattr(layer, "uses", 1)) for layer in _on_device(student))
+
+
+def int8_bytes(student: Student) -> int:
+    """Constants of a personalised device: int8 weights, and a bias (int32) and a scale (float32) for every output channel."""
+    outputs = (layer.weight.shape[1 if isinstance(layer, Depthwise) else 0] for layer in _on_device(student))
+    return sum(layer.weight.numel() for layer in _on_device(student)) + 8 * sum(outputs)
+
+
+def state_bytes(student: Student) -> int:
+    """int8 frames that the taps of a personalised device look back on."""
+    taps = (layer for layer in _on_device(student) if isinstance(layer, Depthwise))
+    return sum((layer.weight.shape[0] - 1) * layer.dilation * layer.weight.shape[1] for layer in taps)
