@@ -222,8 +222,10 @@ class Scene:
     """RMS of the mixture, dB relative to full scale."""
     tilt: float = 0.35
     """Largest first-order coefficient of each talker's random spectral tilt (microphones, rooms)."""
-    colour_db: float = 6.0
+    colour_db: float = 3.0
     """Largest gain or loss of each talker at random knots of a smooth response: voices that the corpus does not have."""
+    unlabelled: float = 0.15
+    """Share of interferers drawn from talkers without labels, who come from other microphones and rooms: too easily told apart."""
     reverberant: float = 0.15
     """Share of mono items in a simulated room."""
     t60_s: tuple[float, float] = (0.1, 0.5)
@@ -257,14 +259,17 @@ class Mixer:
         noises: Sequence[Path] = (),
         hrirs: Sequence[Path] = (),
     ) -> None:
-        people = len({name.rpartition("@")[0] for name in speech.spans})
+        people = {name.rpartition("@")[0] for name in speech.spans}
+        self._known = len(people - speech.unlabelled)
+        usable = self._known + bool(people & speech.unlabelled)
         needed = max(n for n, share in zip((2, 1, 2, 3), scene.talkers, strict=True) if share)
-        if not speech.targets or people < needed:
+        if not speech.targets or usable < needed:
             raise DataError(
-                f"{people} talkers, {len(speech.targets)} with two utterances: these mixtures need {needed}, at least 1 with two"
+                f"{usable} talkers, {len(speech.targets)} with two utterances: these mixtures need {needed}, at least 1 with two"
             )
         self._speech, self._scene, self._frame, self._seed = speech, scene, frame, seed
-        self._interferers = tuple(speech.spans)
+        self._unlabelled = tuple(n for n in speech.spans if n.rpartition("@")[0] in speech.unlabelled)
+        self._labelled = tuple(n for n in speech.spans if n.rpartition("@")[0] not in speech.unlabelled)
         self._noises = [noise_at(p, frame.sample_rate_hz) for p in noises]
         self._heads = [_head(p) for p in hrirs]
         self.length = round(scene.seconds * frame.sample_rate_hz) // frame.hop * frame.hop
@@ -306,14 +311,13 @@ class Mixer:
         """Interfering talkers: other people than the target (at any speed), at most one unlabelled."""
         chosen: list[str] = []
         people = {talker.rpartition("@")[0]}
+        if count and self._unlabelled and (count > self._known - 1 or rng.random() < count * self._scene.unlabelled):
+            chosen.append(str(self._unlabelled[rng.integers(len(self._unlabelled))]))
         while len(chosen) < count:
-            name = str(self._interferers[rng.integers(len(self._interferers))])
-            person = name.rpartition("@")[0]
-            unlabelled = self._speech.unlabelled
-            if person in people or (person in unlabelled and people & unlabelled):
-                continue
-            people.add(person)
-            chosen.append(name)
+            name = str(self._labelled[rng.integers(len(self._labelled))])
+            if name.rpartition("@")[0] not in people:
+                people.add(name.rpartition("@")[0])
+                chosen.append(name)
         return chosen
 
     def _excerpt(self, rng: np.random.Generator, talker: str, utterance: int | None) -> Float:

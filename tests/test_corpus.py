@@ -66,6 +66,14 @@ def test_unlabelled_talkers_are_never_targets_and_never_two(pack, speech):
         assert sum("unlabelled" in o for o in others) < 2
 
 
+def test_interferers_are_mostly_labelled(pack, speech):
+    """Those without labels come from other microphones: a network that mostly meets them learns microphones."""
+    for share in (0.0, 0.2, 1.0):
+        mixer = _mixer(pack, speech, unlabelled=share)
+        others = [mixer._others(np.random.default_rng(i), speech.targets[0], 1)[0] for i in range(300)]
+        assert sum("unlabelled" in o for o in others) / 300 == pytest.approx(share, abs=0.06)
+
+
 def test_one_utterance_is_halved_into_target_and_enrollment(tmp_path):
     for talker in range(4):
         (tmp_path / f"t{talker}").mkdir()
