@@ -26,7 +26,7 @@ from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, busy, environment, memory
 from edge_tse.voice import Voice, VoiceModel, personalize, save_voice
 
-__all__ = ["Case", "Outcome", "Shown", "Sound", "own_case", "run", "shipped_cases"]
+__all__ = ["Case", "Outcome", "Shown", "Sound", "case_of", "own_case", "run", "shipped_cases"]
 
 Float = NDArray[np.float32]
 
@@ -59,14 +59,13 @@ class Case:
     talkers: str
     """Who is heard, in words."""
     mixture: Sound
-    enrollment: Sound
+    enrollments: tuple[Sound, ...]
     reference: Sound | None
     """The wanted talker alone; without it there is no SI-SDR."""
 
     def voice(self, model: VoiceModel) -> Voice:
         """The talker to hear, enrolled."""
-        clip = self.enrollment
-        return enroll_clips(model, [(clip.name, clip.signal, clip.rate_hz)]).voice
+        return enroll_clips(model, [(clip.name, clip.signal, clip.rate_hz) for clip in self.enrollments]).voice
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -154,28 +153,37 @@ def own_case(mixture: Path | None, enrollment: Path | None, reference: Path | No
     """The user's own files. ``AudioError`` if one is missing or unusable."""
     if mixture is None or enrollment is None:
         raise AudioError("your own demonstration needs both --mix MIXTURE and --enroll CLIP")
-    mixed, rate_hz = audio.read(mixture)
-    clip, clip_hz = audio.read(enrollment)
-    alone = None
-    if reference is not None:
-        signal, reference_hz = audio.read(reference)
-        if (reference_hz, signal.shape) != (rate_hz, mixed.shape):
-            raise AudioError(
-                f"{reference} is {signal.shape[0]} ch, {signal.shape[1]} samples at {reference_hz} Hz, the mixture "
-                f"{mixed.shape[0]} ch, {mixed.shape[1]} at {rate_hz} Hz: an SI-SDR needs them aligned sample for sample"
-            )
-        if not signal.any(axis=1).all():
-            raise AudioError(f"{reference} has a silent channel: an SI-SDR against silence has no meaning, leave --reference out")
-        alone = Sound(name=reference.name, signal=signal, rate_hz=rate_hz, path=reference)
-    case = Case(
-        name="own",
-        title=mixture.name,
-        talkers=f"Your mixture {mixture.name}; the talker to hear was enrolled from {enrollment.name}.",
-        mixture=Sound(name=mixture.name, signal=mixed, rate_hz=rate_hz, path=mixture),
-        enrollment=Sound(name=enrollment.name, signal=clip, rate_hz=clip_hz, path=enrollment),
-        reference=alone,
+    case = case_of(
+        "own",
+        mixture.name,
+        f"Your mixture {mixture.name}; the talker to hear was enrolled from {enrollment.name}.",
+        mixture,
+        [enrollment],
+        reference,
     )
     return [case]
+
+
+def case_of(name: str, title: str, talkers: str, mixture: Path, enrollments: Sequence[Path], reference: Path | None) -> Case:
+    """A case out of files. ``AudioError`` if one is missing or unusable, or the reference does not fit the mixture."""
+    mixed = _file(mixture)
+    alone = None if reference is None else _file(reference)
+    if alone is not None:
+        if (alone.rate_hz, alone.signal.shape) != (mixed.rate_hz, mixed.signal.shape):
+            raise AudioError(
+                f"{reference} is {alone.signal.shape[0]} ch, {alone.signal.shape[1]} samples at {alone.rate_hz} Hz, the mixture "
+                f"{mixed.signal.shape[0]} ch, {mixed.signal.shape[1]} at {mixed.rate_hz} Hz: an SI-SDR needs them aligned sample "
+                "for sample"
+            )
+        if not alone.signal.any(axis=1).all():
+            raise AudioError(f"{reference} has a silent channel: an SI-SDR against silence has no meaning, leave --reference out")
+    clips = tuple(_file(path) for path in enrollments)
+    return Case(name=name, title=title, talkers=talkers, mixture=mixed, enrollments=clips, reference=alone)
+
+
+def _file(path: Path) -> Sound:
+    signal, rate_hz = audio.read(path)
+    return Sound(name=path.name, signal=signal, rate_hz=rate_hz, path=path)
 
 
 def run(
@@ -184,6 +192,8 @@ def run(
     opened: Callable[[Artifact], Network],
     out: Path,
     progress: Callable[[float], None] = lambda fraction: None,
+    *,
+    heading: str = "One talker out of two",
 ) -> Shown:
     """Extract every case; write sound, pictures, ``figures.json`` and ``index.html`` to ``out``, later cases to folders in it.
 
@@ -194,7 +204,7 @@ def run(
 
     artifact_bytes = len(artifact.to_bytes())
     folders = [out if i == 0 else out / case.name for i, case in enumerate(cases)]
-    inputs = [s.path for c in cases for s in (c.mixture, c.enrollment, c.reference) if s is not None and s.path is not None]
+    inputs = [s.path for c in cases for s in (c.mixture, *c.enrollments, c.reference) if s is not None and s.path is not None]
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -247,7 +257,7 @@ def run(
 
     shown = Shown(outcomes=tuple(outcomes), page=out / "index.html")
     circumstances = environment()
-    write_bytes(shown.page, page(outcomes, pictures, circumstances).encode())
+    write_bytes(shown.page, page(heading, outcomes, pictures, circumstances).encode())
     figures = {**shown.figures(), "memory": memory()}
     Report(question="what does the demonstration extract, and how fast?", figures=figures, environment=circumstances).save(
         out / "figures.json"
@@ -266,7 +276,7 @@ def _shipped_case(name: str, title: str, target: str, interferer: str) -> Case:
         title=title,
         talkers=f"To be heard: {_VOICES[target]}. To be removed: {_VOICES[interferer]}, just as loud.",
         mixture=Sound(name=f"{target} + {interferer}", signal=alone + disturbing, rate_hz=wanted.rate_hz),
-        enrollment=_clip(f"{target}-enroll"),
+        enrollments=(_clip(f"{target}-enroll"),),
         reference=Sound(name=wanted.name, signal=alone, rate_hz=wanted.rate_hz),
     )
 

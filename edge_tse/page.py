@@ -21,13 +21,16 @@ EMBEDDED_S = 60
 """Sound longer than this is cut on the page (the WAV beside it is whole)."""
 
 
-def page(outcomes: Sequence[Outcome], pictures: Sequence[tuple[bytes, bytes]], environment: Mapping[str, object]) -> str:
+def page(
+    heading: str, outcomes: Sequence[Outcome], pictures: Sequence[tuple[bytes, bytes]], environment: Mapping[str, object]
+) -> str:
     """HTML of outcomes with their pictures (PNG for light and for dark rooms)."""
     first = outcomes[0]
     shipped = any(outcome.case.mixture.path is None for outcome in outcomes)
     versions = environment["versions"]
     assert isinstance(versions, Mapping)
     return _template("page.html").substitute(
+        heading=escape(heading),
         cards=_cards(first),
         cases="".join(_case(outcome, *images) for outcome, images in zip(outcomes, pictures, strict=True)),
         voices=_template("voices.html").substitute() if shipped else "",
@@ -64,7 +67,8 @@ def _case(outcome: Outcome, light: bytes, dark: bytes) -> str:
     ]
     if case.reference is not None:
         players.append(_player("Reference", "the talker alone, never seen by the network", case.reference, aligned=True))
-    players.append(_player("Enrollment", "the clip that told it whom to follow", case.enrollment, aligned=False))
+    for clip in case.enrollments:
+        players.append(_player("Enrollment", "the clip that told it whom to follow", clip, aligned=False))
     return _template("case.html").substitute(
         title=escape(case.title),
         talkers=escape(case.talkers),

@@ -22,6 +22,7 @@ from edge_tse.extract import extract
 from edge_tse.metrics import attenuation_db, si_sdr
 from edge_tse.voice import personalize
 from quantization.evaluate import COLUMNS, _similarity, evaluate, personal_listener, read_trials, tails
+from quantization.examples import examples
 from tests.graphs import Sizes
 from tests.graphs import artifact as random_artifact
 
@@ -305,3 +306,24 @@ def _close(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> bool:
 def test_evaluation_needs_no_torch() -> None:
     code = "import sys, quantization.evaluate; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_examples_are_the_worst_the_median_the_best_and_the_loudest_for_nobody(artifact: Artifact, trials: Write) -> None:
+    path = trials(*[TWO] * 7, ("mix.wav", "slt.flac", "", "a.wav", "absent"), ("mix.wav", "slt.flac", "silence.wav", "", "absent"))
+    gains = (3.0, -2.0, 1.0, 5.0, 0.5, 4.0, 2.0)
+    items = [{"absent": False, "scores": {"si_sdr_i": gain, "wrong_talker": gain < 0}} for gain in gains]
+    items += [{"absent": True, "scores": {"attenuation_db": down}} for down in (9.0, 4.0)]
+    cases = examples(path, items)
+    assert [(case.name, case.title) for case in cases] == [
+        ("gain-1", "Worst of 7: SI-SDR -2.0 dB"),
+        ("gain-2", "Worst but 1: SI-SDR +0.5 dB"),
+        ("gain-3", "Worst but 2: SI-SDR +1.0 dB"),
+        ("gain-4", "Median of 7: SI-SDR +2.0 dB"),
+        ("gain-7", "Best of 7: SI-SDR +5.0 dB"),
+        ("absent", "Absent talker, loudest output of 2: -4.0 dB of the mixture"),
+    ]
+    assert "Trial t1 (two). Beside the talker to hear: b.wav. The output is nearer to another talker" in cases[0].talkers
+    assert [case.reference is None for case in cases] == [False] * 5 + [True]
+    assert cases[0].enrollments[0].path == path.parent / "rms.flac"
+    with pytest.raises(DataError, match="0 of 1 trials can be ranked, 1 is needed"):
+        examples(path, [{"absent": False, "scores": {}}])

@@ -15,9 +15,10 @@ from edge_tse.errors import EngineError
 if TYPE_CHECKING:
     from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
+    from edge_tse.demo import Case
     from edge_tse.prescription import Audiogram
 
-__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
+__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "examples", "quantize", "train"]
 
 
 def train(
@@ -78,6 +79,12 @@ def evaluate(
         trials, artifact, engine, progress, jobs=jobs, ears=ears
     )
     return figures
+
+
+def examples(trials: Path, items: list[dict[str, Any]]) -> list[Case]:
+    """Scored trials that are worth listening to."""
+    found: list[Case] = _found("quantization.examples", "eval").examples(trials, items)
+    return found
 
 
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:

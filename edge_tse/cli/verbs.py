@@ -442,18 +442,34 @@ def evaluate(
         Path | None,
         typer.Option("--hearing", metavar="TOML", help="Audiograms: adds HASPI and HASQI, which take seconds a mixture."),
     ] = None,
+    examples: Annotated[
+        Path | None,
+        typer.Option(
+            "--examples", metavar="DIR", help="A page there, with sound and pictures of the worst, the median and the best."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and who is lost."""
+    from edge_tse import demo as demonstration
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
 
     check_output(to, [trials, *_given(artifact), *_given(hearing)])
     ears = None if hearing is None else _audiograms(hearing)
+    model = _artifact(artifact)
     with output.progress("evaluating", as_json) as tell:
-        figures = lab.evaluate(trials, _artifact(artifact), engine, jobs, tell, ears)
+        figures = lab.evaluate(trials, model, engine, jobs, tell, ears)
     write_bytes(to, (to_json(figures) + "\n").encode())
-    output.result(figures, as_json, *lab.condition_tables(figures), f"{to}: the whole report")
+    listen = []
+    if examples is not None:
+        cases = lab.examples(trials, figures["items"])
+        with output.progress("extracting examples", as_json) as tell:
+            shown = demonstration.run(
+                cases, model, lambda own: output.open_quietly(own, engine), examples, tell, heading="What it does worst, and best"
+            )
+        listen.append(f"Open {shown.page} in a browser to listen.")
+    output.result(figures, as_json, *lab.condition_tables(figures), f"{to}: the whole report", *listen)
 
 
 @app.command()
