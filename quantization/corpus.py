@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import scipy.fft
 import scipy.signal
+from numpy.lib.format import write_array_header_1_0
 from numpy.typing import NDArray
 
 from edge_tse import audio
@@ -163,27 +164,45 @@ def decode(
         recordings = [_mono(path) for path in corpus.speakers[speaker]]
         return [_spoken(recordings, speed, rate) for speed in speeds]
 
-    pieces: list[NDArray[np.int16]] = []
     spans = {}
-    at = 0
-    # Decoding and resampling release the interpreter lock.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for done, (speaker, spoken) in enumerate(zip(speakers, pool.map(one, speakers), strict=True)):
-            for speed, utterances in zip(speeds, spoken, strict=True):
-                ends = at + np.cumsum([len(q) for q in utterances])
-                spans[f"{speaker}@{speed:g}"] = tuple(
-                    (int(end) - len(q), int(end)) for q, end in zip(utterances, ends, strict=True)
-                )
-                pieces += utterances
-                at = int(ends[-1])
-            if progress:
-                progress(done + 1, len(speakers))
-    samples = np.concatenate(pieces)
+
+    def pieces() -> Iterator[NDArray[np.int16]]:
+        at = 0
+        # Decoding and resampling release the interpreter lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for done, (speaker, spoken) in enumerate(zip(speakers, pool.map(one, speakers), strict=True)):
+                for speed, utterances in zip(speeds, spoken, strict=True):
+                    ends = at + np.cumsum([len(q) for q in utterances])
+                    spans[f"{speaker}@{speed:g}"] = tuple(
+                        (int(end) - len(q), int(end)) for q, end in zip(utterances, ends, strict=True)
+                    )
+                    yield from utterances
+                    at = int(ends[-1])
+                if progress:
+                    progress(done + 1, len(speakers))
+
     if stored and index:
         stored.parent.mkdir(parents=True, exist_ok=True)
-        np.save(stored, samples)
+        _append(stored, pieces())
         index.write_text(json.dumps(spans))
-    return _speech(samples, spans, corpus, rate)
+        return _speech(np.load(stored, mmap_mode="r"), spans, corpus, rate)
+    return _speech(np.concatenate(list(pieces())), spans, corpus, rate)
+
+
+def _append(to: Path, pieces: Iterable[NDArray[np.int16]]) -> None:
+    """An ``.npy`` file of all pieces, of which no two need be in memory: seven hours at seven speeds are gigabytes."""
+
+    def head(samples: int) -> None:
+        file.seek(0)
+        write_array_header_1_0(file, {"descr": "<i2", "fortran_order": False, "shape": (samples,)})
+
+    with to.open("wb") as file:
+        head(0)
+        total = 0
+        for piece in pieces:
+            file.write(piece.astype("<i2").tobytes())
+            total += len(piece)
+        head(total)  # as long as the first one: NumPy leaves room for the shape to grow
 
 
 def _spoken(recordings: Sequence[tuple[Float, int]], speed: float, rate: int) -> list[NDArray[np.int16]]:
