@@ -10,6 +10,7 @@ compared with that one and with those of all other talkers. Noise is a held-out 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -136,6 +137,14 @@ def _mono(path: Path) -> Float:
     return audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, _RATE_HZ)[0]
 
 
+def _encoder_digest(model: VoiceModel) -> str:
+    """Of the encoder without the heads that modulate: models that share it share these figures."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in model.arrays if name.startswith("encoder.")):
+        digest.update(name.encode() + np.ascontiguousarray(model.arrays[name]).tobytes())
+    return digest.hexdigest()
+
+
 def page(report: dict[str, Any]) -> str:
     """Markdown of what is on file."""
     figures, here = report["figures"], report["environment"]
@@ -151,7 +160,7 @@ def page(report: dict[str, Any]) -> str:
         for snr_db, found in by_noise.items()
     ]
     what = (
-        f"Equal-error rate of the encoder of {figures['model']} ({figures['artifact'][:12]}) by seconds of enrollment, with pauses"
+        f"Equal-error rate of the encoder of {figures['model']} (`{figures['encoder'][:12]}`) by seconds of enrollment, with pauses"
     )
     who = f"{figures['talkers']} talkers that training held out, {figures['draws']} enrollments each"
     against = f"{TEST_S:g} s of another clip of the same talker and of every other one"
@@ -161,7 +170,7 @@ def page(report: dict[str, Any]) -> str:
         "Written by `python -m benchmarks.enrollment` from `benchmarks/results/enrollment.json`; none of it is typed.",
         f"{what}: {who}, compared with {against}. A talker's clips share a microphone and a room, which flatters the rate.",
         table(("enrollment", *(f"{s:g} s" for s in lengths)), lines),
-        "In brackets: enrollments that were refused, because too little speech was found in them; the rate is of the others."
+        "In brackets: enrollments that were refused, because too little of them was found to be speech; the rate is of the others."
         if refused
         else "",
         f"Seed {figures['seed']}, measured {here['measured'][:10]}.",
@@ -195,8 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         figures = {
             "model": artifact.provenance.get("recipe", "unknown"),
-            "artifact": artifact.digest,
-            "voice_model": artifact.voice_model.digest,
+            "encoder": _encoder_digest(artifact.voice_model),
             "seed": given.seed,
             "draws": given.draws,
             "talkers": len({one.talker for one in compared}),

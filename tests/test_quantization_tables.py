@@ -44,8 +44,11 @@ def test_the_page_of_enrollment_is_that_of_the_result_on_file() -> None:
     assert enrollment.PAGE.read_text() == enrollment.page(_on_file(enrollment.STORED))
 
 
-def _row(gains: list[float | None]) -> dict[str, Any]:
-    return {"gains_db": {f"t{i}": gain for i, gain in enumerate(gains)}}
+def _row(gains: list[float | None], chosen: list[float | None] | None = None) -> dict[str, Any]:
+    return {
+        key: {f"t{i}": gain for i, gain in enumerate(values)}
+        for key, values in (("gains_db", gains), ("choose_gains_db", chosen or gains))
+    }
 
 
 def test_rows_are_compared_mixture_by_mixture() -> None:
@@ -61,6 +64,24 @@ def test_rows_are_compared_mixture_by_mixture() -> None:
 )
 def test_the_verdict_follows_from_the_interval(gains: list[float], said: str) -> None:
     assert said in quantization._verdict({"float": _row([4.0, 5.0, 6.0]), "qat": _row(gains)})
+
+
+def test_what_is_best_is_chosen_on_the_other_split() -> None:
+    rows = {"float": _row([1.0, 2.0], [4.0, 5.0]), "ptq-best": _row([1.0, 2.0], [4.1, 5.1]), "qat": _row([3.0, 4.0], [4.0, 5.0])}
+    assert quantization._best(rows) == "ptq-best"
+    assert paired(rows["ptq-best"], rows["float"], "choose_gains_db")[0] == pytest.approx(0.1)
+
+
+def test_a_checkpoint_is_known_by_its_weights() -> None:
+    def found(value: float) -> Any:
+        student = torch.nn.Linear(2, 2)
+        torch.nn.init.constant_(student.weight, value)
+        torch.nn.init.zeros_(student.bias)
+        return SimpleNamespace(student=student, encoder=None, resume=[value])
+
+    one, same, other = found(1.0), found(1.0), found(2.0)
+    same.resume = []  # optimizer states are no part of it
+    assert quantization._weights_digest(one) == quantization._weights_digest(same) != quantization._weights_digest(other)
 
 
 class _Counting:
@@ -168,7 +189,7 @@ def test_rates_by_length_and_noise_of_an_encoder_that_knows_everybody() -> None:
     assert some[0]["refused"] == pytest.approx(1 / 3)
     text = enrollment.page(
         {
-            "figures": {"model": "m", "artifact": "0" * 64, "seed": 1, "draws": 1, "talkers": 3, "rows": some},
+            "figures": {"model": "m", "encoder": "0" * 64, "seed": 1, "draws": 1, "talkers": 3, "rows": some},
             "environment": {"measured": "2026-01-01T00:00:00"},
         }
     )
