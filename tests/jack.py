@@ -73,7 +73,7 @@ def main(play: Path, record: Path, seconds: float, client: str) -> None:
             out.append(found[len(out)])  # type: ignore[index]
         return out
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(ports(f"{client}:", INPUT)) < channels or len(ports(f"{client}:", OUTPUT)) < channels:
         if time.monotonic() > deadline:
             sys.exit(f"no client {client} came")

@@ -29,8 +29,8 @@ def clarity() -> None:
 
 @pytest.fixture(scope="module")
 def talkers() -> tuple[np.ndarray, np.ndarray]:
-    """A second and a half of each of two, ``[1, n]``, one in the way of the other."""
-    first, second = (audio.read(DEMO / f"{name}-speech.flac")[0][:, 8000:32000] for name in ("slt", "rms"))
+    """A second of each of two, ``[1, n]``, one in the way of the other."""
+    first, second = (audio.read(DEMO / f"{name}-speech.flac")[0][:, 8000:24000] for name in ("slt", "rms"))
     return first, second * np.float32(first.std() / second.std())
 
 
@@ -43,13 +43,12 @@ def test_the_talker_alone_is_best_and_a_loss_costs(talkers: tuple[np.ndarray, np
     assert reasons == {}
     for name in hearing_scores.NAMES:
         assert 0 <= impaired[f"{name}_mixture"] < impaired[name] <= 1
-    assert hearing_scores.hearing_scores(target, signals, RATE, (SLOPING, SLOPING))[0] == impaired  # dither and all
     normal, _ = hearing_scores.hearing_scores(target, {"": signals[""]}, RATE, (NORMAL, NORMAL))
     assert normal["haspi"] > impaired["haspi"]
     # Of two ears the better one: nothing but the interferer at the other changes nothing.
     two = {"": np.concatenate([other, signals[""]])}
     better, _ = hearing_scores.hearing_scores(np.concatenate([target, target]), two, RATE, (SLOPING, SLOPING))
-    assert better == pytest.approx({name: impaired[name] for name in hearing_scores.NAMES})
+    assert better == {name: impaired[name] for name in hearing_scores.NAMES}  # dither and all
 
 
 @pytest.mark.usefixtures("clarity")

@@ -107,33 +107,36 @@ def start(server: Server, folder: Path, *options: object) -> subprocess.Popen[st
 def harness(server: Server, folder: Path, signal_: np.ndarray, seconds: float) -> np.ndarray:
     np.save(folder / "play.npy", signal_)
     command = [sys.executable, ROOT / "tests" / "jack.py", folder / "play.npy", folder / "record.npy", str(seconds), "PortAudio"]
-    subprocess.run(command, env=server.environment, check=True, timeout=seconds + 90)
+    # The server waits for its clients: on a busy machine its seconds are longer.
+    subprocess.run(command, env=server.environment, check=True, timeout=5 * seconds + 90)
     return np.load(folder / "record.npy")
 
 
 def finish(app: subprocess.Popen[str]) -> dict:
     app.send_signal(signal.SIGINT)
-    out, err = app.communicate(timeout=30)
+    out, err = app.communicate(timeout=60)
     assert app.returncode == 0, err
     assert "Traceback" not in err
     return json.loads(out)
 
 
+QUIET = 32000
+"""Samples before the room speaks, more than any network remembers: a session has heard silence before, nobody knows how much."""
+
+
 def wanted(folder: Path, mixture: np.ndarray) -> np.ndarray:
-    """The file path, after as much silence as any network remembers: the session was listening before the room spoke."""
+    """The file path."""
     model = personalize(Artifact.load(folder / "model.etse"), load_voice(folder / "a.voice"))
-    silence = np.zeros((2, 32000), np.float32)
-    before = np.concatenate([silence, mixture], axis=1)
-    return extract(before, 16000, Engine(model, open_network(model, "litert"))).signal[:, 32000:]
+    return extract(mixture, 16000, Engine(model, open_network(model, "litert"))).signal
 
 
 def check(server: Server, folder: Path, seconds: float) -> tuple[dict, int]:
     """One run: sample for sample the file path at one latency; returns the figures and that latency in samples."""
-    mixture = room(seconds)
+    mixture = np.pad(room(seconds), ((0, 0), (QUIET, 0)))
     app = start(server, folder, "--margin-ms", "40")
-    recorded = harness(server, folder, mixture, seconds + 0.5)
+    recorded = harness(server, folder, mixture, QUIET / 16000 + seconds + 0.5)[:, QUIET:]
     figures = finish(app)
-    file = wanted(folder, mixture)
+    file = wanted(folder, mixture)[:, QUIET:]
     probe = file[0, 8000:24000]
     spectrum = np.fft.rfft(recorded[0, :48000], 2**17) * np.conj(np.fft.rfft(probe, 2**17))
     lag = int(np.argmax(np.fft.irfft(spectrum))) - 8000
@@ -205,8 +208,12 @@ def test_round_trip_through_a_cable(jack: Server, tmp_path: Path) -> None:
 
 def test_a_server_that_dies_is_one_line(jack: Server, files: Path) -> None:
     """The sound server goes away for good in the middle of a recording: no traceback, and the file is whole."""
-    app = start(jack, files, "--record", files / "s.flac")
-    time.sleep(4)
+    recording = files / "s.flac"
+    app = start(jack, files, "--record", recording)
+    for _ in range(600):
+        if recording.exists() and recording.stat().st_size > 2**20:  # room on the disk is taken with the first blocks
+            break
+        time.sleep(0.1)
     jack.process.terminate()
     _, err = app.communicate(timeout=60)
     assert app.returncode == 2, err
