@@ -1,5 +1,7 @@
 """How well does an artifact, or a float checkpoint, do on talkers it never heard? Fixed trials, made anew from the data folder.
 
+What the two stages of an artifact delete and insert is found on the same trials.
+
 python -m benchmarks.quality --data DIR
 """
 
@@ -10,8 +12,10 @@ import tempfile
 from pathlib import Path
 
 from benchmarks import RESULTS
+from edge_tse.analysis import Moves
 from edge_tse.artifact import Artifact
 from edge_tse.report import Report, environment
+from quantization.analyse import analyse
 from quantization.evaluate import evaluate
 from quantization.trials import SPLITS, make_trials
 
@@ -35,7 +39,9 @@ def main() -> None:
         parser.error(f"argument --steps: {given.steps} steps, at least 1 is needed")
     with tempfile.TemporaryDirectory() as folder:
         trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
+        moved: dict[str, dict[str, Moves]] = {}
         if given.checkpoint is None:
+            moved = analyse(trials, Artifact.find(given.artifact), given.engine)
             found = evaluate(trials, Artifact.find(given.artifact), given.engine, jobs=given.jobs)
         else:
             from quantization.float_listener import evaluate_checkpoint
@@ -44,6 +50,7 @@ def main() -> None:
             found = evaluate_checkpoint(trials, load_checkpoint(given.checkpoint), given.steps, given.solver)
     figures = {
         "conditions": found["conditions"],
+        **({"moves": {name: {stage: vars(m) for stage, m in stages.items()} for name, stages in moved.items()}} if moved else {}),
         **{key: found[key] for key in ("artifact", "checkpoint") if key in found},
         "engine": found["engine"],
         "trials": {
