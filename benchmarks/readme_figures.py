@@ -186,7 +186,19 @@ def _quality(model: str, report: dict[str, Any]) -> str:
         rest.append(f"When the enrolled talker says nothing, the output is {quieter}.")
     if alone := conditions.get("target_alone", {}).get("si_sdr"):
         rest.append(f"Alone, the talker comes through with an SI-SDR of {alone['median']:.1f} dB (median).")
+    if moves := report["figures"].get("moves", {}).get("two_talkers"):
+        rest.append(moved(moves))
     return "\n\n".join([text, " ".join(rest)] if rest else [text])
+
+
+def moved(stages: Mapping[str, Mapping[str, float]]) -> str:
+    """What each stage takes and puts back; which of both is more is read from the figures."""
+    mask, flow, target = stages["mask"], stages["flow"], stages["target"]
+    share = flow["inserted"] / (flow["inserted"] + flow["deleted"] or 1.0)
+    most = "mostly inserts" if share > 0.5 else "deletes more than it inserts"
+    first = f"Of the energy of two talkers the mask deletes {mask['deleted']:.0%} and inserts {mask['inserted']:.0%}"
+    second = f"the second stage {most}: {flow['deleted']:.1%} deleted, {flow['inserted']:.1%} inserted"
+    return f"{first}; {second} (the target itself: {target['deleted']:.0%} and {target['inserted']:.1%}; `edge-tse analyse`)."
 
 
 def _read(results: Path, name: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import RESULTS, model_card
-from benchmarks.readme_figures import END, START, block, filled, shipped
+from benchmarks.readme_figures import END, START, block, filled, moved, shipped
 from edge_tse import audio
 from edge_tse.artifact import shipped_names
 from edge_tse.cli import main
@@ -90,3 +90,13 @@ def test_figures_go_between_the_marks() -> None:
     assert filled(f"a {START}old{END} b", "new") == f"a {START}\nnew\n{END} b"
     with pytest.raises(SystemExit, match="has no"):
         filled("nothing", "new")
+
+
+def test_what_the_second_stage_does_is_read_from_the_figures() -> None:
+    def said(deleted: float, inserted: float) -> str:
+        flow, mask = {"deleted": deleted, "inserted": inserted}, {"deleted": 0.5, "inserted": 0.0}
+        return moved({"mask": mask, "flow": flow, "target": {"deleted": 0.4, "inserted": 0.03}})
+
+    assert "the mask deletes 50% and inserts 0%; the second stage mostly inserts: 1.0% deleted, 2.0% inserted" in said(0.01, 0.02)
+    assert "deletes more than it inserts: 2.0% deleted, 1.0% inserted" in said(0.02, 0.01)
+    assert "deletes more than it inserts: 0.0% deleted" in said(0.0, 0.0)
