@@ -122,10 +122,10 @@ class Study:
         chosen_csv = self._trials("choose", settings.per_condition, settings.conditions)
         self.chosen_by = read_trials(chosen_csv)
         self.facts = {
-            "checkpoint": _weights_digest(self.source),
+            "checkpoint": self.source.digest,
             "step": self.source.step,
             "weights": self.source.student.resident_weights,
-            "teacher": _weights_digest(load_checkpoint(teacher)) if teacher else None,
+            "teacher": load_checkpoint(teacher).digest if teacher else None,
             "trials": _digest(self.trials_csv) + _digest(chosen_csv),
         }
 
@@ -338,10 +338,11 @@ def _sensitivity(name: str, model: dict[str, Any]) -> list[str]:
     if quiet := ordered[10:]:
         rest = f"; the other {len(quiet)} keep the gain {quiet[0][1]['gain_snr_db']:.1f} dB or more above their error"
     where = f"on {model['n']} mixtures of the split `choose` (`python -m benchmarks.sensitivity`)"
+    most = f"The ten that cost most{rest}."
     rows = (("everything", model["layers"]["everything"]), *shown)
     return [
         f"## Layer by layer: {name}",
-        f"One layer quantized (`{model['scheme']}`), the rest float, {where}. The ten that cost most{rest}.",
+        f"One layer quantized (`{model['scheme']}`), the rest float (weights `{model['checkpoint'][:12]}`), {where}. {most}",
         table(
             ("layer", "gain over error, dB", "SI-SDR lost, dB"),
             [(f"`{layer}`", f"{f['gain_snr_db']:.1f}", f"{f['si_sdr_loss_db']:.3f}") for layer, f in rows],
@@ -352,15 +353,6 @@ def _sensitivity(name: str, model: dict[str, Any]) -> list[str]:
 
 def _number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _weights_digest(found: Checkpoint) -> str:
-    """Of the float weights alone: optimizer states may have been taken out of the file."""
-    digest = hashlib.sha256()
-    for module in (found.student, found.encoder):
-        for name, value in sorted(module.state_dict().items()) if module else ():
-            digest.update(f"{name} {tuple(value.shape)}".encode() + value.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _digest(path: Path) -> str:

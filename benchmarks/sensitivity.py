@@ -204,7 +204,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             source, run, _ = prepare(checkpoint, given.data, given.work / checkpoint.stem)
             twin = twin_of(source.student, calibration_batches(run), SCHEMES[given.scheme])
             probe = Probe(source, read_trials(listed))
-            stored[source.recipe.name] = {"scheme": given.scheme, "n": len(probe), "layers": sensitivity(twin, probe)}
+            stored[source.recipe.name] = {
+                "checkpoint": source.digest,
+                "scheme": given.scheme,
+                "n": len(probe),
+                "layers": sensitivity(twin, probe),
+            }
     except EdgeTseError as failure:
         sys.stderr.write(f"sensitivity: {failure}\n")
         return 2

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import ctypes
 import dataclasses
+import hashlib
 import math
 import os
 import pickle
@@ -16,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +87,15 @@ class Checkpoint:
     figures: dict[str, Any]
     resume: list[dict[str, Any]]
     """States of the optimizers."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights alone: states of optimizers may have been taken out of the file."""
+        h = hashlib.sha256()
+        for module in (self.student, self.encoder):
+            for name, value in sorted(module.state_dict().items()) if module else ():
+                h.update(f"{name} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+        return h.hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

@@ -19,6 +19,8 @@ from benchmarks.quantization import Settings, Study, measure, paired  # noqa: E4
 from edge_tse.errors import DataError  # noqa: E402
 from quantization.corpus import open_corpus  # noqa: E402
 from quantization.enrollment import error_rate  # noqa: E402
+from quantization.recipes import recipe  # noqa: E402
+from quantization.train import Checkpoint  # noqa: E402
 from tests.speech import write_pack, write_plain  # noqa: E402
 
 
@@ -73,15 +75,13 @@ def test_what_is_best_is_chosen_on_the_other_split() -> None:
 
 
 def test_a_checkpoint_is_known_by_its_weights() -> None:
-    def found(value: float) -> Any:
+    def found(value: float, resume: list[dict[str, Any]]) -> Checkpoint:
         student = torch.nn.Linear(2, 2)
         torch.nn.init.constant_(student.weight, value)
         torch.nn.init.zeros_(student.bias)
-        return SimpleNamespace(student=student, encoder=None, resume=[value])
+        return Checkpoint(recipe=recipe("nano"), student=student, encoder=None, step=1, figures={}, resume=resume)
 
-    one, same, other = found(1.0), found(1.0), found(2.0)
-    same.resume = []  # optimizer states are no part of it
-    assert quantization._weights_digest(one) == quantization._weights_digest(same) != quantization._weights_digest(other)
+    assert found(1.0, []).digest == found(1.0, [{"state": 1}]).digest != found(2.0, []).digest
 
 
 class _Counting:
