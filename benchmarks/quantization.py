@@ -363,8 +363,24 @@ def _load(path: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _write(models: dict[str, Any], stored: Path) -> None:
-    Report(question="What does quantization cost?", figures={"models": models}, environment=environment()).save(stored)
+def _models() -> dict[str, Any]:
+    found = _load(STORED)
+    return found["figures"]["models"] if found else {}
+
+
+def _write(name: str, model: dict[str, Any]) -> None:
+    """After each row: a table that was cut short is on file with its page."""
+    models = _models() | {name: model}
+    Report(question="What does quantization cost?", figures={"models": models}, environment=environment()).save(STORED)
+    _render()
+
+
+def _render() -> bool:
+    """The page of what is on file; whether something is."""
+    found = _load(STORED)
+    if found is not None:
+        PAGE.write_text(page(found, _load(sensitivity.STORED)))
+    return found is not None
 
 
 def measure(study: Study, rows: Sequence[str], model: dict[str, Any] | None, save: Callable[[dict[str, Any]], None]) -> None:
@@ -417,7 +433,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             probe_mixtures=given.probe_mixtures,
             engine=given.engine,
         )
-        models = (_load(STORED) or {"figures": {"models": {}}})["figures"]["models"]
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         try:
             for checkpoint in given.checkpoint:
@@ -426,20 +441,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     tell = partial(_told, bars, task, checkpoint.name)
                     study = Study(checkpoint, given.data, given.work, settings, given.teacher, tell)
                     name = study.source.recipe.name
-
-                    def save(model: dict[str, Any], name: str = name) -> None:
-                        models[name] = model
-                        _write(models, STORED)
-
-                    measure(study, given.rows, None if given.fresh else models.get(name), save)
+                    measure(study, given.rows, None if given.fresh else _models().get(name), partial(_write, name))
         except EdgeTseError as failure:
             sys.stderr.write(f"quantization: {failure}\n")
             return 2
-    found = _load(STORED)
-    if found is None:
+    if not _render():
         sys.stderr.write(f"quantization: {STORED} is not there: measure first, with --data and --checkpoint\n")
         return 2
-    PAGE.write_text(page(found, _load(sensitivity.STORED)))
     print(f"written to {PAGE}")
     return 0
 
