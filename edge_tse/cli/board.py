@@ -18,6 +18,7 @@ from edge_tse.errors import AudioError, DeviceError, EngineError
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.target import Target
+    from edge_tse.voice import Voice
 
 __all__ = ["on_board"]
 
@@ -164,13 +165,17 @@ def board(
 
 
 @contextmanager
-def on_board(target: str, port: str | None, model: Artifact, voice: Path) -> Iterator[tuple[Any, str]]:
-    """A flashed board with this voice in force, as an engine for a live session, and its name."""
-    from edge_tse.target import find_target
-    from edge_tse.voice import load_voice
+def on_board(target: str, port: str | None, model: Artifact, voice: Voice) -> Iterator[tuple[Any, str]]:
+    """A flashed board with this voice in force, as an engine for a live session, and its name.
 
+    ``EngineError`` without a target, ``DeviceError`` if the board runs another model.
+    """
+    from edge_tse.target import find_target
+
+    if not target:
+        raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
     with closing(_device(_bridge("board"), find_target(target), port)) as device:
-        flashed, _ = _in_force(device, model, load_voice(voice))
+        flashed, _ = _in_force(device, model, voice)
         yield _bridge("device").DeviceEngine(device, flashed), f"native/{device.hello.kernels} on {device.hello.target}"
 
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from edge_tse.hearing import Hearing
     from edge_tse.live import Run
     from edge_tse.session import Session, Starts
+    from edge_tse.voice import Voice
 
-__all__ = ["opened", "until_interrupted", "wired"]
+__all__ = ["engine_for", "opened", "until_interrupted", "wired"]
 
 InputOption = Annotated[
     str | None, typer.Option("--input", metavar="DEVICE", help="Microphone: a number or part of a name of `edge-tse devices`.")
@@ -60,6 +61,9 @@ CalibrationOption = Annotated[Path | None, typer.Option("--calibration", metavar
 HopOption = Annotated[
     str, typer.Option("--hop", metavar="MS", help="Take the shipped model with this hop; enroll with the same --artifact.")
 ]
+AnyEngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network, or device: a board.")]
+BoardOption = Annotated[str, typer.Option("--target", metavar="NAME", help="The board, with --engine device.")]
+PortOption = Annotated[str | None, typer.Option("--port", metavar="P", help="Where it is, as for `edge-tse board`.")]
 BlockOption = Annotated[int | None, typer.Option("--block", min=1, metavar="N", help="Samples per block of the device; a hop.")]
 
 
@@ -110,16 +114,13 @@ def live(
     realtime: Annotated[bool, typer.Option("--realtime", help="Ask the system for real-time priority.")] = False,
     artifact: ArtifactOption = None,
     hop: HopOption = "",
-    engine: Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network, or device: a board.")] = "litert",
-    target: Annotated[str, typer.Option("--target", metavar="NAME", help="The board, with --engine device.")] = "",
-    port: Annotated[str | None, typer.Option("--port", metavar="P", help="Where it is, as for `edge-tse board`.")] = None,
+    engine: AnyEngineOption = "litert",
+    target: BoardOption = "",
+    port: PortOption = None,
     as_json: Json = False,
 ) -> None:
     """Play what the enrolled talker says into the ears, as it is said."""
     from edge_tse.capture import Duplex
-    from edge_tse.cli.board import on_board
-    from edge_tse.engines import Engine
-    from edge_tse.errors import EngineError
     from edge_tse.files import check_output
     from edge_tse.hearing import Chain
     from edge_tse.live import supervise
@@ -136,10 +137,8 @@ def live(
         calibration,
         said=hearing is not None or bool(audiogram) or any(value is not None for value in (own_voice_db, alarm_db, max_output)),
     )
-    if engine == "device" and not target:
-        raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
-    universal = opened(artifact, hop)
-    model = personalize(universal, load_voice(voice))
+    universal, spoken = opened(artifact, hop), load_voice(voice)
+    model = personalize(universal, spoken)
     wiring = wired(model.frame, input_device, output_device, channels, rate, block)
     ceiling = levels.ceiling(wanted.max_output_db_spl)
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_ms / 1e3, ceiling=ceiling)
@@ -147,12 +146,7 @@ def live(
     recorder = None
     began_s = time.perf_counter()
     with ExitStack() as closing:
-        running: Starts
-        if engine == "device":
-            running, name = closing.enter_context(on_board(target, port, universal, voice))
-        else:
-            network = output.open_quietly(model, engine)
-            running, name = Engine(model, network), network.name
+        running, name = closing.enter_context(engine_for(universal, spoken, engine, target, port))
         # From here on, and until the recording is closed, an interrupt asks for the end: a second one must not cut the file.
         stopped = closing.enter_context(until_interrupted())
         if record is not None:
@@ -334,6 +328,22 @@ def _leave(report: Path, session: Session, run: Run, tables: dict[str, dict[str,
 
     page = live_page("Live session", tables, run.timing, session.events, began_s, environment())
     write_bytes(report, page.encode())
+
+
+@contextmanager
+def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port: str | None) -> Iterator[tuple[Starts, str]]:
+    """What runs the model with this voice in it, here or on a board, and its name."""
+    from edge_tse.cli.board import on_board
+    from edge_tse.engines import Engine
+    from edge_tse.voice import personalize
+
+    if engine == "device":
+        with on_board(target, port, universal, voice) as board:
+            yield board
+        return
+    model = personalize(universal, voice)
+    network = output.open_quietly(model, engine)
+    yield Engine(model, network), network.name
 
 
 def opened(path: Path | None, hop: str = "") -> Artifact:

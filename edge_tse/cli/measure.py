@@ -12,8 +12,17 @@ import typer
 from numpy.typing import NDArray
 
 from edge_tse.cli import live, output
-from edge_tse.cli.live import BlockOption, ChannelsOption, InputOption, OutputOption, RateOption
-from edge_tse.cli.verbs import ArtifactOption, EngineOption, Json, app
+from edge_tse.cli.live import (
+    AnyEngineOption,
+    BlockOption,
+    BoardOption,
+    ChannelsOption,
+    InputOption,
+    OutputOption,
+    PortOption,
+    RateOption,
+)
+from edge_tse.cli.verbs import ArtifactOption, Json, app
 
 if TYPE_CHECKING:
     from edge_tse.capture import Wiring
@@ -151,7 +160,9 @@ def replay(
     recording: Annotated[Path, typer.Argument(metavar="SESSION", help="What `edge-tse live --record` wrote.")],
     to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file for what comes out again.")] = None,
     artifact: ArtifactOption = None,
-    engine: EngineOption = "litert",
+    engine: AnyEngineOption = "litert",
+    target: BoardOption = "",
+    port: PortOption = None,
     as_json: Json = False,
 ) -> None:
     """Run a recorded session again and compare what comes out, bit for bit."""
@@ -159,7 +170,6 @@ def replay(
 
     from edge_tse import audio
     from edge_tse.calibration import Calibration
-    from edge_tse.engines import Engine
     from edge_tse.errors import ArtifactError, AudioError, ParityError
     from edge_tse.files import check_output
     from edge_tse.hearing import Chain, Hearing
@@ -176,14 +186,12 @@ def replay(
     with tempfile.NamedTemporaryFile("w", suffix=".voice", encoding="utf-8") as file:
         file.write(head["voice"])
         file.flush()
-        model = personalize(live.opened(artifact), load_voice(file.name))
+        universal, voice = live.opened(artifact), load_voice(file.name)
+    model = personalize(universal, voice)
     if model.digest != head["artifact"]:
         raise ArtifactError(
             f"{recording} was made with model {head['artifact'][:12]}, this is {model.digest[:12]}: give the one with --artifact"
         )
-    network = output.open_quietly(model, engine)
-    if network.name != head["engine"]:
-        output.warn(f"recorded on {head['engine']}, replayed on {network.name}: what differs may be theirs")
     ears = {
         side: None if (table := head["hearing"][side]) is None else Audiogram(thresholds=tuple(map(tuple, table["thresholds"])))
         for side in ("left", "right")
@@ -197,14 +205,16 @@ def replay(
         source=stated["source"],
     )
     shape = Chain(wanted, model.frame, session.loop.ears, levels)
-    with output.progress("replaying", as_json) as tell:
-        got = again(session, Engine(model, network), shape, tell)
+    with live.engine_for(universal, voice, engine, target, port) as (running, name), output.progress("replaying", as_json) as tell:
+        if name != head["engine"]:
+            output.warn(f"recorded on {head['engine']}, replayed on {name}: what differs may be theirs")
+        got = again(session, running, shape, tell)
     if to is not None:
         audio.write(to, got.signal, got.rate_hz, inputs=[recording])
     if got.first is not None:
         raise ParityError(
             f"{recording}: {got.differing} of {got.signal.shape[1]} samples differ, the first at {got.first / got.rate_hz:.4f} s: "
-            f"recorded on {head['engine']}, replayed on {network.name}"
+            f"recorded on {head['engine']}, replayed on {name}"
         )
     figures = {
         "recording": recording,
@@ -212,13 +222,13 @@ def replay(
         "blocks": len(session.blocks),
         "not_extracted_hops": len(session.fates),
         "late_blocks": sum(1 for _, shortage, _ in session.blocks if shortage),
-        "engine": network.name,
+        "engine": name,
         "artifact": model.digest,
         "differing_samples": got.differing,
         "output": to,
     }
     late = f"{figures['late_blocks']} late blocks and {len(session.fates)} hops not extracted, as then"
-    output.result(figures, as_json, f"{recording}: {figures['seconds']:.1f} s replayed on {network.name}, bit for bit; {late}")
+    output.result(figures, as_json, f"{recording}: {figures['seconds']:.1f} s replayed on {name}, bit for bit; {late}")
 
 
 def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
