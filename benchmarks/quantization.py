@@ -305,21 +305,21 @@ def _model(name: str, model: dict[str, Any]) -> list[str]:
 
 def _verdict(rows: dict[str, Any]) -> str:
     """Whether the aim is met, in words that follow from the figures."""
-    said = []
-    for slug in ("qat", "qat-distilled", "ptq-best", "w4-qat", "w4-qat-distilled"):
+    said: dict[str, list[str]] = {}
+    for slug in ("ptq-best", "qat", "qat-distilled", "w4-qat", "w4-qat-distilled"):
         if slug in rows and "float" in rows:
             mean, half = paired(rows[slug], rows["float"])
             if mean - half >= -TARGET_DB:
-                verdict = f"is within {TARGET_DB:g} dB of float or above it"
+                verdict = f"Within {TARGET_DB:g} dB of float or above it"
             elif mean + half < -TARGET_DB:
-                verdict = f"costs more than {TARGET_DB:g} dB"
+                verdict = f"More than {TARGET_DB:g} dB below float"
             else:
-                verdict = f"cannot be told from {TARGET_DB:g} dB below float with so few mixtures"
-            said.append(f"{ROWS[slug]} {verdict}")
+                verdict = f"Not to be told from {TARGET_DB:g} dB below float with so few mixtures"
+            said.setdefault(verdict, []).append(ROWS[slug])
     if not said:
         return ""
-    text = ", ".join(said[:-1]) + (" and " if len(said) > 1 else "") + said[-1]
-    return f"{text[0].upper()}{text[1:]}. On `choose`, {ROWS[_best(rows)]} is best of the int8 rows."
+    text = ". ".join(f"{verdict}: {'; '.join(which)}" for verdict, which in said.items())
+    return f"{text}. Best of the int8 rows on `choose`: {ROWS[_best(rows)]}."
 
 
 def _best(rows: dict[str, Any]) -> str:

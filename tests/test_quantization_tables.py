@@ -62,7 +62,7 @@ def test_rows_are_compared_mixture_by_mixture() -> None:
 
 @pytest.mark.parametrize(
     ("gains", "said"),
-    [([3.95, 4.96, 5.94], "within 0.1 dB"), ([3.0, 4.1, 5.0], "costs more"), ([3.2, 5.0, 6.1], "cannot be told")],
+    [([3.95, 4.96, 5.94], "Within 0.1 dB"), ([3.0, 4.1, 5.0], "More than 0.1 dB"), ([3.2, 5.0, 6.1], "Not to be told")],
 )
 def test_the_verdict_follows_from_the_interval(gains: list[float], said: str) -> None:
     assert said in quantization._verdict({"float": _row([4.0, 5.0, 6.0]), "qat": _row(gains)})
