@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -44,24 +45,16 @@ _LONGEST = 2**40  # samples: two years
 _CLIP_LEVEL = np.float32(1 - 2**-15)  # the largest positive int16
 _CLIP_RUN = 3  # one or two samples at full scale are how a normalised file looks, three in a row are not
 _SUFFIXES = (".wav", ".flac")
+_PART = 4096  # samples of a frame of FLAC as libsndfile writes them
 _SUBTYPE = "PCM_24"  # holds everything a recording does, and every player opens it, which is not so for float WAV
 
 
 def read(path: Path) -> tuple[Float, int]:
     """The signal ``[channels, samples]`` and its rate in Hz, from any format libsndfile knows, checked by :func:`check`."""
-    soundfile = _module("soundfile")
-    if not path.exists():
-        raise AudioError(f"{path}: there is no such file")
-    if not path.is_file():
-        raise AudioError(f"{path} is not a file: give the name of a sound file")
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            if file.frames > _LONGEST:  # how libsndfile says that it does not know
-                raise AudioError(f"{path} does not state its length: it is truncated or was streamed; convert it to WAV")
-            samples, rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate
-    except (soundfile.LibsndfileError, OSError) as failure:
-        reason = str(getattr(failure, "error_string", failure)).rstrip(".")
-        raise AudioError(f"{path} is not a readable sound file ({reason}): convert it to WAV or FLAC") from failure
+    with _opened(path, "convert it to WAV or FLAC") as file:
+        if file.frames > _LONGEST:
+            raise AudioError(f"{path} does not state its length: it is truncated or was streamed; convert it to WAV")
+        samples, rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate
     signal: Float = np.ascontiguousarray(samples.T)
     check(signal, rate_hz, str(path))
     return signal, int(rate_hz)
@@ -95,14 +88,35 @@ def flac_writer(file: object, rate_hz: int, channels: int, comment: str) -> Any:
 
 
 def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
-    """24-bit samples ``[n, channels]``, their rate and the file's comment. ``AudioError`` as :func:`read`."""
+    """24-bit samples ``[n, channels]``, their rate and the file's comment. ``AudioError`` as :func:`read`.
+
+    Of a file whose writer was killed, which therefore does not state its length, what had reached the disk.
+    """
+    with _opened(path, "it is damaged, or cut short") as file:
+        rate_hz, comment = file.samplerate, file.comment
+        if file.frames <= _LONGEST:
+            return file.read(dtype="int32", always_2d=True) >> 8, rate_hz, comment
+        parts = [np.zeros((0, file.channels), np.int32)]
+        with suppress(_module("soundfile").LibsndfileError):  # where the file breaks off
+            while len(part := file.read(_PART, dtype="int32", always_2d=True)):
+                parts.append(part)
+        return np.concatenate(parts) >> 8, rate_hz, comment
+
+
+@contextmanager
+def _opened(path: Path, advice: str) -> Iterator[Any]:
+    """A sound file, and ``AudioError`` for everything that is wrong with it."""
     soundfile = _module("soundfile")
+    if not path.exists():
+        raise AudioError(f"{path}: there is no such file")
+    if not path.is_file():
+        raise AudioError(f"{path} is not a file: give the name of a sound file")
     try:
         with soundfile.SoundFile(str(path)) as file:
-            return file.read(dtype="int32", always_2d=True) >> 8, file.samplerate, file.comment
+            yield file
     except (soundfile.LibsndfileError, OSError) as failure:
         reason = str(getattr(failure, "error_string", failure)).rstrip(".")
-        raise AudioError(f"{path} is not a readable sound file ({reason})") from failure
+        raise AudioError(f"{path} is not a readable sound file ({reason}): {advice}") from failure
 
 
 def check_format(path: Path) -> None:

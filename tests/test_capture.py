@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from edge_tse.artifact import Artifact
 from edge_tse.capture import Device, Duplex, Wiring, choose, devices, wire
 from edge_tse.cli import main
 from edge_tse.errors import AudioError
@@ -543,6 +544,23 @@ class TestCommands:
         assert figures["health"]["failed_hops"] == 0
         assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
+
+    def test_a_board_is_recorded_and_replayed(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
+        from tests.board import port
+
+        fake = portaudio(BOTH)
+        fake.drive(lambda i: sound(64, 2, seed=i))
+        there = ["--engine", "device", "--target", "host", "--port", port(Artifact.load(files / "model.etse"))]
+        capfd.readouterr()
+        assert self.live(files, "--seconds", "0.5", "--record", files / "s.flac", *there) == 0
+        figures = json.loads(capfd.readouterr().out)
+        assert figures["engine"].endswith(" on host")
+        assert figures["health"]["hops"] > figures["health"]["failed_hops"] == 0
+        again = ["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]
+        assert main([*again, *there]) == 0
+        assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
+        assert main([*again, "--engine", "device"]) == 2
+        assert "--engine device needs --target" in capfd.readouterr().err
 
     def test_faults_are_one_line_and_files_are_closed(
         self,

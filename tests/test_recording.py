@@ -6,6 +6,7 @@ import gc
 import json
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -109,7 +110,7 @@ class TestFiles:
         [
             ("s.wav", None, "no recorded session"),
             ("s.flac", b"x", "not a readable sound file"),
-            ("none.flac", None, "not a readable"),
+            ("none.flac", None, "there is no such file"),
         ],
     )
     def test_what_is_no_session(self, tmp_path: Path, name: str, content: bytes | None, complaint: str) -> None:
@@ -171,6 +172,26 @@ class TestFiles:
         assert 10_000 < len(recording.heard) < 960_000
         assert soundfile.info(path).frames >= len(recording.heard)
         assert replay(recording, Plain()).differing == 0
+
+    def test_what_a_killed_process_leaves_is_replayed(self, tmp_path: Path) -> None:
+        """A file that nobody closed does not state its length, and ends within a block."""
+        path, left = tmp_path / "s.flac", tmp_path / "left.flac"
+        settings = loop(160, 2, steady=False)
+        recorder = Recorder(path, {}, settings, FRAME, lambda line: None)
+        session = Session(Faulty(engine(), fails(30, 31)), settings, tap=recorder)
+        heard = sound(48000, 2)
+        out = play(session, heard, [160, 1, 2, 77], lambda block: True)
+        while recorder.seconds < 3:
+            time.sleep(0.01)
+        left.write_bytes(path.read_bytes())
+        recorder.close()
+        recording = load_recording(left)
+        n = len(recording.heard)
+        assert 30000 < n < 48000
+        assert np.array_equal(recording.heard, heard[:n])
+        again = replay(recording, engine())
+        assert again.differing == 0
+        assert np.array_equal(again.signal.T, out[:n])
 
     def test_a_slow_disk_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         said: list[str] = []
