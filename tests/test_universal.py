@@ -47,7 +47,7 @@ def product(left_zero: int, right_zero: int, factor: float) -> IntegerGraph:
 @pytest.mark.parametrize("factor", [2**-8, 0.0039, 0.0117, 0.5])
 @pytest.mark.parametrize("zero_points", [(-128, -128), (0, -128), (3, -7)])
 def test_every_product_is_rounded_once(engine: str, factor: float, zero_points: tuple[int, int]) -> None:
-    """All 65,536 pairs, ties among them."""
+    """Every value with every third gain, ties among them."""
     pytest.importorskip({"litert": "ai_edge_litert", "onnx": "onnxruntime"}[engine], reason=f"needs edge-tse[{engine}]")
     graph = product(*zero_points, factor)
     left = np.arange(-128, 128).astype(np.int8)
@@ -197,6 +197,25 @@ def test_what_is_wrong_is_said(artifact: Artifact) -> None:
 
     with pytest.raises(EngineError, match="deaf takes no voice"):
         Engine(form, Deaf()).set_voice(voice)
+
+
+def test_what_is_beyond_its_reach_saturates_and_a_voice_that_is_far_beyond_is_refused(artifact: Artifact) -> None:
+    voice = graphs.voice(artifact.voice_model)
+    slot = next(iter(artifact.reach))
+
+    def raised(channels: int) -> Artifact:
+        """The model with the lowest threshold of some channels where no voice of its own stays above."""
+        own = artifact.reach[slot]
+        low = np.where(np.arange(len(own.low)) < channels, own.high + 10, own.low).astype(np.float32)
+        return universal(replace(artifact, reach={**artifact.reach, slot: replace(own, low=low)}))
+
+    inputs = voice_inputs(raised(1), voice)
+    assert inputs[f"{slot}.threshold"][0] == 127
+    before = voice_inputs(universal(artifact), voice)
+    np.testing.assert_array_equal(inputs[f"{slot}.threshold"][1:], before[f"{slot}.threshold"][1:])
+    total = sum(artifact.graph.films.values())
+    with pytest.raises(ArtifactError, match=rf"beyond the reach .* in 12 of {total} channels, {total // 10} may saturate: fold"):
+        voice_inputs(raised(12), voice)
 
 
 def test_the_firmware_has_a_patch_instead(artifact: Artifact) -> None:
