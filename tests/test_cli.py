@@ -514,10 +514,14 @@ def test_ctrl_c_is_clean(files: Files) -> None:
         env={**os.environ, "COLUMNS": "80"},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background inherit that it is ignored
     )
-    time.sleep(3)
+    for _ in range(600):
+        if "sndfile" in Path(f"/proc/{process.pid}/maps").read_text():  # the verb has begun, and reads
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
     assert process.poll() is None, "finished too early to be interrupted"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert (out, err) == ("", "edge-tse: interrupted\n")
     assert files.untouched()

@@ -148,7 +148,9 @@ def enroll(
         "quality": {name: asdict(quality) | {"score": quality.score} for name, quality in qualities.items()},
         "model": model.digest,
     }
-    output.result(figures, as_json, f"{to}: a voice from {made.speech_s:.1f} s of speech in {made.voice.source}")
+    score = max(quality.score for quality in qualities.values())
+    best = f"quality {score:.2f} of 1" + (" at best" if len(qualities) > 1 else "")
+    output.result(figures, as_json, f"{to}: a voice from {made.speech_s:.1f} s of speech in {made.voice.source}, {best}")
 
 
 def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_json: bool) -> None:
