@@ -11,7 +11,7 @@ import pytest
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.errors import ArtifactError, EngineError
-from edge_tse.golden import record, replay
+from edge_tse.golden import TOLERANCE_LSB, UniversalNetwork, record, replay
 from edge_tse.graph import Add, IntegerGraph, Multiply, Tensor
 from edge_tse.operators import Pointwise
 from edge_tse.reference import ReferenceNetwork
@@ -106,6 +106,31 @@ def test_a_voice_changes_while_it_runs_and_the_past_stays(artifact: Artifact) ->
     assert (changed != kept["mask"][30:]).any()
     network.reset()
     assert replay(record(universal(artifact, voices[1]).graph, rows), network).worst_lsb == 0
+
+
+@pytest.mark.parametrize("engine", ["litert", "onnx", "tflm", "litert builtin_ref"])
+def test_a_voice_changes_on_every_engine(artifact: Artifact, engine: str) -> None:
+    """The reference's integers before and after a change, with the past kept; near them where the engine rounds twice.
+
+    ExecuTorch takes long to make a program: tests/parity/test_matrix.py has it.
+    """
+    form = universal(artifact)
+    name, _, kernels = engine.partition(" ")
+    try:
+        network = open_network(form, name, kernels=kernels or "xnnpack")
+    except EngineError as failure:
+        pytest.skip(str(failure))
+    assert isinstance(network, UniversalNetwork)
+    wanted = ReferenceNetwork(form.graph)
+    rows, worst = graphs.features(graphs.TINY, 120), 0
+    for i, row in enumerate(rows):
+        if i % 40 == 0:
+            inputs = voice_inputs(form, graphs.voice(artifact.voice_model, i // 40))
+            network.set_voice(inputs)
+            wanted.set_voice(inputs)
+        for got, right in zip(network.run(row), wanted.run(row), strict=True):
+            worst = max(worst, int(np.abs(got.astype(int) - right).max()))
+    assert worst <= TOLERANCE_LSB[network.name]
 
 
 def test_without_a_voice_it_is_neutral(artifact: Artifact) -> None:
