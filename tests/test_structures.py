@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
-from benchmarks import refiners, structures  # noqa: E402
+from benchmarks import RESULTS, refiners, structures  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Weights, extraction_losses  # noqa: E402
@@ -104,6 +106,12 @@ def test_groups_hear_their_own_interaural_features():
     assert order[3].tolist() == [*range(18, 24), 96 + 6, 96 + 7, 128 + 6, 128 + 7, 160 + 6, 160 + 7]
     with pytest.raises(ValueError, match="24 groups do not divide 96 bands and 32 spatial bands"):
         BandStem(frame, 24, 4)
+
+
+def test_the_record_holds_the_table_on_file():
+    rows = json.loads((RESULTS / "structures.json").read_text())["figures"]["structures"]
+    record = Path(__file__).parent.parent / "docs" / "decisions" / "0025-structure-at-equal-cost.md"
+    assert structures.table(rows) in record.read_text()
 
 
 class TestRefiners:
