@@ -43,7 +43,7 @@ _STEPS = INT8_MAX - INT8_MIN
 _FINEST = 0.25
 """Least step of a channel, in steps of the tensor that the next layer reads, which rounds away what is finer."""
 _BEYOND = 0.1
-"""Share of channels that may saturate. Talkers nobody trained on take 0.3 % beyond, two random talkers' reach is left in 38 %."""
+"""Share of channels that may saturate: talkers whom nobody trained on do in 0.02 %, all others in 38 % where two made the reach."""
 
 
 @dataclass(frozen=True, eq=False)
