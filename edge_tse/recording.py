@@ -254,8 +254,8 @@ def replay(
     n = len(recording.heard)
     out = np.zeros_like(recording.heard)
     fade = max(1, round(recording.loop.fade_s * recording.loop.rate_hz))
-    ends = [at for at, _, _ in recording.blocks[1:]] + [n]
-    for number, ((at, shortage, flags), end) in enumerate(zip(recording.blocks, ends, strict=True)):
+    ends = [at for at, _, _ in recording.blocks[1:]] + [n]  # one more than blocks where there is none
+    for number, ((at, shortage, flags), end) in enumerate(zip(recording.blocks, ends, strict=False)):
         stop = min(end, at + recording.loop.block)
         session.exchange(recording.heard[at:stop], out[at:stop], flags, fade - shortage)
         session.work()

@@ -328,8 +328,8 @@ class Session:
         n = min(self._timed, _TIMED_HOPS)
         if not n:
             return None
-        order = np.arange(self._timed - n, self._timed) % _TIMED_HOPS
-        return Timing(hop_s=self._hop_s[order].astype(np.float64), period_s=self.frame.period_s)
+        in_order = np.roll(self._hop_s[:n], -(self._timed % n))
+        return Timing(hop_s=in_order.astype(np.float64), period_s=self.frame.period_s)
 
     @property
     def health(self) -> Health:
