@@ -40,6 +40,7 @@ class Step(nn.Module):
         self._ordered = ordered
         self._integer_bias = integer_bias
         self._slots = {node.name: f"node_{i}" for i, node in enumerate(graph.nodes)}
+        self._added = {name for node in graph.nodes if isinstance(node, Add) for name in (node.left, node.right)}
         for node in graph.nodes:
             if isinstance(node, Pointwise | Depthwise):
                 self._constants(node)
@@ -88,7 +89,8 @@ class Step(nn.Module):
 
         match node:
             case Pointwise():
-                return functional.conv2d(real(node.input), *self._weights(node))
+                total = functional.conv2d(real(node.input), *self._weights(node))
+                return self._said_to_saturate(node.output, total) if self._integer_bias and node.output in self._added else total
             case Depthwise():
                 groups = len(node.bias)
                 return functional.conv2d(real(node.input), *self._weights(node), dilation=(node.dilation, 1), groups=groups)
@@ -119,8 +121,8 @@ class Step(nn.Module):
     def _said_to_saturate(self, name: str, total: Values) -> Values:
         """A sum that is clamped where int8 clamps it anyway.
 
-        The Arm backend adds in int32 and, between two additions, leaves the int8 in the middle out (its FuseConsecutiveRescalesPass
-        says so). A clamp of its own keeps the middle.
+        The Arm backend adds in int32 and leaves the int8 before an addition out, where a sum or a product made it (its
+        FuseConsecutiveRescalesPass says so). A clamp of its own keeps it.
         """
         tensor = self._graph.tensors[name]
         values = _dequantize(tensor, _quantize(tensor, total))
