@@ -23,9 +23,10 @@ SLOW = {"executorch"}
 
 @cache
 def model(name: str) -> Artifact:
-    """A shipped model, or one of its size with random weights; with what its universal form needs if it has come without."""
-    artifact = Artifact.shipped(name) if name in shipped_names() else graphs.artifact({"nano": graphs.NANO}[name])
-    if artifact.reach:
+    """A shipped model, or one of its size with random weights; its reach is that of these voices unless it ships with its own."""
+    shipped = name in shipped_names()
+    artifact = Artifact.shipped(name) if shipped else graphs.artifact({"nano": graphs.NANO}[name])
+    if shipped and artifact.reach:
         return artifact
     heard = [(artifact.voice_model.modulation(voice.embedding), rows[:300]) for voice, rows in parity.frames(artifact)]
     return replace(artifact, reach=reaches(artifact.graph, [modulation for modulation, _ in heard], heard))
