@@ -319,13 +319,14 @@ def _verdict(rows: dict[str, Any]) -> str:
     if not said:
         return ""
     text = ". ".join(f"{verdict}: {'; '.join(which)}" for verdict, which in said.items())
-    return f"{text}. Best of the int8 rows on `choose`: {ROWS[_best(rows)]}."
+    best = _best(rows)
+    return f"{text}." + (f" Best of the int8 rows on `choose`: {ROWS[best]}." if best else "")
 
 
-def _best(rows: dict[str, Any]) -> str:
-    """The int8 row that gains most over float on the split ``choose``."""
+def _best(rows: dict[str, Any]) -> str | None:
+    """The int8 row that gains most over float on the split ``choose``; None before there is one."""
     eight = [slug for slug in ("ptq-minmax", "ptq-best", "qat", "qat-distilled") if slug in rows]
-    return max(eight, key=lambda slug: paired(rows[slug], rows["float"], "choose_gains_db")[0])
+    return max(eight, key=lambda slug: paired(rows[slug], rows["float"], "choose_gains_db")[0], default=None)
 
 
 def _sensitivity(name: str, model: dict[str, Any]) -> list[str]:

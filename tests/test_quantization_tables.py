@@ -71,6 +71,7 @@ def test_the_verdict_follows_from_the_interval(gains: list[float], said: str) ->
 def test_what_is_best_is_chosen_on_the_other_split() -> None:
     rows = {"float": _row([1.0, 2.0], [4.0, 5.0]), "ptq-best": _row([1.0, 2.0], [4.1, 5.1]), "qat": _row([3.0, 4.0], [4.0, 5.0])}
     assert quantization._best(rows) == "ptq-best"
+    assert quantization._best({"float": rows["float"], "w4-qat": rows["qat"]}) is None
     assert paired(rows["ptq-best"], rows["float"], "choose_gains_db")[0] == pytest.approx(0.1)
 
 
