@@ -35,7 +35,12 @@ FAILURES = """\
 - Two voices of like pitch, children above all: it follows the wrong one or lets both through.
 - The stream starts with nothing remembered; the first second is weaker than the rest.
 - Music, and talkers who sing or whisper, were never trained on.
-- Enrolled over one microphone and heard over a very different one, it knows a talker less well."""
+- Enrolled over one microphone and heard over a very different one, it knows a talker less well.
+
+What it does worst, in the middle and best can be heard and seen: the last line leaves a page with sound and pictures.
+
+    python -m quantization.trials --data DATA --split report -o trials
+    edge-tse evaluate --trials trials/trials.csv --artifact {name} -o report.json --examples examples"""
 
 
 def path(name: str) -> Path:
@@ -75,7 +80,7 @@ def card(name: str, results: Path) -> str:
         "## Figures",
         readme_figures.block(results, [name]),
         "## Known failures",
-        FAILURES,
+        FAILURES.format(name=name),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

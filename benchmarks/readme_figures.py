@@ -32,11 +32,11 @@ def block(results: Path, names: Sequence[str]) -> str:
     speeds = [_read(results, name) for name in ("realtime", *sorted(p.stem for p in results.glob("realtime-*.json")))]
     parts = [
         _sizes({name: Artifact.shipped(name) for name in names}),
+        *(_quality(name, _read(results, f"quality-{name}")) for name in names),
         _speed(speeds),
         _parity(results, names),
         _boards(results, names),
         _npus(results),
-        *(_quality(name, _read(results, f"quality-{name}")) for name in names),
     ]
     return "\n\n".join(part for part in parts if part)
 
