@@ -7,6 +7,7 @@ have half to even and a float32 product. The two differ on a tie, or next to one
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,10 +15,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
+from edge_tse.enrollment import enroll_files
 from edge_tse.golden import Parity, record, replay
 from edge_tse.graph import IntegerGraph
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.universal import universal
+from edge_tse.voice import personalize
 from tests import graphs
 
 reference = pytest.importorskip("tosa_reference_model", reason="needs edge-tse[executorch], which brings tosa-tools")
@@ -26,6 +29,7 @@ pytest.importorskip("executorch", reason="needs edge-tse[executorch]")
 from targets.pte import TosaProgram, emit_ethosu, emit_tosa  # noqa: E402
 
 Int8 = NDArray[np.int8]
+CLIPS = Path(__file__).parents[2] / "edge_tse" / "assets" / "demo"
 NPUS = {
     "ethos-u55-128": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
     "ethos-u55-256": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
@@ -92,11 +96,15 @@ def test_bit_equal_in_every_subset(extension: Literal["", "u55", "cf"]) -> None:
 
 @pytest.mark.slow
 def test_the_shipped_model_differs_by_what_rounding_ties_upwards_does() -> None:
-    """Without a voice, which is when differences grow most: 9.3 % of values, 8 LSB were counted."""
+    """With a voice; without one the network is outside of what it was trained on, and differences grow.
+
+    1.8 % of values, 10 LSB were counted.
+    """
     artifact = Artifact.shipped()
-    parity = compared(artifact.graph, artifact.golden.features, "u55")
+    own = personalize(artifact, enroll_files(artifact.voice_model, [CLIPS / "slt-enroll.flac"]).voice)
+    parity = compared(own.graph, artifact.golden.features, "u55")
     assert parity.worst_lsb <= 16
-    assert parity.mismatch_rate < 0.2
+    assert parity.mismatch_rate < 0.05
 
 
 @pytest.mark.slow
