@@ -1,4 +1,4 @@
-"""The model that ships: it is what it says, every engine agrees on it, and it hears one of two talkers."""
+"""The models that ship: they are what they say, every engine agrees on them, and the default one hears one of two talkers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_tse import audio
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment import enroll_files
 from edge_tse.extract import extract
@@ -38,16 +38,25 @@ def _heard(artifact: Artifact, talker: str, mixture: np.ndarray, rate_hz: int, e
     return extract(mixture, rate_hz, Engine(own, open_network(own, engine))).signal
 
 
-def test_it_is_the_tier_it_says(artifact: Artifact) -> None:
+def test_the_default_is_small(artifact: Artifact) -> None:
     assert artifact.provenance["recipe"] == "small"
-    assert artifact.graph.weights <= 600_000
-    assert artifact.graph.state_bytes <= 192_000
-    assert not artifact.personalized
-    assert {"float", "ptq"} <= set(artifact.provenance["validation_si_sdr_i_db"])
 
 
+@pytest.mark.parametrize(("name", "weights", "state_bytes"), [("nano", 150_000, 64_000), ("small", 600_000, 192_000)])
+def test_each_is_the_tier_it_says(name: str, weights: int, state_bytes: int) -> None:
+    found = Artifact.shipped(name)
+    assert found.provenance["recipe"] == name
+    assert found.graph.weights <= weights
+    assert found.graph.state_bytes <= state_bytes
+    assert not found.personalized
+    assert found.reach
+    assert {"float", "ptq"} <= set(found.provenance["validation_si_sdr_i_db"])
+
+
+@pytest.mark.parametrize("name", shipped_names())
 @pytest.mark.parametrize("engine", ["reference", "litert"])
-def test_golden_frames(artifact: Artifact, engine: str) -> None:
+def test_golden_frames(name: str, engine: str) -> None:
+    artifact = Artifact.shipped(name)
     parity = verify(artifact, open_network(artifact, engine))
     assert parity.worst_lsb == 0
     assert parity.frames >= 500
