@@ -45,7 +45,8 @@ TOLERANCE_LSB: Mapping[str, int] = {
 
 0: the engine rounds as :mod:`edge_tse.quant` does. The kernels of TFLite and TFLite Micro round each operator twice, 1 LSB now and
 then, and the layers that follow amplify it: 26 LSB is the worst measured over 1500 frames of random networks, 47 of the shipped
-``small`` with a voice, over 3015 frames of speech. Without a voice nothing was trained to hold it, and there is no bound (204 LSB measured).
+``small`` with a voice, over 3015 frames of speech. Without a voice nothing was trained to hold it, and there is no bound (204 LSB
+measured).
 """
 
 
