@@ -219,12 +219,13 @@ def test_memory_does_not_grow(name: str, hops: int) -> None:
 
     tracemalloc.start()
     try:
-        traced, resident = run(500)
-        traced_after, resident_after = run(hops)
+        found = [run(500), *(run(hops // 4) for _ in range(4))]
     finally:
         tracemalloc.stop()
-    assert traced_after - traced < hops  # less than a byte a hop
-    assert resident_after - resident < 4 * 2**20
+    traced, resident = (np.diff(values) for values in zip(*found, strict=True))
+    # What a hop keeps shows in every stretch; what the interpreter or a thread of the test runner sets aside, in one.
+    assert traced.min() < hops // 4  # less than a byte a hop
+    assert resident.min() < 2**20
 
 
 def test_a_long_file_needs_memory_for_its_sound_only() -> None:

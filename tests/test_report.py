@@ -71,7 +71,8 @@ def test_memory_grows_when_memory_is_used() -> None:
     before = memory()
     block = np.ones(2**24)
     after = memory()
-    assert after["rss_bytes"] - before["rss_bytes"] > 0.9 * block.nbytes
+    # Half: the system may take other pages of this process back meanwhile.
+    assert after["rss_bytes"] - before["rss_bytes"] > 0.5 * block.nbytes
     assert after["peak_rss_bytes"] >= after["rss_bytes"] * 0.99
 
 

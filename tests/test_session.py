@@ -307,15 +307,19 @@ class TestCost:
         tracemalloc.start()
         try:
             run(100)
-            first = tracemalloc.get_traced_memory()[0]
-            second = tracemalloc.get_traced_memory()[0]  # higher by the object that holds the first
-            run(10_000)
-            third = tracemalloc.get_traced_memory()[0]
+            stretches = []
+            for _ in range(4):
+                first = tracemalloc.get_traced_memory()[0]
+                second = tracemalloc.get_traced_memory()[0]  # higher by the object that holds the first
+                run(10_000)
+                third = tracemalloc.get_traced_memory()[0]
+                stretches.append((third - second) - (second - first))
         finally:
             tracemalloc.stop()
             gc.enable()
             gc.unfreeze()
-        assert third - second == second - first
+        # What a hop keeps shows in every stretch; what a thread of the test runner sets aside, in one.
+        assert min(stretches, key=abs) == 0, stretches
 
     def test_engine_and_callback_together_keep_none(self) -> None:
         session = Session(engine(), loop(HOP, 2))
