@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import readme_figures
 from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
 from edge_tse.graph import IntegerGraph, Tensor
@@ -74,20 +75,13 @@ def block(artifact: Artifact) -> str:
 
 
 def filled(text: str, names: str) -> str:
-    """The page with its block replaced."""
-    before, rest = text.split(START)
-    after = rest.split(END)[1]
-    return f"{before}{START}\n{names}\n{END}{after}"
+    """The page with what is between the marks replaced."""
+    return readme_figures.filled(text, names, START, END)
 
 
 def main() -> int:
     """Write, or check."""
-    old = PAGE.read_text()
-    new = filled(old, block(Artifact.shipped()))
-    if "--check" in sys.argv[1:]:
-        return int(old != new)
-    PAGE.write_text(new)
-    return 0
+    return readme_figures.renewed(PAGE, filled(PAGE.read_text(), block(Artifact.shipped())))
 
 
 if __name__ == "__main__":

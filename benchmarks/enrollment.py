@@ -24,13 +24,12 @@ from rich.progress import track
 
 from benchmarks import RESULTS
 from benchmarks.readme_figures import table
-from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.enrollment import enroll_clips
 from edge_tse.errors import AudioError, DataError, EdgeTseError
 from edge_tse.report import Report, environment
 from edge_tse.voice import VoiceModel
-from quantization.corpus import Corpus, open_corpus
+from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.enrollment import error_rate
 
 __all__ = ["LENGTHS_S", "SNRS_DB", "Comparison", "comparisons", "equal_error_rates", "page"]
@@ -71,11 +70,11 @@ class Comparison:
 
 def comparisons(corpus: Corpus, seed: int, draws: int) -> list[Comparison]:
     """``draws`` for each talker who has enough clips. ``DataError`` if fewer than two talkers do."""
-    noises = [_mono(path) for path in corpus.noises_validation]
+    noises = [mono_at(path, _RATE_HZ) for path in corpus.noises_validation]
     longest = round(LENGTHS_S[-1] * _RATE_HZ)
     out = []
     for talker in corpus.validation_speakers:
-        clips = [_mono(path) for path in corpus.utterances(talker)]
+        clips = [mono_at(path, _RATE_HZ) for path in corpus.utterances(talker)]
         for draw in range(draws):
             rng = np.random.default_rng([seed, draw, *talker.encode()])
             order = rng.permutation(len(clips))
@@ -130,11 +129,6 @@ def _embedding(model: VoiceModel, signal: Float) -> Float | None:
     except AudioError:
         return None
     return voice.embedding[: model.dimension]
-
-
-def _mono(path: Path) -> Float:
-    signal, rate_hz = audio.read(path)
-    return audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, _RATE_HZ)[0]
 
 
 def _encoder_digest(model: VoiceModel) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS
-from benchmarks.readme_figures import filled, table
+from benchmarks.readme_figures import filled, renewed, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "live.md"
 WAYS = {"naive": "the scene as it is", "scene": "with `--scene`", "clean": "the talker alone"}
@@ -79,12 +79,7 @@ def _rate(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def main() -> int:
     """Write, or check."""
-    text = PAGE.read_text()
-    new = filled(text, block(RESULTS))
-    if "--check" in sys.argv[1:]:
-        return int(new != text)
-    PAGE.write_text(new)
-    return 0
+    return renewed(PAGE, filled(PAGE.read_text(), block(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -20,12 +20,11 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from benchmarks import RESULTS
-from edge_tse import audio
 from edge_tse.calibration import UNCALIBRATED
 from edge_tse.frame import FrameSpec
 from edge_tse.passing import Openings
 from edge_tse.report import Report, environment
-from quantization.corpus import Corpus, open_corpus
+from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.trials import SPLITS
 
 Float = NDArray[np.float32]
@@ -124,11 +123,11 @@ def figures(corpus: Corpus, split: str, talkers: int) -> dict[str, object]:
     """Everything that the page shows."""
     rng = np.random.default_rng(1)
     names = corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)][:talkers]
-    speech = [_mono(corpus.utterances(name)[0]) for name in names]
+    speech = [mono_at(corpus.utterances(name)[0], RATE_HZ) for name in names]
     kinds: dict[str, list[Path]] = defaultdict(list)
     for path in corpus.noises:
         kinds[path.stem.rpartition("_")[0] or path.stem].append(path)
-    noise = {kind: [_mono(path) for path in paths[:FILES]] for kind, paths in sorted(kinds.items())}
+    noise = {kind: [mono_at(path, RATE_HZ) for path in paths[:FILES]] for kind, paths in sorted(kinds.items())}
     babble = np.sum([np.resize(_at(x, 0), round(LASTS_S * RATE_HZ)) for x in speech[:6]], axis=0)
     beds = {"babble of six": babble} | {
         kind: noise[kind][0] for kind in noise if kind.startswith(("coffee", "rain", "train", "doing"))
@@ -181,12 +180,6 @@ def _head(path: Path) -> tuple[Float, NDArray[np.float64]]:
     with np.load(path) as file:
         level = np.abs(file["elevation_deg"]) <= 5
         return file["ir"][level].astype(np.float32), file["azimuth_deg"][level]
-
-
-def _mono(path: Path) -> Float:
-    signal, rate_hz = audio.read(path)
-    mono: Float = audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
-    return mono
 
 
 def main() -> None:

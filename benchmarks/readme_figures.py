@@ -220,23 +220,26 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def filled(text: str, figures: str) -> str:
+def filled(text: str, figures: str, first: str = START, last: str = END) -> str:
     """``text`` with what is between the marks replaced."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
+    before, start, rest = text.partition(first)
+    _, end, after = rest.partition(last)
     if not start or not end:
-        raise SystemExit(f"README.md has no {START} ... {END}")
-    return f"{before}{START}\n{figures}\n{END}{after}"
+        raise SystemExit(f"the page has no {first} ... {last}")
+    return f"{before}{first}\n{figures}\n{last}{after}"
+
+
+def renewed(page: Path, text: str) -> int:
+    """Write a page; with ``--check`` only tell, as an exit code, whether it is out of date."""
+    if "--check" in sys.argv[1:]:
+        return int(not page.exists() or page.read_text() != text)
+    page.write_text(text)
+    return 0
 
 
 def main() -> int:
     """Write, or check."""
-    text = README.read_text()
-    new = filled(text, block(RESULTS, shipped()))
-    if "--check" in sys.argv[1:]:
-        return int(new != text)
-    README.write_text(new)
-    return 0
+    return renewed(README, filled(README.read_text(), block(RESULTS, shipped())))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Stage, Student
 from edge_tse.report import Report, environment
 from quantization.corpus import Mixer, Scene
-from quantization.train import Plan, Run, load_checkpoint, optimizers_of
+from quantization.train import Plan, Run, descend, load_checkpoint, optimizers_of
 
 __all__ = ["Refiner", "cues", "phase_advance"]
 
@@ -180,12 +180,7 @@ def compare(checkpoint: Path, data: Path, folder: Path, steps: int, told: Callab
             trained, optimizers = chosen[name]
             loss = error_db(refiner(mixture, voice)[0], target, mixture)
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(trained.parameters(), made.clip)
-            for optimizer in optimizers:
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.learning_rate(step)
-                optimizer.step()
-                optimizer.zero_grad()
+            descend(trained, optimizers, plan.learning_rate(step), made.clip)
             errors[name].append(float(loss.detach()))
         if step % 25 == 24:
             line = ", ".join(f"{name} {np.mean(e[-25:]):.2f} dB" for name, e in errors.items())

@@ -22,7 +22,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import RESULTS
-from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment import enroll_clips
@@ -32,7 +31,7 @@ from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, environment
 from edge_tse.scene import in_front
 from edge_tse.voice import Voice, personalize
-from quantization.corpus import Corpus, open_corpus
+from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.trials import SPLITS
 
 Float = NDArray[np.float32]
@@ -69,7 +68,7 @@ class Scenes:
         held = corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)]
         self._files = {}
         for name in held:
-            files = [_mono(path) for path in corpus.utterances(name)]
+            files = [mono_at(path, RATE_HZ) for path in corpus.utterances(name)]
             files = [x for x in (files if len(files) > 1 else np.array_split(files[0], 2)) if len(x) >= SECONDS * RATE_HZ]
             if len(files) > 1:
                 self._files[name] = files
@@ -117,7 +116,7 @@ class Scenes:
         """Another stretch of one recording at each ear: from everywhere."""
         noises = self._corpus.noises_validation
         while True:
-            signal = _mono(noises[rng.integers(len(noises))])
+            signal = mono_at(noises[rng.integers(len(noises))], RATE_HZ)
             ears = np.stack(
                 [np.take(signal, np.arange(start, start + n), mode="wrap") for start in rng.integers(len(signal), size=2)]
             )
@@ -190,12 +189,6 @@ def _through(signal: Float, response: Float) -> Float:
 
 def _rms(signal: Float) -> float:
     return float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
-
-
-def _mono(path: Path) -> Float:
-    signal, rate_hz = audio.read(path)
-    mono: Float = audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
-    return mono
 
 
 def main() -> None:

@@ -25,7 +25,7 @@ from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
 from quantization.corpus import Scene
 from quantization.recipes import Recipe, recipe
-from quantization.train import Plan, Run, multiplies_bfloat16, optimizers_of, validate
+from quantization.train import Plan, Run, descend, multiplies_bfloat16, optimizers_of, validate
 
 __all__ = ["STRUCTURES", "table"]
 
@@ -84,12 +84,7 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
             began = time.process_time()
             losses = extraction_losses(student, front, *batch, weights)
             losses.total.backward()
-            torch.nn.utils.clip_grad_norm_(student.parameters(), made.clip)
-            for optimizer in chosen[name]:
-                for group in optimizer.param_groups:
-                    group["lr"] = plan.learning_rate(step)
-                optimizer.step()
-                optimizer.zero_grad()
+            descend(student, chosen[name], plan.learning_rate(step), made.clip)
             spent[name].append(time.process_time() - began)
             outputs[name].append(float(losses.output_db.detach()))
         if step % 25 == 24:

@@ -27,7 +27,7 @@ from edge_tse import audio
 from edge_tse.errors import DataError
 from edge_tse.frame import FrameSpec
 
-__all__ = ["SPEEDS", "SUFFIXES", "Batch", "Corpus", "Mixer", "Scene", "Speech", "decode", "noise_at", "open_corpus"]
+__all__ = ["SPEEDS", "SUFFIXES", "Batch", "Corpus", "Mixer", "Scene", "Speech", "decode", "mono_at", "open_corpus"]
 
 Float = NDArray[np.float32]
 
@@ -289,7 +289,7 @@ class Mixer:
         self._speech, self._scene, self._frame, self._seed = speech, scene, frame, seed
         self._unlabelled = tuple(n for n in speech.spans if n.rpartition("@")[0] in speech.unlabelled)
         self._labelled = tuple(n for n in speech.spans if n.rpartition("@")[0] not in speech.unlabelled)
-        self._noises = [noise_at(p, frame.sample_rate_hz) for p in noises]
+        self._noises = [mono_at(p, frame.sample_rate_hz) for p in noises]
         self._heads = [_head(p) for p in hrirs]
         self.length = round(scene.seconds * frame.sample_rate_hz) // frame.hop * frame.hop
 
@@ -405,8 +405,8 @@ def _mono(path: Path) -> tuple[Float, int]:
     return signal.mean(axis=0), rate
 
 
-def noise_at(path: Path, rate: int) -> Float:
-    """A recording of noise, its channels averaged, ``[samples]`` at ``rate``."""
+def mono_at(path: Path, rate: int) -> Float:
+    """A recording, its channels averaged, ``[samples]`` at ``rate``."""
     signal, file_rate = _mono(path)
     return audio.resample(signal[None], file_rate, rate)[0]
 

@@ -14,7 +14,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -35,7 +35,7 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
 from edge_tse.nn.student import Student, StudentConfig
-from quantization.corpus import SPEEDS, Batch, Mixer, Scene, decode, noise_at, open_corpus
+from quantization.corpus import SPEEDS, Batch, Mixer, Scene, decode, mono_at, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable, open_embeddings
 from quantization.recipes import EncoderRecipe, Recipe, recipe
@@ -47,6 +47,7 @@ __all__ = [
     "Run",
     "Teacher",
     "Watch",
+    "descend",
     "estimated",
     "fit",
     "launch",
@@ -227,7 +228,7 @@ def _enrollments(
 def _encoded(run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None) -> tuple[Encoder, Enrollments, Enrollments]:
     """What the encoder, trained now unless given, makes of all talkers."""
     made, frame = run.recipe, run.recipe.student.frame
-    noises = noise_levels([noise_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
+    noises = noise_levels([mono_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
     levels = clip_levels(run.speech, frame, [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled])
     if encoder is None:
         encoder = train_encoder(
@@ -275,6 +276,16 @@ def optimizers_of(objective: nn.Module, lr: float, weight_decay: float) -> list[
         torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98)),
     ]
+
+
+def descend(trained: nn.Module, optimizers: Sequence[torch.optim.Optimizer], lr: float, clip: float) -> None:
+    """A step down the gradients that are there, shortened to a norm of ``clip``; none is left."""
+    torch.nn.utils.clip_grad_norm_(trained.parameters(), clip)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 class Teacher(nn.Module):
@@ -391,12 +402,7 @@ def fit(
                 pending = ahead.submit(run.tensors, at + 1, share, rank, ranks)
                 losses = model(*batch)
                 fabric.backward(losses.total)
-                torch.nn.utils.clip_grad_norm_(model.parameters(), made.clip)
-                for optimizer in optimizers:
-                    for group in optimizer.param_groups:
-                        group["lr"] = plan.learning_rate(at)
-                    optimizer.step()
-                    optimizer.zero_grad()
+                descend(model, optimizers, plan.learning_rate(at), made.clip)
                 at += 1
                 now = time.monotonic()
                 # Every process must take the same decision to stop, and the loss is that of the whole batch.

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from edge_tse import audio
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.files import write_bytes
-from quantization.corpus import Corpus, open_corpus
+from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.evaluate import COLUMNS
 
 __all__ = ["CONDITIONS", "SPLITS", "Condition", "make_trials"]
@@ -135,7 +135,7 @@ class _Scene:
         self._sexes = _sexes(corpus.root)
         self._files: dict[str, list[Float]] = {}
         for speaker in corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)]:
-            files = [_mono(path) for path in corpus.utterances(speaker)]
+            files = [mono_at(path, RATE_HZ) for path in corpus.utterances(speaker)]
             if len(files) == 1:
                 files = np.array_split(files[0], 2)
             files = [x for x in files if len(x) >= ENROLLMENT_S[0] * RATE_HZ and _active_share(x) * len(x) >= _SPEECH_S * RATE_HZ]
@@ -230,7 +230,7 @@ class _Scene:
 
     def _noise(self, rng: np.random.Generator, n: int) -> Float:
         noises = self._corpus.noises_validation
-        signal = _mono(noises[rng.integers(len(noises))])
+        signal = mono_at(noises[rng.integers(len(noises))], RATE_HZ)
         start = int(rng.integers(len(signal)))
         stretch: Float = np.take(signal, np.arange(start, start + n), mode="wrap")[None]
         return stretch
@@ -263,12 +263,6 @@ def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str
         "condition": condition,
         **item.facts,
     }
-
-
-def _mono(path: Path) -> Float:
-    signal, rate_hz = audio.read(path)
-    mono: Float = audio.resample(signal.mean(axis=0, keepdims=True), rate_hz, RATE_HZ)[0]
-    return mono
 
 
 def _long(signal: Float) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge_tse.cli import main
 from tests.command import Done, Run
+from tests.speech import write_pack
 
 
 @pytest.fixture
@@ -18,3 +21,9 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
         return Done(code, captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder to train from, a few talkers and noises in the layout of the speech pack."""
+    return write_pack(tmp_path_factory.mktemp("data"))

@@ -38,7 +38,7 @@ from quantization.external import open_embeddings  # noqa: E402
 from quantization.freeze import freeze_voice_model  # noqa: E402
 from quantization.quantize import golden_features, quantize  # noqa: E402
 from quantization.recipes import EncoderRecipe, recipe  # noqa: E402
-from tests.speech import utterance, write_pack  # noqa: E402
+from tests.speech import utterance  # noqa: E402
 
 LOCAL = replace(NANO, local=8)
 SIZE = 192
@@ -161,11 +161,6 @@ class TestLayers:
         assert begun.local_deviation.std() > 0, "the units are the training talkers'"
         train.train("smoke_local", tmp_path / "run2", data, start=tmp_path / "run", steps=2)
         assert train.load_checkpoint(tmp_path / "run2").student.local_films["mask_0"].weight.abs().max() > 0
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_pack(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from quantization.float_analysis import STEPS, analyse_checkpoint  # noqa: E402
 from quantization.float_listener import enrolled, evaluate_checkpoint  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
 from quantization.train import Teacher, load_checkpoint, train  # noqa: E402
-from tests.speech import utterance, write_pack  # noqa: E402
+from tests.speech import utterance  # noqa: E402
 
 
 def _parameters(module: nn.Module) -> int:
@@ -325,11 +325,6 @@ def test_steps_lower_the_loss_of_a_batch(config, steps, voices):
     assert all(p.grad is not None for p in system.parameters())
     assert history[-1][1] < 0.8 * history[0][1]  # mask
     assert history[-1][0] < 0.8 * history[0][0]
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_pack(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -27,12 +27,6 @@ from edge_tse.nn.student import BASE, NANO, SMALL, Depthwise, Student  # noqa: E
 from quantization.quantize import quantize  # noqa: E402
 from quantization.recipes import RECIPES, recipe  # noqa: E402
 from quantization.train import Plan, Teacher, load_checkpoint, train  # noqa: E402
-from tests.speech import write_pack  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return write_pack(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")
