@@ -26,7 +26,7 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Stage, Student
 from edge_tse.report import Report, environment
-from quantization.corpus import Mixer, Scene
+from quantization.mixing import Mixer, Scene
 from quantization.train import Plan, Run, descend, load_checkpoint, optimizers_of
 
 __all__ = ["Refiner", "cues", "phase_advance"]
@@ -140,8 +140,8 @@ def scores(refiner: Refiner, run: Run, ears: int) -> dict[str, float]:
         rng = np.random.default_rng([99, step])
         drawn = zip(batch.talker, batch.utterance, strict=True)
         voice = np.stack([run.held_out.draw(rng, talker, int(utterance)) for talker, utterance in drawn])
-        both, alone = (x.numpy() for x in refiner(torch.from_numpy(batch.mixture), torch.from_numpy(voice)))
-        for mixture, target, refined, masked in zip(batch.mixture, batch.target, both, alone, strict=True):
+        both, alone = (x.numpy() for x in refiner(batch.mixture, torch.from_numpy(voice)))
+        for mixture, target, refined, masked in zip(batch.mixture.numpy(), batch.target.numpy(), both, alone, strict=True):
             wanted = target[:, : refined.shape[1]]
             before = si_sdr(mixture, target)
             gains.append([si_sdr(refined, wanted) - before, si_sdr(masked, wanted) - before])

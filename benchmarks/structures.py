@@ -23,7 +23,7 @@ from edge_tse.nn.losses import Weights, extraction_losses
 from edge_tse.nn.structures import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
-from quantization.corpus import Scene
+from quantization.mixing import Scene
 from quantization.recipes import Recipe, recipe
 from quantization.train import Plan, Run, descend, multiplies_bfloat16, optimizers_of, validate
 

@@ -10,7 +10,7 @@ from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
 from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, StudentConfig
-from quantization.corpus import Scene
+from quantization.mixing import Scene
 
 __all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
 

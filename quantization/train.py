@@ -35,9 +35,10 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
 from edge_tse.nn.student import Student, StudentConfig
-from quantization.corpus import SPEEDS, Batch, Mixer, Scene, decode, mono_at, open_corpus
+from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable, open_embeddings
+from quantization.mixing import Batch, Mixer, Scene
 from quantization.recipes import EncoderRecipe, Recipe, recipe
 
 __all__ = [
@@ -59,6 +60,7 @@ __all__ = [
     "validate",
 ]
 
+_CPU = torch.device("cpu")
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY_S = 60.0
 
@@ -166,6 +168,7 @@ class Run:
         watch: Watch,
         encoder: Encoder | None = None,
         embeddings: Embeddings | None = None,
+        device: torch.device = _CPU,
     ) -> None:
         self.recipe = made
         self.corpus = open_corpus(data)
@@ -191,7 +194,8 @@ class Run:
             self.speech = enrollable(self.speech, self.enrollments, "training")
             self.validation = enrollable(self.validation, self.held_out, "validation")
         self.eer = equal_error_rate(self.held_out)
-        self.mixer = Mixer(self.speech, made.scene, frame, made.seed, self.corpus.noises_train, self.corpus.hrirs_train)
+        noises, heads = self.corpus.noises_train, self.corpus.hrirs_train
+        self.mixer = Mixer(self.speech, made.scene, frame, made.seed, noises, heads, device)
 
     def tensors(self, step: int, size: int, rank: int, ranks: int) -> tuple[Tensor, ...]:
         """Mixture, target, voice and flow time of this process's part of a step."""
@@ -260,8 +264,8 @@ def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank:
         voices.append(enrollments.draw(rng, talker, int(utterance), blur))
         times.append(rng.random())
     return (
-        torch.from_numpy(batch.mixture),
-        torch.from_numpy(batch.target),
+        batch.mixture,
+        batch.target,
         torch.from_numpy(np.stack(voices)),
         torch.tensor(times, dtype=torch.float32),
     )
@@ -480,7 +484,7 @@ def train(
     if teaches and teaches.recipe.student.frame != made.student.frame:
         raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
-        run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None, external)
+        run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None, external, fabric.device)
     torch.manual_seed(made.seed)
     source = previous or begun
     student = source.student.train() if source and source.recipe.student == made.student else _network(made.student)
@@ -545,12 +549,13 @@ def validate(student: Student | Mask2Flow, run: Run, items: int = 96, seed: int 
         reverberant=0,
         binaural_every=0,
     )
-    mixer = Mixer(run.validation, scene, frame, seed)
+    device = next(student.parameters()).device
+    mixer = Mixer(run.validation, scene, frame, seed, device=device)
     gains = []
     for start in range(0, items, 8):
         mixture, target, voice, _ = _tensors(mixer.batch(start, min(8, items - start)), run.held_out, seed, start, 0)
-        estimate = estimated(student, mixture, voice)
-        for m, t, e in zip(mixture.numpy(), target.numpy(), estimate.numpy(), strict=True):
+        estimate = estimated(student, mixture, voice.to(device))
+        for m, t, e in zip(*(x.numpy(force=True) for x in (mixture, target, estimate)), strict=True):
             gains.append(si_sdr(e[0], t[0, : e.shape[1]]) - si_sdr(m[0], t[0]))
     student.train(was_training)
     student.mixed_precision = precision
@@ -567,7 +572,7 @@ def estimated(
     """
     if isinstance(network, Mask2Flow):
         return network(mixture_BEN, voice_BE, steps, solver)
-    front = Front(network.config.frame)
+    front = Front(network.config.frame).to(mixture_BEN.device)
     spectra = front.analyze(mixture_BEN)
     mask, velocity = network(front.features(spectra), voice_BE)
     return front.synthesize(front.amplify(spectra, (mask + velocity).relu()))[..., front.frame.delay :]

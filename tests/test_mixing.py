@@ -1,0 +1,124 @@
+"""Mixtures are functions of their index, hold what was asked, and are made where the network trains."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge_tse.frame import FrameSpec
+
+pytest.importorskip("scipy", reason="training extra not installed")
+torch = pytest.importorskip("torch", reason="training extra not installed")
+
+from quantization.corpus import decode, open_corpus  # noqa: E402
+from quantization.mixing import Mixer, Scene  # noqa: E402
+from tests.speech import RATE, write_pack  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory):
+    return open_corpus(write_pack(tmp_path_factory.mktemp("pack")))
+
+
+@pytest.fixture(scope="module")
+def speech(pack):
+    return decode(pack, pack.train_speakers, RATE, (1.0, 1.1))
+
+
+def _mixer(pack, speech, **scene):
+    return Mixer(speech, Scene(seconds=1.0, **scene), FrameSpec(), 5, pack.noises_train, pack.hrirs_train)
+
+
+def test_unlabelled_talkers_are_never_targets_and_never_two(pack, speech):
+    assert any("unlabelled" in name for name in speech.spans)
+    assert not any("unlabelled" in name for name in speech.targets)
+    mixer = _mixer(pack, speech, talkers=(0, 0, 0, 1))
+    for i in range(100):
+        others = mixer._others(np.random.default_rng(i), speech.targets[0], 2)
+        assert len({o.rpartition("@")[0] for o in others}) == 2
+        assert sum("unlabelled" in o for o in others) < 2
+
+
+def test_interferers_are_mostly_labelled(pack, speech):
+    """Those without labels come from other microphones: a network that mostly meets them learns microphones."""
+    for share in (0.0, 0.2, 1.0):
+        mixer = _mixer(pack, speech, unlabelled=share)
+        others = [mixer._others(np.random.default_rng(i), speech.targets[0], 1)[0] for i in range(300)]
+        assert sum("unlabelled" in o for o in others) / 300 == pytest.approx(share, abs=0.06)
+
+
+def test_items_are_functions_of_seed_and_position(pack, speech):
+    mixer = _mixer(pack, speech)
+    whole = mixer.batch(2, 4)
+    again = _mixer(pack, speech).batch(2, 4)
+    np.testing.assert_array_equal(whole.mixture, again.mixture)
+    halves = [mixer.batch(2, 2, rank, 2) for rank in (0, 1)]
+    np.testing.assert_array_equal(whole.mixture, np.concatenate([h.mixture for h in halves]))
+    assert whole.talker == halves[0].talker + halves[1].talker
+    assert not np.array_equal(whole.mixture, mixer.batch(6, 4).mixture)
+
+
+def test_target_and_interferer_are_mixed_at_the_asked_ratio(pack, speech):
+    batch = _mixer(pack, speech, sir_db=(3, 3), noisy=0, talkers=(0, 0, 1, 0), reverberant=0, binaural_every=0).batch(0, 6)
+    interference = batch.mixture - batch.target
+    ratio = 10 * ((batch.target**2).sum((1, 2)) / (interference**2).sum((1, 2))).log10()
+    np.testing.assert_allclose(ratio, 3, atol=0.05)
+
+
+def test_noise_is_added_at_the_asked_ratio(pack, speech):
+    batch = _mixer(pack, speech, snr_db=(7, 7), noisy=1, talkers=(0, 1, 0, 0), reverberant=0, binaural_every=0).batch(0, 6)
+    ratio = 10 * ((batch.target**2).sum((1, 2)) / ((batch.mixture - batch.target) ** 2).sum((1, 2))).log10()
+    np.testing.assert_allclose(ratio, 7, atol=0.05)
+
+
+def test_colour_changes_a_talker_by_no_more_than_asked(pack, speech):
+    alone = {"talkers": (0, 1, 0, 0), "noisy": 0, "tilt": 0, "reverberant": 0, "binaural_every": 0}
+    plain, coloured = (_mixer(pack, speech, colour_db=db, **alone).batch(3, 1).target[0, 0] for db in (0.0, 6.0))
+    before, after = (np.abs(np.fft.rfft(target)) for target in (plain, coloured))
+    heard = before > 0.01 * before.max()
+    change = 20 * np.log10(after[heard] / before[heard])
+    assert 1 < np.ptp(change) < 12.5
+
+
+def test_absent_targets_are_silent_and_named(pack, speech):
+    batch = _mixer(pack, speech, talkers=(1, 0, 0, 0)).batch(0, 4)
+    assert not batch.target.any()
+    assert batch.mixture.any()
+    assert (batch.utterance == -1).all()
+    assert all(t in speech.targets for t in batch.talker)
+
+
+def test_binaural_batches_place_talkers(pack, speech):
+    mixer = _mixer(pack, speech, binaural_every=2, talkers=(0, 1, 0, 0), noisy=0)
+    assert mixer.batch(0, 2).mixture.shape[1] == 1
+    two = mixer.batch(1, 8).target
+    assert two.shape[1] == 2
+    assert (two[:, 0] - two[:, 1]).abs().max() > 0.01
+
+
+def test_mixtures_never_clip(pack, speech):
+    batch = _mixer(pack, speech, level_db=(-3, 0)).batch(0, 8)
+    assert batch.mixture.abs().max() <= 1
+
+
+@pytest.mark.parametrize("ears", [1, 2])
+def test_sound_is_made_on_the_device_of_the_network(pack, speech, ears):
+    """Tensors of ``meta`` have a place but no values: whatever came back to the host, or stayed there, would raise."""
+    scene = Scene(seconds=1.0, noisy=0.5, reverberant=0.5, talkers=(0.25, 0.25, 0.25, 0.25), binaural_every=ears - 1)
+    mixer = Mixer(speech, scene, FrameSpec(), 5, pack.noises_train, pack.hrirs_train, torch.device("meta"))
+    batch = mixer.batch(0, 16)
+    assert {batch.mixture.device.type, batch.target.device.type} == {"meta"}
+    assert batch.mixture.shape == batch.target.shape == (16, ears, mixer.length)
+
+
+def test_a_short_utterance_is_heard_whole_in_an_item_of_silence(pack, speech):
+    """Turned round, not cut: wherever it begins, all of it is there."""
+    mixer = Mixer(speech, Scene(seconds=30.0, talkers=(0, 1, 0, 0), noisy=0, tilt=0, colour_db=0, reverberant=0), FrameSpec(), 5)
+    batch = mixer.batch(0, 3)
+    for target, talker, utterance in zip(batch.target, batch.talker, batch.utterance, strict=True):
+        start, stop = speech.spans[talker][utterance]
+        heard, said = target[0].numpy(), speech.samples[start:stop].astype(np.float32)
+        assert len(said) < len(heard)
+        of_peak = [np.sum(np.square(x)) / np.max(np.square(x)) for x in (heard, said)]
+        assert of_peak[0] == pytest.approx(of_peak[1], rel=1e-4)
+        assert np.count_nonzero(heard) == np.count_nonzero(said)
