@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from edge_tse.errors import DataError
-
-pytest.importorskip("scipy", reason="training extra not installed")
-
 import soundfile
 
+from edge_tse.errors import DataError
 from quantization.corpus import decode, open_corpus
 from tests.speech import RATE, utterance, write_pack, write_plain
 

@@ -39,7 +39,7 @@ LEAVES = {
     "pyaudio": ("edge_tse/capture.py",),
     "pystoi": ("quantization/evaluate.py",),
     "rich": ("edge_tse/cli/",),
-    "scipy": ("quantization/corpus.py", "quantization/trials.py"),
+    "scipy": ("quantization/mixing.py", "quantization/trials.py"),
     "serial": ("firmware_bridge/link.py",),
     "soundfile": ("edge_tse/audio.py",),
     "soxr": ("edge_tse/audio.py",),
