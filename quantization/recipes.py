@@ -9,7 +9,7 @@ from edge_tse.errors import DataError
 from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
-from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, StudentConfig
+from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, TEACHER_S, StudentConfig
 from quantization.mixing import Scene
 
 __all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
@@ -90,8 +90,13 @@ def base() -> Recipe:
     return Recipe(name="base", student=BASE)
 
 
+def teacher_s() -> Recipe:
+    """``small`` that also sees the future, from which it may be grown: to be distilled, not to be worn."""
+    return Recipe(name="teacher_s", student=TEACHER_S)
+
+
 def teacher() -> Recipe:
-    """In the students' own domain, with half of its taps in the future: to be distilled, not to be worn. For a GPU."""
+    """In the students' own domain, with two of five taps in the future: to be distilled, not to be worn. For a GPU."""
     return Recipe(name="teacher", student=TEACHER)
 
 
@@ -123,7 +128,7 @@ def mask2flow_smoke() -> Recipe:
     return replace(smoke(), name="mask2flow_smoke", student=TINY, flow=mask2flow_s().flow, lr=1e-3)
 
 
-_STUDENTS = (nano, small, small_local, base, teacher, smoke)
+_STUDENTS = (nano, small, small_local, base, teacher_s, teacher, smoke)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
 

@@ -32,6 +32,7 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.flow_losses import FlowLosses, FlowWeights, flow_losses
 from edge_tse.nn.front import Front
+from edge_tse.nn.growth import can_grow, grown
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
 from edge_tse.nn.student import Student, StudentConfig
@@ -136,12 +137,24 @@ def _voice_size(config: StudentConfig | Mask2FlowConfig) -> int:
     return config.voice_size if isinstance(config, StudentConfig) else config.embedding
 
 
-def _without_local(config: StudentConfig | Mask2FlowConfig) -> StudentConfig | Mask2FlowConfig:
-    return dataclasses.replace(config, local=0) if isinstance(config, StudentConfig) else config
-
-
 def _network(config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
     return Mask2Flow(config) if isinstance(config, Mask2FlowConfig) else Student(config)
+
+
+def _may_go_on(begun: Checkpoint, config: StudentConfig | Mask2FlowConfig) -> bool:
+    """Whether a network of ``config`` can begin with what a checkpoint has learned."""
+    own = begun.recipe.student
+    return own == config or (isinstance(own, StudentConfig) and isinstance(config, StudentConfig) and can_grow(own, config))
+
+
+def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
+    """The network to train: that of ``source``, grown where it is smaller, or a new one."""
+    if source and source.recipe.student == config:
+        return source.student.train()
+    network = grown(source.student, config) if source and isinstance(source.student, Student) else _network(config)
+    if isinstance(network, Student) and network.config.local:
+        network.standardize(torch.from_numpy(run.enrollments.every))
+    return network
 
 
 def _encoder(made: Recipe, state: dict[str, Any]) -> Encoder:
@@ -447,8 +460,9 @@ def train(
     """Train a recipe into ``folder``; returns the checkpoint. Stops cleanly at its steps, after ``minutes``, or on Ctrl-C.
 
     ``resume`` continues bit for bit where the last checkpoint of the same recipe was written. ``start`` names a checkpoint whose
-    student and encoder a new run begins with (its optimizer and schedule are the new run's own). ``teacher`` names a checkpoint to
-    distil, its encoder the one that enrolls; ``teaching`` says how much of it, and ``steps`` how long, instead of the recipe's.
+    student and encoder a new run begins with (its optimizer and schedule are the new run's own); a smaller student is grown.
+    ``teacher`` names a checkpoint to distil, its encoder the one that enrolls; ``teaching`` says how much of it, and ``steps`` how
+    long, instead of the recipe's.
     ``embeddings`` names a folder of another model's embeddings (:mod:`quantization.external`) to listen to instead of an encoder's.
     """
     stop_at = None if minutes is None else time.monotonic() + minutes * 60
@@ -472,8 +486,10 @@ def train(
     begun = load_checkpoint(start) if start and not previous else None
     if begun and (begun.encoder is None) != (made.encoder is None):
         raise DataError(f"{start}: one of it and the new run listens to embeddings of another model: both must, or neither")
-    if begun and begun.recipe.student not in (made.student, _without_local(made.student)):
-        raise DataError(f"{start}: the student of {begun.recipe.name!r} is not that of {made.name!r}: start from one of its own")
+    if begun and not _may_go_on(begun, made.student):
+        raise DataError(
+            f"{start}: {made.name!r} cannot hold a student of {begun.recipe.name!r}: start from one of its own, or none"
+        )
     if previous and previous.recipe != made:
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
@@ -486,12 +502,7 @@ def train(
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
         run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None, external, fabric.device)
     torch.manual_seed(made.seed)
-    source = previous or begun
-    student = source.student.train() if source and source.recipe.student == made.student else _network(made.student)
-    if isinstance(student, Student) and made.student.local and not (source and source.recipe.student == made.student):
-        student.standardize(torch.from_numpy(run.enrollments.every))
-        if source:
-            student.load_state_dict(source.student.state_dict(), strict=False)  # all but what is local, which starts from zero
+    student = _going_on(previous or begun, run, made.student)
     student.mixed_precision = multiplies_bfloat16(fabric.device)
     if teaches:
         teaches.student.mixed_precision = student.mixed_precision

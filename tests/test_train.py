@@ -93,9 +93,17 @@ def test_a_run_starts_from_a_checkpoint(data, finished, tmp_path):
         assert torch.equal(value, begun.student.state_dict()[name]), name
 
 
-def test_a_student_of_another_size_is_no_start(data, finished, tmp_path):
-    with pytest.raises(DataError, match=r"'smoke' is not that of 'small'"):
-        train("small", tmp_path / "run", data, start=finished)
+def test_a_larger_student_starts_from_a_smaller_one(data, finished, tmp_path):
+    """It begins as good as that one, and a smaller or another network does not begin with it."""
+    train("small", tmp_path / "large", data, start=finished, steps=0)
+    small, large = load_checkpoint(finished).student, load_checkpoint(tmp_path / "large").student
+    features, voice = torch.randn(1, 40, NANO.frame.features), torch.randn(1, 128)
+    with torch.no_grad():
+        for got, want in zip(large(features, voice), small(features, voice), strict=True):
+            torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
+    for name, start in (("nano", tmp_path / "large"), ("mask2flow_smoke", finished)):
+        with pytest.raises(DataError, match=rf"'{name}' cannot hold a student of '(small|smoke)'"):
+            train(name, tmp_path / name, data, start=start)
 
 
 def test_a_teacher_changes_what_is_learnt_and_itself_stays(data, finished, tmp_path):

@@ -391,7 +391,8 @@ def train(
     ] = None,
     steps: StepsOption = None,
     start: Annotated[
-        Path | None, typer.Option("--start", metavar="CHECKPOINT", help="Begin with the weights of another run.")
+        Path | None,
+        typer.Option("--start", metavar="CHECKPOINT", help="Begin with the weights of another run, also those of a smaller model."),
     ] = None,
     teacher: Annotated[Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Distil from a trained student.")] = None,
     embeddings: Annotated[

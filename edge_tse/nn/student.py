@@ -12,7 +12,7 @@ constants of the integer graph.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ __all__ = [
     "NANO",
     "SMALL",
     "TEACHER",
+    "TEACHER_S",
     "Block",
     "Depthwise",
     "Modulated",
@@ -80,8 +81,11 @@ class StudentConfig:
 _OCTAVES = (1, 2, 4, 8, 16, 32, 64, 128)
 NANO = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(48, 64, _OCTAVES[:3]))
 SMALL = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(64, 96, _OCTAVES[:3]))
-TEACHER = StudentConfig(StageConfig(320, 640, (*_OCTAVES, *_OCTAVES)), StageConfig(192, 320, _OCTAVES[:4]), ahead=True)
-BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 1, 4)), StageConfig(128, 192, _OCTAVES[:4]))
+BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 2, 4)), StageConfig(128, 192, _OCTAVES[:4]))
+TEACHER_S = replace(SMALL, taps=5, ahead=True)
+TEACHER = StudentConfig(
+    StageConfig(320, 640, (*_OCTAVES, 2, 4, 8, 16, 32, 64, 128)), StageConfig(192, 320, _OCTAVES[:4]), taps=5, ahead=True
+)
 
 
 class Depthwise(nn.Module):

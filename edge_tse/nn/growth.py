@@ -1,0 +1,61 @@
+"""A trained student goes on as a larger one that begins with all it has learned (Net2Net, Chen et al., ICLR 2016)."""
+
+from __future__ import annotations
+
+import torch
+
+from edge_tse.nn.student import StageConfig, Student, StudentConfig
+
+__all__ = ["can_grow", "grown"]
+
+
+def can_grow(small: StudentConfig, large: StudentConfig) -> bool:
+    """Whether a student of ``large`` can compute what one of ``small`` does: no part smaller, no tap or block elsewhere."""
+    return (
+        (small.frame, small.embedding, small.code) == (large.frame, large.embedding, large.code)
+        and not small.local  # which blocks listen to which layers depends on how many there are
+        and set(_offsets(small)) <= set(_offsets(large))
+        and _holds(small.mask, large.mask)
+        and _holds(small.refine, large.refine)
+    )
+
+
+def _holds(small: StageConfig, large: StageConfig) -> bool:
+    return (
+        small.channels <= large.channels
+        and small.hidden <= large.hidden
+        and large.dilations[: len(small.dilations)] == small.dilations
+    )
+
+
+def _offsets(config: StudentConfig) -> list[int]:
+    """Where the taps of a block are, in units of its dilation: ``-2, -1, 0`` if it is causal with three."""
+    future = config.taps // 2 if config.ahead else 0
+    return [k - (config.taps - 1) + future for k in range(config.taps)]
+
+
+@torch.no_grad()
+def grown(small: Student, config: StudentConfig) -> Student:
+    """A student of ``config`` that computes what ``small`` computes, until it is trained.
+
+    New channels, hidden units and blocks start as in any new student, but nothing that was there listens to them: weights from new
+    to old are zero. ``ValueError`` unless :func:`can_grow`.
+    """
+    if not can_grow(small.config, config):
+        raise ValueError("a student of this configuration cannot hold the smaller one")
+    large = Student(config)
+    taps = [_offsets(config).index(offset) for offset in _offsets(small.config)]
+    holders = large.state_dict()  # the parameters themselves, by name; what only they have is new
+    for name, old in small.state_dict().items():
+        new = holders[name]
+        if name.endswith("depthwise.weight"):
+            new[:, : old.shape[1]] = 0
+            new[taps, : old.shape[1]] = old
+        elif name.startswith("films."):  # rows are all scales, then all shifts
+            for of_new, of_old in zip(new.chunk(2), old.chunk(2), strict=True):
+                of_new[: len(of_old)] = of_old
+        else:
+            if old.ndim == 2:
+                new[: len(old)] = 0  # old rows listen to no new column
+            new[tuple(slice(n) for n in old.shape)] = old
+    return large
