@@ -22,10 +22,11 @@ from edge_tse.golden import verify
 from edge_tse.target import find_target
 from edge_tse.voice import Voice, personalize, save_voice
 from firmware_bridge import board as boards
-from firmware_bridge.board import EmulatedBoard, core_of, flash, open_board, tool_steps
+from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board, tool_steps
 from firmware_bridge.build import CORES, build_image
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceNetwork
+from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
 from firmware_bridge.image import make, pack_image
 from firmware_bridge.link import Link, open_link
@@ -149,6 +150,14 @@ class TestEmulated:
         image = make(b"\x7fELF", target=TARGET, core="Cortex-M55", artifact_digest="00" * 32)
         install(board.memory, board.slots, pack_image(image))
         assert "the installed image is not signed" in run("board", files.artifact, "--target", TARGET).complaint
+
+    @pytest.mark.parametrize("target", [TARGET, "qemu-mps2-an386"])
+    def test_an_image_is_little_more_than_its_parts(self, model: Artifact, target: str, tmp_path: Path) -> None:
+        """What a linker leaves free between them, up to 64 KiB each, would be loaded too."""
+        payload = image_for(model, find_target(target)).payload
+        (tmp_path / "image.elf").write_bytes(payload)
+        parts = sum(part.size_bytes for part in read_sections(tmp_path / "image.elf") if part.stored)
+        assert 10_000 < parts <= len(payload) < parts + 2_000
 
     def test_an_image_file(self, run: Run, files: Files, tmp_path: Path) -> None:
         made = run("flash", files.artifact, "--target", TARGET, "--image", tmp_path / "a.img", "--json").json
