@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
+from benchmarks import distillation  # noqa: E402
 from edge_tse.artifact import Artifact  # noqa: E402
 from edge_tse.engines import open_network  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
@@ -104,6 +106,18 @@ def test_a_larger_student_starts_from_a_smaller_one(data, finished, tmp_path):
     for name, start in (("nano", tmp_path / "large"), ("mask2flow_smoke", finished)):
         with pytest.raises(DataError, match=rf"'{name}' cannot hold a student of '(small|smoke)'"):
             train(name, tmp_path / name, data, start=start)
+
+
+def test_what_a_teacher_is_worth_is_found_on_the_same_mixtures(data, finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(distillation, "_SEEN", 8)
+    source = load_checkpoint(finished)
+    (tmp_path / "run").mkdir()
+    figures = distillation.compare(replace(recipe("smoke"), steps=30), source, data, tmp_path / "run", lambda line: None)
+    arms = figures["arms"]
+    assert list(arms) == list(distillation.ARMS)
+    assert arms["nobody"]["over_nobody"] == [0, 0]
+    assert len({tuple(row["over_nobody"]) for row in arms.values()}) == 3
+    assert distillation.table(figures).count("\n") == 5
 
 
 def test_a_teacher_changes_what_is_learnt_and_itself_stays(data, finished, tmp_path):
