@@ -8,7 +8,6 @@ import itertools
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,7 +111,9 @@ def test_what_a_teacher_is_worth_is_found_on_the_same_mixtures(data, finished, t
     monkeypatch.setattr(distillation, "_SEEN", 8)
     source = load_checkpoint(finished)
     (tmp_path / "run").mkdir()
-    figures = distillation.compare(replace(recipe("smoke"), steps=30), source, data, tmp_path / "run", lambda line: None)
+    figures = distillation.compare(
+        dataclasses.replace(recipe("smoke"), steps=30), source, data, tmp_path / "run", lambda line: None
+    )
     arms = figures["arms"]
     assert list(arms) == list(distillation.ARMS)
     assert arms["nobody"]["over_nobody"] == [0, 0]
