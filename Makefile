@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-slow lint clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -19,7 +19,8 @@ export MIX ENROLL REFERENCE PYTHON
 help:
 	@echo "make demo                       enroll, extract and leave sound, a picture and a page in demo/"
 	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
-	@echo "make test                       system packages, Python packages, lint, every test (ARGS='-m \"not slow\"' for the quick ones)"
+	@echo "make test                       system packages, Python packages, lint, tests (ARGS='-k flash' for those that you name)"
+	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
 	@echo "make lint                       ruff and mypy alone"
 	@echo "make clean                      remove demo/, builds and caches; .venv stays"
 
@@ -28,8 +29,14 @@ demo: $(VENV)/.installed-litert
 
 test: lint
 	@echo "==> pytest"
-	@$(RUN) -m pytest -n auto $(or $(ARGS),-m 'not alone')
-	@$(if $(ARGS),,echo "==> pytest: what needs the machine to itself" && $(RUN) -m pytest -m alone)
+	@$(RUN) -m pytest -n auto $(or $(ARGS),-m 'not slow and not alone')
+	@$(if $(ARGS),,echo "==> pytest: what needs the machine to itself" && $(RUN) -m pytest -m 'alone and not slow')
+
+test-slow: $(VENV)/.installed-dev
+	@echo "==> pytest: slow tests"
+	@$(RUN) -m pytest -n auto -m 'slow and not alone'
+	@echo "==> pytest: slow tests that need the machine to themselves"
+	@$(RUN) -m pytest -m 'slow and alone'
 
 lint: $(VENV)/.installed-dev
 	@echo "==> ruff, mypy"
