@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import RESULTS
 from edge_tse.nn.front import Front
-from edge_tse.nn.losses import Teaching, Weights, extraction_losses
+from edge_tse.nn.losses import Teaching, extraction_losses
 from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
 from quantization.recipes import Recipe, recipe
@@ -48,7 +48,6 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
     """Train all arms for the recipe's steps; figures of the teacher and by arm."""
     run = Run(made, data, folder, lambda progress: None, source.encoder)
     front, plan = Front(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
-    weights = Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression)
     teacher = Teacher(source.student)
     mixed = multiplies_bfloat16(torch.device("cpu"))
     source.student.mixed_precision = mixed
@@ -63,7 +62,7 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
         batch = run.tensors(step, made.batch, 0, 1)
         taught = teacher(batch[0], batch[2])
         for name, student in students.items():
-            losses = extraction_losses(student, front, *batch, weights, taught, ARMS[name])
+            losses = extraction_losses(student, front, *batch, made.weights, taught, ARMS[name])
             losses.total.backward()
             descend(student, chosen[name], plan.learning_rate(step), made.clip)
             outputs[name].append(float(losses.output_db.detach()))

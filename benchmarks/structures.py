@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import RESULTS
 from edge_tse.nn.front import Front
-from edge_tse.nn.losses import Weights, extraction_losses
+from edge_tse.nn.losses import extraction_losses
 from edge_tse.nn.structures import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
@@ -69,7 +69,6 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
     """Train the named structures for the recipe's steps; figures by name."""
     run = Run(made, data, folder, lambda progress: None)
     front, plan = Front(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
-    weights = Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression)
     students, chosen = {}, {}
     for name in names:
         torch.manual_seed(made.seed)
@@ -82,7 +81,7 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
         batch = run.tensors(step, made.batch, 0, 1)
         for name, student in students.items():
             began = time.process_time()
-            losses = extraction_losses(student, front, *batch, weights)
+            losses = extraction_losses(student, front, *batch, made.weights)
             losses.total.backward()
             descend(student, chosen[name], plan.learning_rate(step), made.clip)
             spent[name].append(time.process_time() - began)

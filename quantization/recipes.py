@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from edge_tse.errors import DataError
 from edge_tse.nn.flow_losses import FlowWeights
-from edge_tse.nn.losses import Teaching
+from edge_tse.nn.losses import Teaching, Weights
 from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
 from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, TEACHER_S, StudentConfig
 from quantization.mixing import Scene
@@ -68,6 +68,11 @@ class Recipe:
     """What counts of a teacher, if the run is given one."""
     flow: FlowWeights = field(default_factory=FlowWeights)
     """What the published system is trained to, instead of the terms above."""
+
+    @property
+    def weights(self) -> Weights:
+        """Of the terms that a student is trained to."""
+        return Weights(mask=self.mask_weight, flow=self.flow_weight, magnitude=self.magnitude_weight, suppression=self.suppression)
 
 
 def nano() -> Recipe:

@@ -361,8 +361,7 @@ class _FlowObjective(nn.Module):
 def _objective(made: Recipe, network: Student | Mask2Flow, teacher: Teacher | None) -> _Objective | _FlowObjective:
     if isinstance(network, Mask2Flow):
         return _FlowObjective(network, made.flow)
-    weights = Weights(mask=made.mask_weight, flow=made.flow_weight, magnitude=made.magnitude_weight, suppression=made.suppression)
-    return _Objective(network, weights, teacher, made.teaching)
+    return _Objective(network, made.weights, teacher, made.teaching)
 
 
 @dataclass(frozen=True, kw_only=True)
