@@ -223,8 +223,13 @@ def _enrollments(
 ) -> tuple[Encoder | None, Enrollments, Enrollments]:
     """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
     made = run.recipe
+    how = dataclasses.asdict(made.encoder) if made.encoder else None
     if stored.exists() and embeddings is None:
         state = torch.load(stored, map_location="cpu", weights_only=True)
+        if state.get("how") != how:
+            raise DataError(
+                f"{stored}: its enrollments are not made as {made.name!r} makes them: choose another folder, or delete the file"
+            )
         encoder = None if state["encoder"] is None else _encoder(made, state["encoder"])
         trained, held_out = (
             Enrollments({t: [v.numpy() for v in vs] for t, vs in state[k].items()}, made.student.embedding)
@@ -240,7 +245,7 @@ def _enrollments(
         encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder)
     tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
     state = {"encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
-    save_state(stored, state)
+    save_state(stored, {**state, "how": how})
     return encoder, trained, held_out
 
 

@@ -94,6 +94,16 @@ def test_a_run_starts_from_a_checkpoint(data, finished, tmp_path):
         assert torch.equal(value, begun.student.state_dict()[name]), name
 
 
+def test_enrollments_made_in_another_way_are_not_taken(data, finished, tmp_path):
+    """A cache that outlives the recipe's change would train on what the recipe no longer says."""
+    (tmp_path / "run").mkdir()
+    state = torch.load(finished / "voices.pt", weights_only=True)
+    state["how"]["noisy"] = 0.0
+    torch.save(state, tmp_path / "run" / "voices.pt")
+    with pytest.raises(DataError, match=r"voices\.pt: its enrollments are not made as 'smoke' makes them"):
+        train("smoke", tmp_path / "run", data)
+
+
 def test_a_larger_student_starts_from_a_smaller_one(data, finished, tmp_path):
     """It begins as good as that one, and a smaller or another network does not begin with it."""
     train("small", tmp_path / "large", data, start=finished, steps=0)
