@@ -1,6 +1,6 @@
 """What is a teacher worth? The same student, the same mixtures: without one, with its output alone, with all it says.
 
-python -m benchmarks.distillation --data DIR --teacher RUN --run RUN --steps 2800
+python -m benchmarks.distillation --data DIR --teacher RUN --run RUN --steps 2600
 
 All are trained in lockstep from the same start, so whatever else the machine does costs all of them the same, and their differences
 are taken mixture by mixture. ``RUN/voices.pt`` and ``RUN/../cache`` are made if they are not there.
@@ -9,7 +9,6 @@ are taken mixture by mixture. ``RUN/voices.pt`` and ``RUN/../cache`` are made if
 from __future__ import annotations
 
 import argparse
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,8 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, interval
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Teaching, extraction_losses
 from edge_tse.nn.student import Student
@@ -33,6 +33,7 @@ from quantization.train import (
     load_checkpoint,
     multiplies_bfloat16,
     optimizers_of,
+    summed_up,
     unseen_gains,
 )
 
@@ -75,21 +76,15 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
             name: {
                 **_summary(gains[name]),
                 "training_error_db_last_200": round(float(np.mean(outputs[name][-200:])), 2),
-                "over_nobody": _paired(gains[name] - gains["nobody"]),
+                "over_nobody": [round(x, 3) for x in interval(gains[name] - gains["nobody"])],
             }
             for name in ARMS
         },
     }
 
 
-def _summary(gains: np.ndarray) -> dict[str, float]:
-    found = {"mean": gains.mean(), "median": np.median(gains), "p10": np.percentile(gains, 10)}
-    return {"n": len(gains), **{key: round(float(value), 2) for key, value in found.items()}}
-
-
-def _paired(difference: np.ndarray) -> list[float]:
-    """Mean and half its 95 % interval."""
-    return [round(float(x), 3) for x in (difference.mean(), 1.96 * difference.std(ddof=1) / math.sqrt(len(difference)))]
+def _summary(gains: NDArray[np.float64]) -> dict[str, float]:
+    return {key: round(value, 2) for key, value in summed_up(gains).items()}
 
 
 def table(figures: Mapping[str, Any]) -> str:
@@ -110,7 +105,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, required=True, metavar="RUN")
     parser.add_argument("--run", type=Path, default=Path("runs/distillation"), metavar="DIR")
     parser.add_argument("--recipe", default="nano", metavar="NAME", help="of the student")
-    parser.add_argument("--steps", type=int, default=2800)
+    parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import RESULTS, sensitivity
+from benchmarks import RESULTS, interval, sensitivity
 from benchmarks.readme_figures import TITLES, table
 from edge_tse import audio
 from edge_tse.errors import EdgeTseError
@@ -213,7 +213,7 @@ def paired(row: dict[str, Any], reference: dict[str, Any], gains: str = "gains_d
     differences = np.array([a - b for a, b in both if a is not None and b is not None])
     if len(differences) < 2:
         return (float(differences.mean()) if len(differences) else math.nan), math.nan
-    return float(differences.mean()), float(1.96 * differences.std(ddof=1) / math.sqrt(len(differences)))
+    return interval(differences)
 
 
 NOTE = """\

@@ -127,12 +127,9 @@ class Speech:
     targets: tuple[str, ...]
     """Talkers with at least two spans: one to extract, another to enroll with."""
 
-    def cut(self, span: tuple[int, int], start: int, length: int) -> Float:
-        """``length`` samples from ``start`` within a span, zero padded, as float in [-1, 1)."""
-        out = np.zeros(length, np.float32)
-        piece = self.samples[span[0] + start : min(span[0] + start + length, span[1])]
-        out[: len(piece)] = piece
-        return out * np.float32(1 / 32768)
+    def cut(self, start: int, stop: int) -> Float:
+        """Samples as float in [-1, 1)."""
+        return self.samples[start:stop] * np.float32(1 / 32768)
 
 
 def decode(

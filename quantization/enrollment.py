@@ -32,9 +32,8 @@ def clip_levels(speech: Speech, frame: FrameSpec, talkers: list[str] | None = No
     out: Levels = {}
     for talker in talkers or list(speech.spans):
         clips = []
-        for span in speech.spans[talker]:
-            length = (span[1] - span[0]) // frame.hop * frame.hop
-            signal = torch.from_numpy(speech.cut(span, 0, length))[None, None]
+        for start, stop in speech.spans[talker]:
+            signal = torch.from_numpy(speech.cut(start, stop - (stop - start) % frame.hop))[None, None]
             levels = front.level(front.energy(front.analyze(signal)))[0, 0].numpy()
             clips.append(active_levels(levels))
         out[talker] = clips

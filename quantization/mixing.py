@@ -26,7 +26,6 @@ __all__ = ["Batch", "Mixer", "Scene"]
 
 Float = NDArray[np.float32]
 
-_CPU = torch.device("cpu")
 _COLOUR_KNOTS_HZ = (100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 
 
@@ -93,7 +92,7 @@ class _Item:
 
     talker: str
     utterance: int
-    absent: bool
+    """-1: the talker is absent, and only sets the levels."""
     excerpts: list[_Excerpt]
     """The target's, then the interferers'."""
     sir_db: list[float]
@@ -121,7 +120,7 @@ class Mixer:
         seed: int,
         noises: Sequence[Path] = (),
         hrirs: Sequence[Path] = (),
-        device: torch.device = _CPU,
+        device: torch.device | str = "cpu",
     ) -> None:
         people = {name.rpartition("@")[0] for name in speech.spans}
         self._known = len(people - speech.unlabelled)
@@ -166,7 +165,6 @@ class Mixer:
         return _Item(
             talker=talker,
             utterance=-1 if kind == 0 else utterance,
-            absent=kind == 0,
             excerpts=excerpts,
             sir_db=sir_db,
             head=head,
@@ -219,19 +217,19 @@ class Mixer:
         of = [i for i, item in enumerate(items) for _ in item.excerpts]
         first = [of.index(i) for i in range(len(items))]
         image_SEN = self._placed(self._cut([e for item in items for e in item.excerpts]), items, ears)
-        target_BEN = image_SEN[self._at(first)]
-        power_S = _power(image_SEN)
-        power_B = power_S[self._at(first)]
+        first_B, of_S = self._at(first), self._at(of)
+        target_BEN, power_S = image_SEN[first_B], _power(image_SEN)
+        power_B = power_S[first_B]
         db_S = [db for item in items for db in (0.0, *item.sir_db)]
-        gain_S = (power_B[self._at(of)] / (power_S + 1e-12)).sqrt() * self._amplitude(db_S)
-        gain_S = gain_S.index_fill(0, self._at(first), 0)  # targets join last: absent ones are silent, but set the levels
-        mixture_BEN = torch.zeros_like(target_BEN).index_add(0, self._at(of), image_SEN * gain_S[:, None, None])
+        gain_S = (power_B[of_S] / (power_S + 1e-12)).sqrt() * self._amplitude(db_S)
+        gain_S = gain_S.index_fill(0, first_B, 0)  # targets join last: absent ones are silent, but set the levels
+        mixture_BEN = torch.zeros_like(target_BEN).index_add(0, of_S, image_SEN * gain_S[:, None, None])
         if noisy := [i for i, item in enumerate(items) if item.noise >= 0]:
-            noise = torch.stack([self._noise(items[i]) for i in noisy])
+            noise, at = torch.stack([self._noise(items[i]) for i in noisy]), self._at(noisy)
             snr_db = [items[i].snr_db for i in noisy]
-            gain = (power_B[self._at(noisy)] / (_power(noise) + 1e-12)).sqrt() * self._amplitude(snr_db)
-            mixture_BEN = mixture_BEN.index_add(0, self._at(noisy), noise * gain[:, None, None])
-        here = torch.tensor([not item.absent for item in items], dtype=torch.float32).to(self._device)
+            gain = (power_B[at] / (_power(noise) + 1e-12)).sqrt() * self._amplitude(snr_db)
+            mixture_BEN = mixture_BEN.index_add(0, at, noise * gain[:, None, None])
+        here = torch.tensor([item.utterance >= 0 for item in items], dtype=torch.float32).to(self._device)
         target_BEN = target_BEN * here[:, None, None]
         mixture_BEN = mixture_BEN + target_BEN
         level = self._amplitude([-item.level_db for item in items]) / (_power(mixture_BEN).sqrt() + 1e-9)
@@ -261,8 +259,9 @@ class Mixer:
         image = x_SN[:, None]
         rooms = [None if item.room is None else torch.from_numpy(item.room)[None] for item in items for _ in item.excerpts]
         if inside := [s for s, room in enumerate(rooms) if room is not None]:
-            reverberant = _convolved(x_SN[self._at(inside)], [room.to(self._device) for room in rooms if room is not None])
-            image = image.index_copy(0, self._at(inside), reverberant)
+            at = self._at(inside)
+            reverberant = _convolved(x_SN[at], [room.to(self._device) for room in rooms if room is not None])
+            image = image.index_copy(0, at, reverberant)
         return image
 
     def _noise(self, item: _Item) -> Tensor:

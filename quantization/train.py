@@ -58,12 +58,12 @@ __all__ = [
     "multiplies_bfloat16",
     "optimizers_of",
     "save_state",
+    "summed_up",
     "train",
     "unseen_gains",
     "validate",
 ]
 
-_CPU = torch.device("cpu")
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY_S = 60.0
 
@@ -183,7 +183,7 @@ class Run:
         watch: Watch,
         encoder: Encoder | None = None,
         embeddings: Embeddings | None = None,
-        device: torch.device = _CPU,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.recipe = made
         self.corpus = open_corpus(data)
@@ -244,8 +244,8 @@ def _enrollments(
     else:
         encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder)
     tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
-    state = {"encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
-    save_state(stored, {**state, "how": how})
+    state = {"how": how, "encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
+    save_state(stored, state)
     return encoder, trained, held_out
 
 
@@ -551,8 +551,13 @@ def launch() -> Fabric:
 
 def validate(student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
     """What :func:`unseen_gains` come to. A compass, not the figure to report."""
-    g = unseen_gains(student, run, items, seed)
-    return {"n": len(g), "mean": float(g.mean()), "median": float(np.median(g)), "p10": float(np.percentile(g, 10))}
+    return summed_up(unseen_gains(student, run, items, seed))
+
+
+def summed_up(gains: NDArray[np.float64]) -> dict[str, float]:
+    """Number, mean, median and 10th percentile."""
+    found = {"mean": gains.mean(), "median": np.median(gains), "p10": np.percentile(gains, 10)}
+    return {"n": len(gains), **{key: float(value) for key, value in found.items()}}
 
 
 @torch.no_grad()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from edge_tse.cli import main
+from quantization.corpus import Corpus, Speech, decode, open_corpus
 from tests.command import Done, Run
-from tests.speech import write_pack
+from tests.speech import RATE, write_pack
 
 
 @pytest.fixture
@@ -27,3 +28,15 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to train from, a few talkers and noises in the layout of the speech pack."""
     return write_pack(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def pack(data: Path) -> Corpus:
+    """What that folder holds."""
+    return open_corpus(data)
+
+
+@pytest.fixture(scope="module")
+def speech(pack: Corpus) -> Speech:
+    """Its training talkers, at two speeds."""
+    return decode(pack, pack.train_speakers, RATE, (1.0, 1.1))

@@ -1,4 +1,4 @@
-"""What training hears: layouts, disjoint talkers, and mixtures that are functions of their index."""
+"""What there is to mix: layouts, disjoint talkers, decoded speech."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ import soundfile
 
 from edge_tse.errors import DataError
 from quantization.corpus import decode, open_corpus
-from tests.speech import RATE, utterance, write_pack, write_plain
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory):
-    return open_corpus(write_pack(tmp_path_factory.mktemp("pack")))
-
-
-@pytest.fixture(scope="module")
-def speech(pack):
-    return decode(pack, pack.train_speakers, RATE, (1.0, 1.1))
+from tests.speech import RATE, utterance, write_plain
 
 
 def test_train_and_validation_share_no_talker_noise_or_head(pack):

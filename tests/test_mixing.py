@@ -10,19 +10,7 @@ from edge_tse.frame import FrameSpec
 pytest.importorskip("scipy", reason="training extra not installed")
 torch = pytest.importorskip("torch", reason="training extra not installed")
 
-from quantization.corpus import decode, open_corpus  # noqa: E402
 from quantization.mixing import Mixer, Scene  # noqa: E402
-from tests.speech import RATE, write_pack  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def pack(tmp_path_factory):
-    return open_corpus(write_pack(tmp_path_factory.mktemp("pack")))
-
-
-@pytest.fixture(scope="module")
-def speech(pack):
-    return decode(pack, pack.train_speakers, RATE, (1.0, 1.1))
 
 
 def _mixer(pack, speech, **scene):
