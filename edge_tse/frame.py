@@ -72,6 +72,10 @@ class FrameSpec:
     """How many of the lowest bands are single FFT bins; the rest widen logarithmically."""
     spatial_bands: int = 32
     """Interaural bands, each a group of ``bands // spatial_bands`` neighbours."""
+    beam: bool = False
+    """Whether two ears are beamformed: features then end with the beam's level in each band, and the network decides its share."""
+    level_invariant: bool = False
+    """Whether band energies are taken relative to a slow running level."""
 
     def __post_init__(self) -> None:
         if self.synthesis != 2 * self.hop:
@@ -110,7 +114,12 @@ class FrameSpec:
 
     @property
     def features(self) -> int:
-        """Network inputs per step: band levels, then interaural level, phase sine and phase deviation."""
+        """Network inputs per step: band levels, interaural level, phase sine and phase deviation, then those of the beam."""
+        return self.heard + (self.bands if self.beam else 0)
+
+    @property
+    def heard(self) -> int:
+        """Features that the first stage hears: all but the beam's, which is made with its mask."""
         return self.bands + 3 * self.spatial_bands
 
     @cached_property
@@ -143,6 +152,12 @@ class FrameSpec:
     def band_of_bin(self) -> NDArray[np.int64]:
         """``[bins]``: which band's gain a bin takes."""
         return np.repeat(np.arange(self.bands), np.diff(self.band_edges))
+
+    @cached_property
+    def band_centres_hz(self) -> NDArray[np.float64]:
+        """``[bands]``: middle of each band."""
+        centres: NDArray[np.float64] = (self.band_edges[:-1] + self.band_edges[1:] - 1) / 2 * self.sample_rate_hz / self.window
+        return centres
 
     @cached_property
     def _members(self) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -64,7 +65,7 @@ def _crop(rng: np.random.Generator, clips: list[Float], frames: int) -> Float:
 def _degrade(
     rng: np.random.Generator, x: Float, recipe: EncoderRecipe, noises: Sequence[Float] = (), others: Sequence[Float] = ()
 ) -> Float:
-    """Another microphone (tilt and bow over frequency) and noise: a floor, a recording or babble of ``others``; no mean level.
+    """Another microphone (tilt and bow over frequency), noise (a floor, a recording or babble of ``others``), a telephone; no mean level.
 
     Powers add, so noise is added to levels: it costs no spectra. What is active was found on the clean clip.
     """
@@ -84,7 +85,27 @@ def _degrade(
                 noise = sum((_power(_crop(rng, [voice], len(x))) for voice in voices), np.zeros_like(x))
             noise *= _power(x).mean() / (noise.mean() + 1e-12) * 10 ** (-rng.uniform(*recipe.snr_db) / 10)
         x = np.log10(_power(x) + noise) / 4
+    if rng.random() < recipe.narrow:
+        x = _narrowed(rng, x)
     return (x - x.mean()).astype(np.float32)
+
+
+_BAND_CENTRES_HZ = FrameSpec().band_centres_hz
+
+
+def _narrowed(rng: np.random.Generator, x: Float) -> Float:
+    """Levels as a telephone, a codec or a low sampling rate leave them: nothing above an edge, often nothing below another.
+
+    Powers outside the pass band fall by a slope from soft (24 dB an octave) to hard, down to a floor 60 to 80 dB below the mean.
+    """
+    high = rng.choice([3400.0, 4000.0, 5500.0, 7000.0]) * rng.uniform(0.93, 1.07)
+    slope = 0.6 if rng.random() < 0.3 else 20.0  # 24 dB an octave, or a wall; in units of 40 dB
+    octaves = np.log2(np.maximum(_BAND_CENTRES_HZ, 1.0))
+    loss = slope * np.maximum(octaves - np.log2(high), 0)
+    if high < 4500 and rng.random() < 0.7:
+        loss = loss + slope * np.maximum(np.log2(300 * rng.uniform(0.8, 1.2)) - octaves, 0)
+    floor = x.mean() - rng.uniform(1.5, 2.0)
+    return np.maximum(x - loss.astype(np.float32), floor + 0.05 * rng.standard_normal(x.shape)).astype(np.float32)
 
 
 def _power(levels: Float) -> Float:
@@ -99,23 +120,32 @@ def train_encoder(
     device: torch.device,
     progress: Callable[[int, float], None] | None = None,
     noises: Sequence[Float] = (),
+    start: Encoder | None = None,
 ) -> Encoder:
-    """Tell (talker, speed) apart by the recipe's loss. ``progress(step, loss)`` is called every step."""
+    """Tell (talker, speed) apart by the recipe's loss. ``progress(step, loss)`` is called every step.
+
+    ``start`` is an encoder to go on from; the result is turned (an orthogonal map of the embedding, which no comparison of voices
+    notices) so that its embeddings lie where those of ``start`` lie: a student that listened to that one can listen to this one.
+    """
     torch.manual_seed(seed)
     talkers = [t for t in levels if sum(map(len, levels[t])) >= recipe.frames[0]]
     encoder = Encoder(bands=levels[talkers[0]][0].shape[1]).to(device)
+    if start is not None:
+        encoder.load_state_dict(start.state_dict())
     dimension = encoder.out.out_features
     criterion: torch.nn.Module
     if recipe.loss == "ge2e":
         criterion = GeneralizedEndToEnd().to(device)
     else:
         criterion = AdditiveMargin(dimension, len(talkers), angular=recipe.loss == "aam").to(device)
+    if start is not None and isinstance(criterion, AdditiveMargin):
+        criterion.centres.data.copy_(_centres(encoder, levels, talkers))
     parameters = [*encoder.parameters(), *criterion.parameters()]
     others = [max(clips, key=len) for clips in levels.values() if any(map(len, clips))]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.15)
-    encoder.train()
-    for step in range(recipe.steps):
+
+    def drawn(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([seed, 7, step])
         frames = int(rng.integers(*recipe.frames))
         if recipe.loss == "ge2e":
@@ -124,15 +154,46 @@ def train_encoder(
         else:
             chosen = rng.integers(len(talkers), size=recipe.batch)
         batch = np.stack([_degrade(rng, _crop(rng, levels[talkers[i]], frames), recipe, noises, others) for i in chosen])
-        loss = criterion(encoder(torch.from_numpy(batch).to(device)), torch.from_numpy(chosen).to(device))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 3.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        if progress:
-            progress(step, float(loss.detach()))
-    return encoder.eval()
+        return torch.from_numpy(batch).to(device), torch.from_numpy(chosen).to(device)
+
+    encoder.train()
+    with ThreadPoolExecutor(1) as ahead:
+        pending = ahead.submit(drawn, 0)
+        for step in range(recipe.steps):
+            batch, chosen = pending.result()
+            pending = ahead.submit(drawn, step + 1)
+            loss = criterion(encoder(batch), chosen)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 3.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            if progress:
+                progress(step, float(loss.detach()))
+    encoder.eval()
+    if start is not None:
+        _turn(encoder, _centres(encoder, levels, talkers), _centres(start.to(device), levels, talkers))
+    return encoder
+
+
+@torch.no_grad()
+def _centres(encoder: Encoder, levels: Levels, talkers: Sequence[str]) -> torch.Tensor:
+    """``[talkers, dimension]``: the embedding of each talker's longest utterance, its first 15 s."""
+    training, device = encoder.training, next(encoder.parameters()).device
+    encoder.eval()
+    longest = (max(levels[talker], key=len)[None, :940] for talker in talkers)
+    found = torch.cat([encoder(torch.from_numpy(x).to(device)) for x in longest])
+    encoder.train(training)
+    return found
+
+
+@torch.no_grad()
+def _turn(encoder: Encoder, own_ND: torch.Tensor, wanted_ND: torch.Tensor) -> None:
+    """Rotate the embedding nearest to another one of the same talkers (orthogonal Procrustes: Schonemann, Psychometrika 1966)."""
+    left, _, right = torch.linalg.svd(wanted_ND.T @ own_ND)
+    turn = left @ right
+    encoder.out.weight.copy_(turn @ encoder.out.weight)
+    encoder.out.bias.copy_(turn @ encoder.out.bias)
 
 
 @dataclass(frozen=True)
@@ -152,6 +213,12 @@ class Enrollments:
     def every(self) -> Float:
         """All crops of all talkers, ``[n, size]``."""
         return np.concatenate([clip for clips in self.by_talker.values() for clip in clips])
+
+    @cached_property
+    def centres(self) -> dict[str, Float]:
+        """A unit vector for each talker: the mean of all its embeddings."""
+        means = {t: np.concatenate(clips)[:, : self.dimension].sum(axis=0) for t, clips in self.by_talker.items()}
+        return {t: (m / (np.linalg.norm(m) + 1e-9)).astype(np.float32) for t, m in means.items()}
 
     @cached_property
     def _spread(self) -> Float:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import scipy.fft
+import scipy.signal
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -33,26 +34,48 @@ _COLOUR_KNOTS_HZ = (100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 class Scene:
     """What mixtures are made of: probabilities and ranges, uniform unless said."""
 
-    seconds: float = 4.0
+    seconds: float = 3.0
     sir_db: tuple[float, float] = (-6.0, 6.0)
     snr_db: tuple[float, float] = (0.0, 20.0)
     noisy: float = 0.25
     """Share of items with noise."""
-    talkers: tuple[float, ...] = (0.10, 0.10, 0.68, 0.12)
+    babble: float = 0.2
+    """Share of noises that are many talkers at once, from everywhere."""
+    talkers: tuple[float, ...] = (0.02, 0.08, 0.78, 0.12)
     """Shares of: target absent, target alone, two talkers, three talkers."""
-    level_db: tuple[float, float] = (-36.0, -18.0)
+    paired: bool = True
+    """Whether each mixture serves two voices in turn: the target's, then an interferer's, or that of somebody who is not there."""
+    alike: float = 0.25
+    """Share of interferers chosen for being like the target: the likest of several."""
+    easy_steps: int = 0
+    """Over so many steps interferers go from the unlikest of several to any."""
+    level_db: tuple[float, float] = (-45.0, -15.0)
     """RMS of the mixture, dB relative to full scale."""
     tilt: float = 0.35
     """Largest first-order coefficient of each talker's random spectral tilt (microphones, rooms)."""
     colour_db: float = 3.0
     """Largest gain or loss of each talker at random knots of a smooth response: voices that the corpus does not have."""
-    unlabelled: float = 0.15
+    unlabelled: float = 0.1
     """Share of interferers drawn from talkers without labels, who come from other microphones and rooms: too easily told apart."""
     reverberant: float = 0.15
     """Share of mono items in a simulated room."""
-    t60_s: tuple[float, float] = (0.1, 0.5)
-    binaural_every: int = 4
+    t60_s: tuple[float, float] = (0.15, 0.7)
+    binaural_every: int = 2
     """Every n-th batch is binaural (whole batches, so that mono ones cost one ear); 0: none."""
+    indoors: float = 0.6
+    """Share of binaural items in a room around the head."""
+    direct_db: tuple[float, float] = (-2.0, 12.0)
+    """Direct sound over the rest of a room."""
+    moving: float = 0.1
+    """Share of binaural items in which a talker moves, or the head turns."""
+    unequal: float = 0.15
+    """Share of binaural items with ears that are not a pair: one dead, weak, inverted, late or clipped, or the same sound twice."""
+    narrow: float = 0.1
+    """Share of items through a telephone, a codec or a low sampling rate."""
+    late: float = 0.1
+    """Share of items that begin with silence."""
+    disturbed: float = 0.03
+    """Share of items with a constant offset or mains hum."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +107,12 @@ class _Excerpt:
     """At the knots."""
     direction: int
     """Index of a response of the item's head."""
+    towards: int
+    """Where a moving talker goes, -1: nowhere."""
+    room: Float | None
+    """``[ears, taps]`` of a simulated room around the direct sound."""
+    direct: float
+    """Amplitude of the direct sound in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,14 +128,35 @@ class _Item:
     """Of each interferer."""
     head: int
     """Index, -1: mono."""
-    room: Float | None
-    """``[taps]`` of a simulated room."""
     noise: int
-    """Index, -1: none."""
+    """Index, -1: none, -2: babble."""
     noise_starts: NDArray[np.int64]
-    """One stretch of the recording per ear: diffuse, as most noise is."""
+    """One stretch of the recording per ear (diffuse, as most noise is), or of each talker of the babble."""
     snr_db: float
     level_db: float
+    second: int
+    """Which excerpt is the second voice's, -1: its talker is absent."""
+    second_talker: str
+    second_utterance: int
+    ears: str
+    """What is wrong with a pair of them: one of :data:`_UNEQUAL`, or nothing."""
+    ear: int
+    """Which of them."""
+    amount: float
+    """Of the wrong, from 0 to 1."""
+    edges_hz: tuple[float, float, bool] | None
+    """Low and high edge of a narrow band, and whether they are walls; None: wide."""
+    begins: int
+    """Samples of silence at the start."""
+    disturbance: tuple[float, float]
+    """Constant offset and amplitude of hum, relative to the RMS of the mixture."""
+    move: tuple[float, float]
+    """When a talker moves, and how long that takes, as shares of the item."""
+
+
+_UNEQUAL = ("dead", "weak", "inverted", "late", "clipped", "same")
+_LIKENESS_CANDIDATES = 12
+_BABBLE = 5
 
 
 class Mixer:
@@ -121,7 +171,9 @@ class Mixer:
         noises: Sequence[Path] = (),
         hrirs: Sequence[Path] = (),
         device: torch.device | str = "cpu",
+        centres: dict[str, Float] | None = None,
     ) -> None:
+        """``centres``: a unit vector for each talker, by which voices are alike; without, interferers are drawn at random."""
         people = {name.rpartition("@")[0] for name in speech.spans}
         self._known = len(people - speech.unlabelled)
         usable = self._known + bool(people & speech.unlabelled)
@@ -137,83 +189,146 @@ class Mixer:
         self._samples = _shared(speech.samples).to(device)
         self._noises = [torch.from_numpy(mono_at(p, frame.sample_rate_hz)).to(device) for p in noises]
         self._heads = [_head(p).to(device) for p in hrirs]
+        self._centres = centres or {}
+        self._targets = frozenset(speech.targets)
         self._knots = _between_knots(self.length, frame.sample_rate_hz).to(device)
 
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
-        """``size`` items of step ``step`` for process ``rank`` of ``ranks``: together they are one batch of ``size * ranks``."""
+        """``size`` items of step ``step`` for process ``rank`` of ``ranks``: together they are one batch of ``size * ranks``.
+
+        Of paired items the first half are the mixtures, the second half the same mixtures for another voice.
+        """
         every = self._scene.binaural_every
         ears = 2 if every and self._heads and step % every == every - 1 else 1
-        items = [self._drawn(np.random.default_rng([self._seed, step, rank * size + i]), ears) for i in range(size)]
-        mixture, target = self._mixed(items, ears)
-        return Batch(mixture, target, [item.talker for item in items], np.array([item.utterance for item in items]))
+        paired = self._scene.paired and size % 2 == 0
+        count = size // 2 if paired else size
+        items = [self._drawn(np.random.default_rng([self._seed, step, rank * count + i]), ears, step) for i in range(count)]
+        mixture, target, second = self._mixed(items, ears)
+        talkers, utterances = [item.talker for item in items], [item.utterance for item in items]
+        if paired:
+            mixture, target = torch.cat([mixture, mixture]), torch.cat([target, second])
+            talkers += [item.second_talker for item in items]
+            utterances += [item.second_utterance for item in items]
+        return Batch(mixture, target, talkers, np.array(utterances))
 
-    def _drawn(self, rng: np.random.Generator, ears: int) -> _Item:
+    def _drawn(self, rng: np.random.Generator, ears: int, step: int) -> _Item:
         scene, speech = self._scene, self._speech
         talker = str(rng.choice(speech.targets))
         kind = rng.choice(4, p=scene.talkers)
-        others = self._others(rng, talker, (1, 0, 1, 2)[kind])
+        others = self._others(rng, talker, (1, 0, 1, 2)[kind], step)
         head = int(rng.integers(len(self._heads))) if ears == 2 else -1
-        room = self._room(rng) if ears == 1 and rng.random() < scene.reverberant else None
-        utterance = int(rng.integers(len(speech.spans[talker])))
-        excerpts = [self._excerpt(rng, talker, utterance, head), *(self._excerpt(rng, name, None, head) for name in others)]
+        indoors = rng.random() < (scene.indoors if ears == 2 else scene.reverberant)
+        t60_s, direct_db = rng.uniform(*scene.t60_s), rng.uniform(*scene.direct_db)
+        room = (t60_s, direct_db) if indoors else None
+        spans = [int(rng.integers(len(speech.spans[name]))) for name in (talker, *others)]
+        excerpts = [self._excerpt(rng, name, span, head, room) for name, span in zip((talker, *others), spans, strict=True)]
         sir_db = [rng.uniform(*scene.sir_db) + 10 * np.log10(len(others)) for _ in others]
         noise, starts, snr_db = -1, np.zeros(0, np.int64), 0.0
-        if self._noises and rng.random() < scene.noisy:
-            noise = int(rng.integers(len(self._noises)))
-            starts = rng.integers(len(self._noises[noise]), size=ears)
+        if (self._noises or scene.babble) and rng.random() < scene.noisy:
+            if not self._noises or rng.random() < scene.babble:
+                noise, starts = -2, rng.integers(len(speech.samples) - self.length, size=_BABBLE * ears)
+            else:
+                noise = int(rng.integers(len(self._noises)))
+                starts = rng.integers(len(self._noises[noise]), size=ears)
             snr_db = rng.uniform(*scene.snr_db)
+        second = next((i for i, name in enumerate(others, 1) if name in self._targets), -1)
+        if second < 0:  # nobody else here can be enrolled: listen for somebody who is not here
+            here = {name.rpartition("@")[0] for name in (talker, *others)}
+            elsewhere = talker
+            while elsewhere.rpartition("@")[0] in here and self._known > len(here):
+                elsewhere = str(rng.choice(speech.targets))
+        unequal = ears == 2 and rng.random() < scene.unequal
+        disturbance = (rng.uniform(-1, 1), rng.uniform(0, 0.5)) if rng.random() < scene.disturbed else (0.0, 0.0)
         return _Item(
             talker=talker,
-            utterance=-1 if kind == 0 else utterance,
+            utterance=-1 if kind == 0 else spans[0],
             excerpts=excerpts,
             sir_db=sir_db,
             head=head,
-            room=room,
             noise=noise,
             noise_starts=starts,
             snr_db=snr_db,
             level_db=rng.uniform(*scene.level_db),
+            second=second,
+            second_talker=others[second - 1] if second > 0 else elsewhere,
+            second_utterance=spans[second] if second > 0 else -1,
+            ears=str(rng.choice(_UNEQUAL)) if unequal else "",
+            ear=int(rng.integers(2)),
+            amount=rng.random(),
+            edges_hz=_edges(rng) if rng.random() < scene.narrow else None,
+            begins=int(rng.uniform(0.2, 1.5) * self._rate) if rng.random() < scene.late else 0,
+            disturbance=disturbance,
+            move=(rng.uniform(0.1, 0.7), rng.uniform(0.05, 0.5)),
         )
 
-    def _others(self, rng: np.random.Generator, talker: str, count: int) -> list[str]:
+    def _others(self, rng: np.random.Generator, talker: str, count: int, step: int) -> list[str]:
         """Interfering talkers: other people than the target (at any speed), at most one unlabelled."""
         chosen: list[str] = []
         people = {talker.rpartition("@")[0]}
         if count and self._unlabelled and (count > self._known - 1 or rng.random() < count * self._scene.unlabelled):
             chosen.append(str(self._unlabelled[rng.integers(len(self._unlabelled))]))
+        ease = 1 - step / self._scene.easy_steps if step < self._scene.easy_steps else 0.0
         while len(chosen) < count:
-            name = str(self._labelled[rng.integers(len(self._labelled))])
-            if name.rpartition("@")[0] not in people:
-                people.add(name.rpartition("@")[0])
-                chosen.append(name)
+            drawn = rng.random()
+            likeness = -1 if drawn < ease else 1 if drawn > 1 - self._scene.alike * (1 - ease) else 0
+            own = self._centres.get(talker)
+            names = rng.integers(len(self._labelled), size=_LIKENESS_CANDIDATES if likeness and own is not None else 1)
+            candidates = [n for n in (self._labelled[i] for i in names) if n.rpartition("@")[0] not in people]
+            if own is not None and likeness and len(candidates) > 1:
+                candidates = [max(candidates, key=lambda n: likeness * float(own @ self._centres.get(n, own)))]
+            if candidates:
+                people.add(candidates[0].rpartition("@")[0])
+                chosen.append(str(candidates[0]))
         return chosen
 
-    def _excerpt(self, rng: np.random.Generator, talker: str, utterance: int | None, head: int) -> _Excerpt:
-        spans = self._speech.spans[talker]
-        start, stop = spans[rng.integers(len(spans)) if utterance is None else utterance]
-        room = stop - start - self.length
-        first = start + (int(rng.integers(room + 1)) if room > 0 else 0)
-        turn = int(rng.integers(-room)) if room < 0 else 0
+    def _excerpt(
+        self, rng: np.random.Generator, talker: str, utterance: int, head: int, room: tuple[float, float] | None
+    ) -> _Excerpt:
+        start, stop = self._speech.spans[talker][utterance]
+        spare = stop - start - self.length
+        first = start + (int(rng.integers(spare + 1)) if spare > 0 else 0)
+        turn = int(rng.integers(-spare)) if spare < 0 else 0
         tilt = rng.uniform(-self._scene.tilt, self._scene.tilt)
         colour_db = self._scene.colour_db
         knots = rng.uniform(-colour_db, colour_db, len(_COLOUR_KNOTS_HZ)) if colour_db else np.zeros(len(_COLOUR_KNOTS_HZ))
-        direction = int(rng.integers(len(self._heads[head]))) if head >= 0 else 0
-        return _Excerpt(first, stop, turn, tilt, knots.astype(np.float32), direction)
+        directions = len(self._heads[head]) if head >= 0 else 1
+        direction, towards = (int(d) for d in rng.integers(directions, size=2))
+        if head < 0 or rng.random() >= self._scene.moving:
+            towards = -1
+        around, direct = None, 1.0
+        if room is not None:
+            around, direct = self._around(rng, head, *room)
+        return _Excerpt(first, stop, turn, tilt, knots.astype(np.float32), direction, towards, around, direct)
 
-    def _room(self, rng: np.random.Generator) -> Float:
-        """A direct path and an exponentially decaying tail of noise, ``[taps]``."""
-        t60 = rng.uniform(*self._scene.t60_s)
-        n = np.arange(round(t60 * self._rate))
-        tail = rng.standard_normal(len(n)) * 10 ** (-3 * n / len(n))
-        tail[: round(0.003 * self._rate)] = 0
-        tail *= 10 ** (-rng.uniform(0, 12) / 20) / (np.sqrt(np.sum(tail**2)) + 1e-9)
-        tail[0] = 1.0
-        return tail.astype(np.float32)
+    def _around(self, rng: np.random.Generator, head: int, t60_s: float, direct_db: float) -> tuple[Float, float]:
+        """What a room adds to the direct sound, ``[ears, taps]`` with an energy of 1, and the amplitude of the direct sound to it.
+
+        Twenty early reflections within 40 ms, each from its own direction of the head, and a diffuse tail whose ears share what is
+        low: below some 500 Hz a head is small against the wave.
+        """
+        n = np.arange(round(t60_s * self._rate))
+        ears = 2 if head >= 0 else 1
+        decay = np.exp(-6.9 * n / len(n))
+        tail = rng.standard_normal((ears, len(n))).astype(np.float32)
+        if ears == 2:
+            shared = scipy.signal.lfilter([0.18], [1, -0.82], rng.standard_normal(len(n))) * 2.0
+            low = scipy.signal.lfilter([0.18], [1, -0.82], tail)
+            tail = tail - low + shared * 0.6
+        tail *= decay * np.minimum(n / (0.02 * self._rate), 1)
+        tail *= np.sqrt(0.5 / (np.sum(tail**2) / ears + 1e-9))
+        early = np.zeros((ears, len(n)), np.float32)
+        for _ in range(20):
+            at = int(rng.uniform(0.001, 0.04) * self._rate)
+            response = self._heads[head][int(rng.integers(len(self._heads[head])))].numpy(force=True) if ears == 2 else np.ones((1, 1))
+            taps = min(response.shape[1], len(n) - at)
+            early[:, at : at + taps] += rng.choice((-1, 1)) * rng.uniform(0.3, 1) * np.exp(-6.9 * at / len(n)) * response[:, :taps]
+        early *= np.sqrt(0.5 / (np.sum(early**2) / ears + 1e-9))
+        return (early + tail).astype(np.float32), float(10 ** (direct_db / 20))
 
     # From here on sound: ``S`` excerpts of a batch of ``B`` items, ``E`` ears, ``N`` samples, all on the device.
 
-    def _mixed(self, items: list[_Item], ears: int) -> tuple[Tensor, Tensor]:
-        """Mixtures and targets, ``[B, E, N]`` each."""
+    def _mixed(self, items: list[_Item], ears: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Mixtures, targets and what the second voices say, ``[B, E, N]`` each."""
         of = [i for i, item in enumerate(items) for _ in item.excerpts]
         first = [of.index(i) for i in range(len(items))]
         image_SEN = self._placed(self._cut([e for item in items for e in item.excerpts]), items, ears)
@@ -222,20 +337,59 @@ class Mixer:
         power_B = power_S[first_B]
         db_S = [db for item in items for db in (0.0, *item.sir_db)]
         gain_S = (power_B[of_S] / (power_S + 1e-12)).sqrt() * self._amplitude(db_S)
+        second_B = self._at([at + max(item.second, 0) for at, item in zip(first, items, strict=True)])
+        there = self._flags([item.second > 0 for item in items])
+        second_BEN = image_SEN[second_B] * (gain_S[second_B] * there)[:, None, None]
         gain_S = gain_S.index_fill(0, first_B, 0)  # targets join last: absent ones are silent, but set the levels
         mixture_BEN = torch.zeros_like(target_BEN).index_add(0, of_S, image_SEN * gain_S[:, None, None])
-        if noisy := [i for i, item in enumerate(items) if item.noise >= 0]:
-            noise, at = torch.stack([self._noise(items[i]) for i in noisy]), self._at(noisy)
+        if noisy := [i for i, item in enumerate(items) if item.noise != -1]:
+            noise, at = torch.stack([self._noise(items[i], ears) for i in noisy]), self._at(noisy)
             snr_db = [items[i].snr_db for i in noisy]
             gain = (power_B[at] / (_power(noise) + 1e-12)).sqrt() * self._amplitude(snr_db)
             mixture_BEN = mixture_BEN.index_add(0, at, noise * gain[:, None, None])
-        here = torch.tensor([item.utterance >= 0 for item in items], dtype=torch.float32).to(self._device)
+        here = self._flags([item.utterance >= 0 for item in items])
         target_BEN = target_BEN * here[:, None, None]
         mixture_BEN = mixture_BEN + target_BEN
-        level = self._amplitude([-item.level_db for item in items]) / (_power(mixture_BEN).sqrt() + 1e-9)
-        loudest = 0.99 / (mixture_BEN.abs().amax(dim=(1, 2)) + 1e-9)
-        gain_BEN = torch.minimum(level, loudest)[:, None, None]
-        return mixture_BEN * gain_BEN, target_BEN * gain_BEN
+        sound = torch.stack([mixture_BEN, target_BEN, second_BEN])
+        sound = self._heard(sound, items, ears)
+        level = self._amplitude([-item.level_db for item in items]) / (_power(sound[0]).sqrt() + 1e-9)
+        loudest = 0.99 / (sound[0].abs().amax(dim=(1, 2)) + 1e-9)
+        sound = sound * torch.minimum(level, loudest)[:, None, None]
+        mixture_BEN = sound[0]
+        if any(item.ears == "clipped" for item in items) and ears == 2:
+            mixture_BEN = mixture_BEN.clone()
+            for i, item in enumerate(items):
+                if item.ears == "clipped":
+                    peak = mixture_BEN[i, item.ear].abs().amax() * (0.1 + 0.5 * item.amount)
+                    mixture_BEN[i, item.ear] = mixture_BEN[i, item.ear].clamp(-peak, peak)
+        return mixture_BEN, sound[1], sound[2]
+
+    def _heard(self, sound: Tensor, items: list[_Item], ears: int) -> Tensor:
+        """What devices do to mixture and talkers alike, ``[3, B, E, N]``; offset and hum join the mixture alone."""
+        for i, item in enumerate(items):
+            if item.edges_hz is not None:
+                sound[:, i] = _narrowed(sound[:, i], item.edges_hz, self._rate)
+            if item.begins:
+                sound[:, i, :, : item.begins] = 0
+            offset, hum = item.disturbance
+            if offset or hum:
+                n = torch.arange(self.length, device=self._device) / self._rate
+                rms = sound[0, i].square().mean().sqrt()
+                sound[0, i] += rms * (offset + hum * sum(torch.sin(2 * torch.pi * 50 * k * n) / k for k in (1, 2, 3)))
+            if ears == 2 and item.ears:
+                pair, ear = sound[:, i], item.ear
+                match item.ears:
+                    case "dead":
+                        pair[:, ear] = 0
+                    case "weak":
+                        pair[:, ear] *= 10 ** (-(6 + 20 * item.amount) / 20)
+                    case "inverted":
+                        pair[:, ear] *= -1
+                    case "late":
+                        pair[:, ear] = pair[:, ear].roll(int(item.amount * 1e-3 * self._rate), dims=-1)
+                    case "same":
+                        pair[:, ear] = pair[:, 1 - ear]
+        return sound
 
     def _cut(self, excerpts: list[_Excerpt]) -> Tensor:
         """``[S, N]`` as microphones hear them, each with an RMS of 1."""
@@ -252,23 +406,49 @@ class Mixer:
         return x_SN / (x_SN.square().mean(dim=1, keepdim=True).sqrt() + 1e-6)
 
     def _placed(self, x_SN: Tensor, items: list[_Item], ears: int) -> Tensor:
-        """``[S, E, N]``: each through a head from a random direction, a room, or neither."""
+        """``[S, E, N]``: each through a head from a random direction, a room, both or neither."""
+        pairs = [(item, e) for item in items for e in item.excerpts]
         if ears == 2:
-            responses = [self._heads[item.head][e.direction] for item in items for e in item.excerpts]
-            return _convolved(x_SN, responses)
+            image = _convolved(x_SN, [self._response(item.head, e.direction, e) for item, e in pairs])
+            if moving := [s for s, (_, e) in enumerate(pairs) if e.towards >= 0]:
+                at = self._at(moving)
+                gone = _convolved(x_SN[at], [self._response(pairs[s][0].head, pairs[s][1].towards, pairs[s][1]) for s in moving])
+                n = torch.arange(self.length, device=self._device) / self.length
+                when, during = (torch.tensor([pairs[s][0].move[k] for s in moving], device=self._device)[:, None] for k in (0, 1))
+                there = ((n - when) / during).clamp(0, 1)[:, None]
+                image = image.index_copy(0, at, image[at] * (1 - there) + gone * there)
+            return image
         image = x_SN[:, None]
-        rooms = [None if item.room is None else torch.from_numpy(item.room)[None] for item in items for _ in item.excerpts]
-        if inside := [s for s, room in enumerate(rooms) if room is not None]:
+        if inside := [s for s, (_, e) in enumerate(pairs) if e.room is not None]:
             at = self._at(inside)
-            reverberant = _convolved(x_SN[at], [room.to(self._device) for room in rooms if room is not None])
-            image = image.index_copy(0, at, reverberant)
+            image = image.index_copy(0, at, _convolved(x_SN[at], [self._response(-1, 0, pairs[s][1]) for s in inside]))
         return image
 
-    def _noise(self, item: _Item) -> Tensor:
-        """``[E, N]``, the recording over and over."""
+    def _response(self, head: int, direction: int, excerpt: _Excerpt) -> Tensor:
+        """``[E, taps]`` of the direct sound and what the room adds."""
+        direct = self._heads[head][direction] if head >= 0 else torch.ones(1, 1, device=self._device)
+        if excerpt.room is None:
+            return direct
+        response = torch.from_numpy(excerpt.room).to(self._device)
+        taps = min(direct.shape[1], response.shape[1])
+        unit = excerpt.direct * (direct.shape[0] / (direct.square().sum() + 1e-12)).sqrt()
+        response = response.clone()
+        response[:, :taps] += direct[:, :taps] * unit
+        return response
+
+    def _noise(self, item: _Item, ears: int) -> Tensor:
+        """``[E, N]``: the recording over and over, or as many talkers at once as are babble."""
+        samples = torch.arange(self.length, device=self._device)
+        starts = self._at(item.noise_starts)[:, None]
+        if item.noise == -2:
+            voices = self._samples[starts + samples].float()
+            voices = voices / (voices.square().mean(dim=1, keepdim=True).sqrt() + 1.0)
+            return voices.unflatten(0, (_BABBLE, ears)).sum(dim=0)
         recording = self._noises[item.noise]
-        at = self._at(item.noise_starts)[:, None] + torch.arange(self.length, device=self._device)
-        return recording[at.remainder(len(recording))]
+        return recording[(starts + samples).remainder(len(recording))]
+
+    def _flags(self, there: Sequence[bool]) -> Tensor:
+        return torch.tensor(there, dtype=torch.float32).to(self._device)
 
     def _at(self, indices: Sequence[int] | NDArray[np.int64]) -> Tensor:
         return torch.as_tensor(indices, dtype=torch.int64).to(self._device)
@@ -285,6 +465,25 @@ def _convolved(x_SN: Tensor, responses: Sequence[Tensor]) -> Tensor:
     size = scipy.fft.next_fast_len(n + taps - 1, real=True)
     padded = torch.stack([torch.nn.functional.pad(response, (0, taps - response.shape[1])) for response in responses])
     return torch.fft.irfft(torch.fft.rfft(x_SN, size)[:, None] * torch.fft.rfft(padded, size), size)[..., :n]
+
+
+def _edges(rng: np.random.Generator) -> tuple[float, float, bool]:
+    """Of a telephone, a codec or a low sampling rate, in Hz, and whether they are walls."""
+    high = float(rng.choice([3400, 4000, 5500, 7000]) * rng.uniform(0.95, 1.05))
+    low = float(300 * rng.uniform(0.8, 1.2)) if high < 4500 and rng.random() < 0.7 else 0.0
+    return low, high, bool(rng.random() < 0.7)
+
+
+def _narrowed(x: Tensor, edges_hz: tuple[float, float, bool], rate: int) -> Tensor:
+    """``[..., N]`` without what is outside the band; soft edges fall by 24 dB an octave."""
+    low, high, walls = edges_hz
+    n = x.shape[-1]
+    hz = torch.fft.rfftfreq(n, 1 / rate).to(x.device)
+    order = 200.0 if walls else 4.0
+    response = (1 + (hz / high) ** (2 * order)).rsqrt()
+    if low:
+        response = response * (1 + (low / hz.clamp_min(1.0)) ** (2 * order)).rsqrt()
+    return torch.fft.irfft(torch.fft.rfft(x) * response.nan_to_num(0.0), n)
 
 
 def _power(x_BEN: Tensor) -> Tensor:

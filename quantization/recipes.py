@@ -30,6 +30,8 @@ class EncoderRecipe:
     """Share of crops with noise: a floor 5 to 30 dB below the mean level, a recording of noise, or babble of other talkers."""
     snr_db: tuple[float, float] = (0.0, 25.0)
     """Of recordings and babble."""
+    narrow: float = 0.2
+    """Share of crops through a telephone or a low sampling rate."""
     loss: str = "am"
     """``am``: additive margin; ``aam``: additive angular margin; ``ge2e``: against the other talkers of the batch."""
     crops: int = 4
@@ -47,6 +49,11 @@ class Recipe:
     encoder: EncoderRecipe | None = field(default_factory=EncoderRecipe)
     """None: embeddings come from another model."""
     steps: int = 14000
+    """Of the cosine; a constant rate ends nowhere, and a cut of it (`train --cut`) when it is asked to."""
+    constant: bool = False
+    """Whether the rate stays, so that a run has no planned end."""
+    average: float = 0.0
+    """How much the averaged weights keep of themselves each step: they are validated and shipped; 0: the weights themselves."""
     batch: int = 8
     """Items per step over all processes."""
     lr: float = 2e-3

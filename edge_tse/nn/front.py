@@ -9,10 +9,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_tse.frame import LEVEL_OFFSET, LEVEL_SLOPE, POWER_FLOOR, FrameSpec
+from edge_tse.nn.beam import beamed
 
 __all__ = ["Front"]
 
 _FLOOR = float(POWER_FLOOR)
+_ATTACK, _RELEASE = 0.1, 0.002
+_QUIETEST, _REFERENCE = 1e-8, 1e-2
+_BEAM_FLOOR, _BEAM_SLOPE, _LOUDEST_BEAM = 1e-12, 0.2, 2.0
 
 
 class Front(nn.Module):
@@ -49,21 +53,34 @@ class Front(nn.Module):
         """Band energies relative to a full-scale sine, ``[B, E, T, K] -> [B, E, T, G]``."""
         return (spectra.real.square() + spectra.imag.square()) @ self.band_sum * self.unit
 
+    def running_level(self, energy_BTG: Tensor) -> Tensor:
+        """Factor ``[B, T, 1]`` that brings a slow running level of the sum over bands to -20 dB: fast to rise, 2 s to fall."""
+        total_BT = energy_BTG.detach().sum(dim=-1)
+        running, out = torch.zeros_like(total_BT[:, 0]), []
+        for now in total_BT.unbind(dim=1):
+            running = running + torch.where(now > running, _ATTACK, _RELEASE) * (now - running)
+            out.append(running)
+        return (_REFERENCE / torch.stack(out, dim=1).clamp_min(_QUIETEST))[..., None]
+
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """Real part of the band-summed cross spectrum, ``2 x [B, E, T, K] -> [B, E, T, G]``."""
         return (left.real * right.real + left.imag * right.imag) @ self.band_sum * self.unit
 
     def features(self, spectra: Tensor) -> Tensor:
-        """``[B, E, T, K] -> [B, T, features]`` in [-1, 1]."""
+        """``[B, E, T, K] -> [B, T, heard]`` in [-1, 1]: all but the beam's, which takes a mask."""
         frame = self.frame
         energy = self.energy(spectra)
+        unit = self.unit
+        if frame.level_invariant:
+            brought = self.running_level(energy.mean(dim=1))
+            energy, unit = energy * brought[:, None], unit * brought
         levels = self.level(energy.mean(dim=1))
         if spectra.shape[1] == 1:
             return functional.pad(levels, (0, 3 * frame.spatial_bands))
         group = frame.bands // frame.spatial_bands
         per_ear = energy.unflatten(-1, (frame.spatial_bands, group)).sum(-1) + _FLOOR
         left, right = per_ear[:, 0], per_ear[:, 1]
-        cross = spectra[:, 0] * spectra[:, 1].conj() * self.unit
+        cross = spectra[:, 0] * spectra[:, 1].conj() * unit
         weight = (left * right).rsqrt()
 
         def grouped(x: Tensor) -> Tensor:
@@ -73,6 +90,16 @@ class Front(nn.Module):
         sine = grouped(cross.imag) * weight
         deviation = (1 - (grouped(cross.real) + _FLOOR) * weight) * 0.5
         return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
+
+    def beam(self, spectra: Tensor, mask_BTG: Tensor) -> tuple[Tensor, Tensor]:
+        """What the mask points at, as two ears hear it, ``complex [B, 2, T, K]``, and its level features ``[B, T, G]``.
+
+        Nowhere more than 3 dB louder than the mixture in a band.
+        """
+        beam = beamed(spectra, mask_BTG.index_select(-1, self.band_of_bin), self.unit)
+        ratio = (self.energy(beam).mean(dim=1) + _BEAM_FLOOR) / (self.energy(spectra).mean(dim=1) + _BEAM_FLOOR)
+        held = (_LOUDEST_BEAM / ratio.detach()).clamp_max(1).sqrt()
+        return self.amplify(beam, held), (ratio.log() * _BEAM_SLOPE).clamp(-1, 1)
 
     @staticmethod
     def level(energy: Tensor) -> Tensor:

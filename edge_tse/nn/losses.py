@@ -87,12 +87,11 @@ def extraction_losses(
     clean = front.energy(wanted).sum(dim=1)
     best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
 
-    features = front.features(spectra)
-    hidden, mask = student.masked(features, voice_BE)
+    moves = student(front, spectra, voice_BE)
+    mask, velocity, gain = moves.mask, moves.velocity, moves.gain
     start = mask.detach()
-    velocity = student.velocity(hidden, mask, voice_BE)
-    gain = functional.relu(mask + velocity)
-    estimate = front.synthesize(front.amplify(spectra, gain))
+    talker = moves.applied(front, spectra)
+    estimate = front.synthesize(talker)
 
     delay = front.frame.delay
     aligned = target_BEN[..., :-delay]
@@ -105,16 +104,23 @@ def extraction_losses(
 
     importance = power.pow(_COMPRESSION)
     importance = importance / importance.mean(dim=(1, 2), keepdim=True)
-    flow = (importance * (velocity - (best - start)).square()).mean()
-    # Random t costs a second pass of the refiner: the first quarter of every item carries it.
-    early = slice(0, max(1, mask.shape[1] // 4))
-    t = t_B[:, None, None]
-    between = (1 - t) * start[:, early] + t * best[:, early]
-    later = student.velocity(hidden[:, early], between, voice_BE, t_B)
-    flow = flow + (importance[:, early] * (later - (best - start)[:, early]).square()).mean()
+    if moves.beam is None:
+        flow = (importance * (velocity - (best - start)).square()).mean()
+        # Random t costs a second pass of the refiner: the first quarter of every item carries it.
+        early = slice(0, max(1, mask.shape[1] // 4))
+        t = t_B[:, None, None]
+        between = (1 - t) * start[:, early] + t * best[:, early]
+        features = None if moves.features is None else moves.features[:, early]
+        later, _ = student.refined(moves.hidden[:, early], between, voice_BE, t_B, features)
+        flow = flow + (importance[:, early] * (later - (best - start)[:, early]).square()).mean()
+        loud = power.sqrt() + 1e-5
+        heard = gain * loud
+    else:  # what the velocity adds to a beam is no longer the way from the mask to the best gain
+        flow = output_db.new_zeros(())
+        loud = power.sqrt() + 1e-5
+        heard = (front.energy(talker).sum(dim=1) + 1e-12).sqrt()
 
-    loud = power.sqrt() + 1e-5
-    surplus = (gain * loud + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)
+    surplus = (heard + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)
     magnitude = surplus.square() + weights.suppression * functional.relu(-surplus).square()
     magnitude = (magnitude.mean(dim=(1, 2)) / loud.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
     total = output_db.mean() + weights.mask * mask_db.mean() + weights.flow * flow + weights.magnitude * magnitude

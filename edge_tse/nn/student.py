@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed
@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import BLOCKS, CHANNELS
+from edge_tse.nn.front import Front
 from edge_tse.voice import matching_layers
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Block",
     "Depthwise",
     "Modulated",
+    "Moves",
     "Stage",
     "StageConfig",
     "Student",
@@ -79,13 +81,21 @@ class StudentConfig:
 
 
 _OCTAVES = (1, 2, 4, 8, 16, 32, 64, 128)
+_TWO_EARS = FrameSpec(beam=True, level_invariant=True)
 NANO = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(48, 64, _OCTAVES[:3]))
 SMALL = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(64, 96, _OCTAVES[:3]))
 BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 2, 4)), StageConfig(128, 192, _OCTAVES[:4]))
+NANO2 = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(64, 96, _OCTAVES[:5]), _TWO_EARS)
+SMALL2 = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(112, 176, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
+BASE2 = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 2, 4)), StageConfig(160, 256, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
 TEACHER_S = replace(SMALL, taps=5, ahead=True)
 TEACHER = StudentConfig(
     StageConfig(320, 640, (*_OCTAVES, 2, 4, 8, 16, 32, 64, 128)), StageConfig(192, 320, _OCTAVES[:4]), taps=5, ahead=True
 )
+
+
+_FIRST_SHARE = math.log(0.3 / 0.7)
+"""Logit of the share of the beam that a new student begins with."""
 
 
 class Depthwise(nn.Module):
@@ -217,6 +227,32 @@ class Stage(nn.Module):
         return x_BTC
 
 
+class Moves(NamedTuple):
+    """What a student makes of a mixture; ``[B, T, G]`` unless said."""
+
+    mask: Tensor
+    velocity: Tensor
+    share: Tensor | None
+    """None: no beam in this geometry."""
+    beam: Tensor | None
+    """``complex [B, 2, T, K]``; None: one ear, or no beam in this geometry."""
+    hidden: Tensor
+    """Stream of the first stage, ``[B, T, C]``."""
+    features: Tensor | None
+    """Of the whole frame, ``[B, T, features]``; None: no beam in this geometry."""
+
+    @property
+    def gain(self) -> Tensor:
+        """On the mixture: ``relu(mask + velocity)``."""
+        return functional.relu(self.mask + self.velocity)
+
+    def applied(self, front: Front, spectra: Tensor) -> Tensor:
+        """The talker: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
+        if self.beam is None:
+            return front.amplify(spectra, self.gain)
+        return front.amplify(spectra, self.gain - self.share * self.mask) + front.amplify(self.beam, self.share)
+
+
 class Student(nn.Module):
     """Mask stage and refiner with the heads that turn a voice into modulations."""
 
@@ -230,12 +266,18 @@ class Student(nn.Module):
         """Whether matrices are multiplied in bfloat16 (sums, moments and losses stay float32): training and teachers do."""
         frame = config.frame
         self.entry: nn.Module = nn.Identity()
-        self.stem: nn.Module = nn.Linear(frame.features, config.mask.channels)
+        self.stem: nn.Module = nn.Linear(frame.heard, config.mask.channels)
         self.mask = Stage(config.mask, config.taps, config.ahead)
         self.mask_head: nn.Module = nn.Linear(config.mask.channels, frame.bands)
         self.mask_out: nn.Module = nn.Sigmoid()
         self.from_hidden: nn.Module = nn.Linear(config.mask.channels, config.refine.channels)
         self.from_gain: nn.Module = nn.Linear(frame.bands, config.refine.channels, bias=False)
+        if frame.beam:
+            self.from_features: nn.Module = nn.Linear(frame.features, config.refine.channels, bias=False)
+            self.share_head: nn.Module = nn.Linear(config.refine.channels, frame.bands)
+            self.share_out: nn.Module = nn.Sigmoid()
+            nn.init.zeros_(self.share_head.weight)
+            nn.init.constant_(self.share_head.bias, _FIRST_SHARE)
         self.refine = Stage(config.refine, config.taps, config.ahead)
         self.velocity_head: nn.Module = nn.Linear(config.refine.channels, frame.bands)
         self.velocity_out: nn.Module = nn.Tanh()
@@ -307,24 +349,48 @@ class Student(nn.Module):
             logits = self.mask_head(x)
         return x, self.mask_out(logits.float())
 
-    def velocity(self, hidden_BTC: Tensor, gain_BTG: Tensor, voice_BE: Tensor, t_B: Tensor | None = None) -> Tensor:
-        """Stage 2: velocity of the band gain at state ``gain`` and time ``t`` (0 if None), ``[B, T, G]`` in (-1, 1)."""
+    def refined(
+        self,
+        hidden_BTC: Tensor,
+        gain_BTG: Tensor,
+        voice_BE: Tensor,
+        t_B: Tensor | None = None,
+        features_BTF: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Stage 2: velocity of the band gain at state ``gain`` and time ``t`` (0 if None), ``[B, T, G]`` in (-1, 1).
+
+        With a beam also the share of it in (0, 1); ``features`` are then those of the whole frame, the beam's last.
+        """
         with self._precision(gain_BTG.device):
             films = self.modulations("refine", self.encode(voice_BE, t_B))
             x = self.refine.settle(self.from_hidden(hidden_BTC) + self.from_gain(gain_BTG))
-            logits = self.velocity_head(self.refine(x, films))
-        return self.velocity_out(logits.float())
+            if features_BTF is not None:
+                x = self.refine.settle(x + self.from_features(self.entry(features_BTF)))
+            x = self.refine(x, films)
+            logits = self.velocity_head(x)
+            share = self.share_head(x) if self.config.frame.beam else None
+        return self.velocity_out(logits.float()), None if share is None else self.share_out(share.float())
 
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision)
 
-    def forward(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
-        """One Euler step at t = 0: mask and velocity, each ``[B, T, G]``; the gain is ``relu(mask + velocity)``."""
-        hidden, mask = self.masked(features_BTF, voice_BE)
-        return mask, self.velocity(hidden, mask, voice_BE)
+    def forward(self, front: Front, spectra: Tensor, voice_BE: Tensor) -> Moves:
+        """One Euler step at t = 0 on ``complex [B, E, T, K]``."""
+        heard = front.features(spectra)
+        hidden, mask = self.masked(heard, voice_BE)
+        beam, features = None, None
+        if self.config.frame.beam:
+            levels = torch.zeros_like(mask)
+            if spectra.shape[1] == 2:
+                beam, levels = front.beam(spectra, mask)
+            features = torch.cat([heard, levels], dim=-1)
+        velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features)
+        return Moves(mask, velocity, share, beam, hidden, features)
 
     @property
     def resident_weights(self) -> int:
         """Weights a personalised device holds: everything but the modulation heads."""
         parts = (self.stem, self.mask, self.mask_head, self.from_hidden, self.from_gain, self.refine, self.velocity_head)
+        if self.config.frame.beam:
+            parts = (*parts, self.from_features, self.share_head)
         return sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
