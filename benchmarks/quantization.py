@@ -116,7 +116,7 @@ class Study:
         self.source, self._run, _ = prepare(checkpoint, data, work / checkpoint.stem, self._watch)
         self._folder = work / f"rows-{self.source.recipe.name}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._batches = calibration_batches(self._run)
+        self._batches = calibration_batches(self._run, self.source.student)
         self.trials_csv = self._trials("report", settings.per_condition, settings.conditions)
         self.trials = read_trials(self.trials_csv)
         chosen_csv = self._trials("choose", settings.per_condition, settings.conditions)
@@ -171,7 +171,7 @@ class Study:
                 stored = self._folder / f"{name}-{self.key(name)}.pt"
                 fine_tune(twin, self._run, scheme, steps, stored, teacher=teacher, resume=True, watch=self._watch)
             provenance = {"recipe": self.source.recipe.name, "scheme": name, "fine_tuning_steps": steps}
-            artifact = freeze(twin.eval(), self._run.encoder, golden_features(self.source.recipe.student.frame), provenance)
+            artifact = freeze(twin.eval(), self._run.encoder, golden_features(self.source.student), provenance)
             artifact.save(self._folder / f"{name}.etse")
             made |= {"steps": steps, "bytes": artifact.graph.weight_bytes, "packed_bytes": packed_bytes(twin)}
             listeners = lambda trial: personal_listener(trial, artifact, self.settings.engine)[1]  # noqa: E731

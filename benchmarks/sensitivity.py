@@ -30,7 +30,7 @@ from edge_tse import audio
 from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
-from edge_tse.nn.student import Student
+from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.evaluate import Trial, read_trials
 from quantization.float_listener import enrolled
@@ -53,7 +53,6 @@ class _Item:
     mixture: np.ndarray
     target: np.ndarray
     spectra: Tensor
-    features: Tensor
     voice: Tensor
 
 
@@ -71,40 +70,41 @@ class Probe:
         mixture, target = (audio.resample(*audio.read(path), frame.sample_rate_hz) for path in (trial.mixture, trial.target))
         whole = mixture.shape[1] // frame.hop * frame.hop
         spectra = self.front.analyze(torch.from_numpy(mixture[None, :, :whole].copy()))
-        return _Item(mixture[:, :whole], target[:, :whole], spectra, self.front.features(spectra), voice)
+        return _Item(mixture[:, :whole], target[:, :whole], spectra, voice)
 
     def __len__(self) -> int:
         return len(self._items)
 
     @torch.no_grad()
-    def gains(self, student: Student) -> list[Tensor]:
-        """``[frames, bands]`` that each mixture is multiplied with."""
-        found = (student(item.features, item.voice) for item in self._items)
-        return [(mask + velocity).relu()[0] for mask, velocity in found]
+    def moves(self, student: Student) -> list[Moves]:
+        """What it makes of each mixture."""
+        return [student.listen(self.front, item.spectra, item.voice) for item in self._items]
 
     @cached_property
-    def _float_gains(self) -> list[Tensor]:
-        return self.gains(self._source)
+    def _float_moves(self) -> list[Moves]:
+        return self.moves(self._source)
 
     @cached_property
     def _float_si_sdr(self) -> float:
-        return self._si_sdr(self._float_gains)
+        return self._si_sdr(self._float_moves)
 
     def measure(self, student: Student) -> dict[str, float]:
         """Mean over mixtures: signal-to-noise ratio of the gain against the float student's, and SI-SDR lost to it, both in dB."""
-        gains = self.gains(student)
+        moves = self.moves(student)
         ratios = [
-            min(_CEILING_DB, 10 * float(torch.log10(exact.square().sum() / ((exact - found).square().sum() + 1e-12))))
-            for exact, found in zip(self._float_gains, gains, strict=True)
+            min(
+                _CEILING_DB, 10 * float(torch.log10(exact.gain.square().sum() / ((exact.gain - found.gain).square().sum() + 1e-12)))
+            )
+            for exact, found in zip(self._float_moves, moves, strict=True)
         ]
-        return {"gain_snr_db": float(np.mean(ratios)), "si_sdr_loss_db": self._float_si_sdr - self._si_sdr(gains)}
+        return {"gain_snr_db": float(np.mean(ratios)), "si_sdr_loss_db": self._float_si_sdr - self._si_sdr(moves)}
 
     @torch.no_grad()
-    def _si_sdr(self, gains: Sequence[Tensor]) -> float:
+    def _si_sdr(self, moves: Sequence[Moves]) -> float:
         delay = self.front.frame.delay
         found = []
-        for item, gain in zip(self._items, gains, strict=True):
-            estimate = self.front.synthesize(self.front.amplify(item.spectra, gain[None]))[0].numpy()
+        for item, made in zip(self._items, moves, strict=True):
+            estimate = self.front.synthesize(made.applied(self.front, item.spectra))[0].numpy()
             found.append(si_sdr(estimate[:, delay:], item.target[:, :-delay]))
         return float(np.mean(found))
 
@@ -202,7 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stored = json.loads(STORED.read_text())["figures"]["models"] if STORED.exists() else {}
         for checkpoint in given.checkpoint:
             source, run, _ = prepare(checkpoint, given.data, given.work / checkpoint.stem)
-            twin = twin_of(source.student, calibration_batches(run), SCHEMES[given.scheme])
+            twin = twin_of(source.student, calibration_batches(run, source.student), SCHEMES[given.scheme])
             probe = Probe(source, read_trials(listed))
             stored[source.recipe.name] = {
                 "checkpoint": source.digest,

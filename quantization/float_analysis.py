@@ -46,14 +46,14 @@ def _student(source: Checkpoint, mixture: Float, target: Float | None, voice: to
     front = Front(source.recipe.student.frame)
     whole = mixture.shape[1] // front.frame.hop * front.frame.hop
     spectra = front.analyze(torch.from_numpy(mixture[None, :, :whole].copy()))
-    mask, velocity = source.student(front.features(spectra), voice)
+    moves = source.student.listen(front, spectra, voice)
 
     def energy(spectra: torch.Tensor) -> Float:
         summed: Float = front.energy(spectra).sum(dim=1)[0].numpy()
         return summed
 
     wanted = None if target is None else energy(front.analyze(torch.from_numpy(target[None, :, :whole].copy())))
-    return moves_of_gains(energy(spectra), mask[0].numpy(), (mask + velocity).relu()[0].numpy(), wanted)
+    return moves_of_gains(energy(spectra), moves.mask[0].numpy(), moves.gain[0].numpy(), wanted)
 
 
 def _published(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:

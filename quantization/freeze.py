@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn import functional
 
 from edge_tse.artifact import Artifact
 from edge_tse.golden import Golden
@@ -48,6 +49,8 @@ class _Builder:
 
     def pointwise(self, name: str, layer: QuantPointwise, source: str, film: str | None = None) -> str:
         weight, scale, _ = layer.weight_and_grid()
+        # A layer that hears the first channels of its source alone has no weight on the others.
+        weight = functional.pad(weight, (0, self.tensors[source].channels - weight.shape[1]))
         output = self.tensor(f"{name}.out", weight.shape[0], layer.output.module)
         self.nodes.append(
             Pointwise(
@@ -124,11 +127,14 @@ def freeze_graph(twin: Student) -> IntegerGraph:
         b.pointwise("refine.from_hidden", twin.from_hidden, hidden),
         b.pointwise("refine.from_gain", twin.from_gain, mask),
     )
+    if config.frame.beam:
+        later = b.add("refine.heard", later, b.pointwise("refine.from_features", twin.from_features, features))
     later = b.stage("refine", twin.refine, later, config.taps)
     velocity = b.gate(Tanh, "velocity", b.pointwise("refine.logits", twin.velocity_head, later), twin.velocity_out[-1])
-    return IntegerGraph(
-        tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=(mask, velocity), states=tuple(b.states)
-    )
+    outputs = [mask, velocity]
+    if config.frame.beam:
+        outputs.append(b.gate(Sigmoid, "share", b.pointwise("share.logits", twin.share_head, later), twin.share_out[-1]))
+    return IntegerGraph(tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=tuple(outputs), states=tuple(b.states))
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ from edge_tse.errors import DataError
 from edge_tse.frame import FrameSpec
 from quantization.corpus import Speech, mono_at
 
-__all__ = ["Batch", "Mixer", "Scene"]
+__all__ = ["TWO_EARS", "Batch", "Mixer", "Scene"]
 
 Float = NDArray[np.float32]
 
@@ -34,48 +34,68 @@ _COLOUR_KNOTS_HZ = (100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 class Scene:
     """What mixtures are made of: probabilities and ranges, uniform unless said."""
 
-    seconds: float = 3.0
+    seconds: float = 4.0
     sir_db: tuple[float, float] = (-6.0, 6.0)
     snr_db: tuple[float, float] = (0.0, 20.0)
     noisy: float = 0.25
     """Share of items with noise."""
-    babble: float = 0.2
+    babble: float = 0.0
     """Share of noises that are many talkers at once, from everywhere."""
-    talkers: tuple[float, ...] = (0.02, 0.08, 0.78, 0.12)
+    talkers: tuple[float, ...] = (0.10, 0.10, 0.68, 0.12)
     """Shares of: target absent, target alone, two talkers, three talkers."""
-    paired: bool = True
+    paired: bool = False
     """Whether each mixture serves two voices in turn: the target's, then an interferer's, or that of somebody who is not there."""
-    alike: float = 0.25
+    alike: float = 0.0
     """Share of interferers chosen for being like the target: the likest of several."""
     easy_steps: int = 0
     """Over so many steps interferers go from the unlikest of several to any."""
-    level_db: tuple[float, float] = (-45.0, -15.0)
+    level_db: tuple[float, float] = (-36.0, -18.0)
     """RMS of the mixture, dB relative to full scale."""
     tilt: float = 0.35
     """Largest first-order coefficient of each talker's random spectral tilt (microphones, rooms)."""
     colour_db: float = 3.0
     """Largest gain or loss of each talker at random knots of a smooth response: voices that the corpus does not have."""
-    unlabelled: float = 0.1
+    unlabelled: float = 0.15
     """Share of interferers drawn from talkers without labels, who come from other microphones and rooms: too easily told apart."""
     reverberant: float = 0.15
     """Share of mono items in a simulated room."""
-    t60_s: tuple[float, float] = (0.15, 0.7)
-    binaural_every: int = 2
+    t60_s: tuple[float, float] = (0.1, 0.5)
+    binaural_every: int = 4
     """Every n-th batch is binaural (whole batches, so that mono ones cost one ear); 0: none."""
-    indoors: float = 0.6
+    indoors: float = 0.0
     """Share of binaural items in a room around the head."""
     direct_db: tuple[float, float] = (-2.0, 12.0)
     """Direct sound over the rest of a room."""
-    moving: float = 0.1
+    moving: float = 0.0
     """Share of binaural items in which a talker moves, or the head turns."""
-    unequal: float = 0.15
+    unequal: float = 0.0
     """Share of binaural items with ears that are not a pair: one dead, weak, inverted, late or clipped, or the same sound twice."""
-    narrow: float = 0.1
+    narrow: float = 0.0
     """Share of items through a telephone, a codec or a low sampling rate."""
-    late: float = 0.1
+    late: float = 0.0
     """Share of items that begin with silence."""
-    disturbed: float = 0.03
+    disturbed: float = 0.0
     """Share of items with a constant offset or mains hum."""
+
+
+TWO_EARS = Scene(
+    seconds=3.0,
+    babble=0.2,
+    talkers=(0.02, 0.08, 0.78, 0.12),
+    paired=True,
+    alike=0.25,
+    level_db=(-45.0, -15.0),
+    unlabelled=0.1,
+    t60_s=(0.15, 0.7),
+    binaural_every=2,
+    indoors=0.6,
+    moving=0.1,
+    unequal=0.15,
+    narrow=0.1,
+    late=0.1,
+    disturbed=0.03,
+)
+"""Every second batch on two ears, 60 % of these in rooms around the head; telephones, silence and ears that are not a pair."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +339,9 @@ class Mixer:
         early = np.zeros((ears, len(n)), np.float32)
         for _ in range(20):
             at = int(rng.uniform(0.001, 0.04) * self._rate)
-            response = self._heads[head][int(rng.integers(len(self._heads[head])))].numpy(force=True) if ears == 2 else np.ones((1, 1))
+            response = (
+                self._heads[head][int(rng.integers(len(self._heads[head])))].numpy(force=True) if ears == 2 else np.ones((1, 1))
+            )
             taps = min(response.shape[1], len(n) - at)
             early[:, at : at + taps] += rng.choice((-1, 1)) * rng.uniform(0.3, 1) * np.exp(-6.9 * at / len(n)) * response[:, :taps]
         early *= np.sqrt(0.5 / (np.sum(early**2) / ears + 1e-9))

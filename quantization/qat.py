@@ -285,6 +285,11 @@ def calibrate(student: Student, batches: Iterable[tuple[Tensor, Tensor]], calibr
         student.mask_head.register_forward_hook(note("mask.logits")),
         student.velocity_head.register_forward_hook(note("refine.logits")),
     ]
+    if student.config.frame.beam:
+        handles += [
+            student.from_features.register_forward_hook(note("refine.stream")),
+            student.share_head.register_forward_hook(note("share.logits")),
+        ]
     student.eval()
     for features, voice in batches:
         student(features, voice)
@@ -332,6 +337,11 @@ def quantized_twin(
     twin.from_hidden = pointwise(twin.from_hidden, stream, later)
     twin.from_gain = pointwise(twin.from_gain, mask, later)
     stage("refine", later)
+    if twin.config.frame.beam:
+        twin.from_features = pointwise(twin.from_features, features, later)
+        logits = activation("share.logits")
+        twin.share_head = _owning(pointwise(twin.share_head, later, logits), logits)
+        twin.share_out = nn.Sequential(nn.Sigmoid(), Fixed(1 / 256, -128))
     logits = activation("refine.logits")
     twin.velocity_head = _owning(pointwise(twin.velocity_head, later, logits), logits)
     twin.velocity_out = nn.Sequential(nn.Tanh(), velocity)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from edge_tse.artifact import Artifact
 from edge_tse.errors import DataError
-from edge_tse.frame import FrameSpec
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
@@ -103,7 +102,7 @@ def quantize(
     total = scheme.steps if steps is None else steps
     source, run, folder = prepare(checkpoint, data, to.parent / f"{to.stem}-run", watch)
     teaches = teacher_of(source, teacher) if scheme.distilled else None
-    twin = twin_of(source.student, calibration_batches(run), scheme)
+    twin = twin_of(source.student, calibration_batches(run, source.student), scheme)
     figures = {"float": validate(source.student, run), "ptq": validate(twin, run)}
     if total:
         fine_tune(twin, run, scheme, total, folder / f"qat-{scheme_name}.pt", teacher=teaches, resume=resume, watch=watch)
@@ -113,7 +112,7 @@ def quantize(
         "bits": {"pointwise": scheme.pointwise.bits, "depthwise": scheme.depthwise.bits},
         "packed_bytes": packed_bytes(twin),
     }
-    artifact = with_reach(freeze(twin.eval(), run.encoder, golden_features(source.recipe.student.frame), provenance), run)
+    artifact = with_reach(freeze(twin.eval(), run.encoder, golden_features(source.student), provenance), run, source.student)
     artifact.save(to)
     return artifact
 
@@ -197,18 +196,19 @@ def packed_bytes(twin: Student) -> int:
     return sum(math.ceil(m.holder.weight.numel() * m.form.bits / 8) + 8 * m.holder.weight.shape[0] for m in layers)
 
 
-def calibration_batches(run: Run) -> list[tuple[Tensor, Tensor]]:
-    """Features and voices of training mixtures, mono and binaural."""
+def calibration_batches(run: Run, student: Student) -> list[tuple[Tensor, Tensor]]:
+    """Features and voices of training mixtures, mono and binaural; what of them is the beam's, a float student points."""
     front = Front(run.recipe.student.frame)
+    student.eval()
     out = []
     with torch.no_grad():
         for step in _CALIBRATION_STEPS:
             mixture, _, voice, _ = run.tensors(step, 4, 0, 1)
-            out.append((front.features(front.analyze(mixture)), voice))
+            out.append((student.listen(front, front.analyze(mixture), voice).features, voice))
     return out
 
 
-def with_reach(artifact: Artifact, run: Run) -> Artifact:
+def with_reach(artifact: Artifact, run: Run, student: Student) -> Artifact:
     """The artifact with what its universal form needs to know: every voice of the training talkers, and mixtures of them."""
     embed = artifact.voice_model.modulation
     voices = run.enrollments.every
@@ -216,14 +216,19 @@ def with_reach(artifact: Artifact, run: Run) -> Artifact:
     source = artifact.graph.tensors[artifact.graph.inputs[0]]
     heard = (
         (embed(voice), to_int8(rows, source.scale, source.zero_point))
-        for features, spoken in calibration_batches(run)
+        for features, spoken in calibration_batches(run, student)
         for rows, voice in zip(features.numpy()[:, :_REACHED_FRAMES], spoken.numpy(), strict=True)
     )
     return replace(artifact, reach=reaches(artifact.graph, [embed(voice) for voice in chosen], heard))
 
 
-def golden_features(frame: FrameSpec) -> NDArray[np.int8]:
-    """Frames that replay everywhere: a gliding buzz and noise bursts in two ears. No recording travels with the model."""
+@torch.no_grad()
+def golden_features(student: Student) -> NDArray[np.int8]:
+    """Frames that replay everywhere: a gliding buzz and noise bursts in two ears. No recording travels with the model.
+
+    Where there is a beam it runs, pointed by the float student for a voice of nobody.
+    """
+    frame = student.config.frame
     rng = np.random.default_rng(2026)
     samples = np.arange(_GOLDEN_FRAMES * frame.hop) / frame.sample_rate_hz
     pitch = 120 * (1 + 0.3 * np.sin(2 * math.pi * 0.7 * samples))
@@ -231,8 +236,12 @@ def golden_features(frame: FrameSpec) -> NDArray[np.int8]:
     noise = rng.standard_normal(len(samples)) * (np.sin(2 * math.pi * 1.1 * samples) > 0)
     left = 0.05 * buzz + 0.02 * noise
     right = 0.03 * np.roll(buzz, 5) + 0.03 * noise
-    spectra = frame.analyze(np.stack([left, right]).astype(np.float32))
-    return to_int8(frame.frame_features(spectra), 1 / 127)
+    heard = np.stack([left, right]).astype(np.float32)
+    if not (frame.beam or frame.level_invariant):
+        return to_int8(frame.frame_features(frame.analyze(heard)), 1 / 127)
+    front, nobody = Front(frame), torch.full((1, student.config.voice_size), student.config.voice_size**-0.5)
+    features = student.eval().listen(front, front.analyze(torch.from_numpy(heard)[None]), nobody).features
+    return to_int8(features[0].numpy(), 1 / 127)
 
 
 def _provenance(

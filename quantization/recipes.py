@@ -9,8 +9,18 @@ from edge_tse.errors import DataError
 from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching, Weights
 from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
-from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, TEACHER_S, StudentConfig
-from quantization.mixing import Scene
+from edge_tse.nn.student import (
+    BASE,
+    BASE_BEAM,
+    NANO,
+    NANO_BEAM,
+    SMALL,
+    SMALL_BEAM,
+    TEACHER,
+    TEACHER_S,
+    StudentConfig,
+)
+from quantization.mixing import TWO_EARS, Scene
 
 __all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
 
@@ -102,6 +112,25 @@ def base() -> Recipe:
     return Recipe(name="base", student=BASE)
 
 
+def nano_beam() -> Recipe:
+    """Two ears for microcontrollers: at most 230 k multiply-accumulates a hop."""
+    return _of_two_ears("nano_beam", NANO_BEAM)
+
+
+def small_beam() -> Recipe:
+    """Two ears, a beam between the stages, a second stage that decides; a run without a planned end."""
+    return _of_two_ears("small_beam", SMALL_BEAM)
+
+
+def base_beam() -> Recipe:
+    """The same for phones: at most 2.3 M multiply-accumulates a hop."""
+    return _of_two_ears("base_beam", BASE_BEAM)
+
+
+def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
+    return Recipe(name=name, student=student, batch=4, lr=1.5e-3, warmup=50, constant=True, average=0.998, scene=TWO_EARS)
+
+
 def teacher_s() -> Recipe:
     """``small`` that also sees the future, from which it may be grown: to be distilled, not to be worn."""
     return Recipe(name="teacher_s", student=TEACHER_S)
@@ -140,7 +169,7 @@ def mask2flow_smoke() -> Recipe:
     return replace(smoke(), name="mask2flow_smoke", student=TINY, flow=mask2flow_s().flow, lr=1e-3)
 
 
-_STUDENTS = (nano, small, small_local, base, teacher_s, teacher, smoke)
+_STUDENTS = (nano, small, small_local, base, nano_beam, small_beam, base_beam, teacher_s, teacher, smoke)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
 

@@ -333,7 +333,7 @@ class Teacher(nn.Module):
         voice_BE = voice_BE[:, : _voice_size(self.student.config)]  # who listens to layers may learn from who does not
         if isinstance(self.student, Mask2Flow):
             return Taught(*self.student.band_gains(mixture_BEN, voice_BE))
-        moves = self.student(self.front, self.front.analyze(mixture_BEN), voice_BE)
+        moves = self.student.listen(self.front, self.front.analyze(mixture_BEN), voice_BE)
         return Taught(moves.mask, moves.velocity)
 
 
@@ -600,25 +600,7 @@ def summed_up(gains: NDArray[np.float64]) -> dict[str, float]:
     return {"n": len(gains), **{key: float(value) for key, value in found.items()}}
 
 
-_PLAIN = Scene(
-    seconds=4.0,
-    sir_db=(-5, 5),
-    noisy=0,
-    talkers=(0, 0, 1, 0),
-    paired=False,
-    alike=0,
-    level_db=(-36.0, -18.0),
-    tilt=0,
-    colour_db=0,
-    reverberant=0,
-    binaural_every=0,
-    indoors=0,
-    moving=0,
-    unequal=0,
-    narrow=0,
-    late=0,
-    disturbed=0,
-)
+_PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=0)
 """Two talkers, one ear, nothing else: what a validation item is unless said."""
 
 
@@ -668,7 +650,7 @@ def estimated(
         return network(mixture_BEN, voice_BE, steps, solver)
     front = Front(network.config.frame).to(mixture_BEN.device)
     spectra = front.analyze(mixture_BEN)
-    return front.synthesize(network(front, spectra, voice_BE).applied(front, spectra))[..., front.frame.delay :]
+    return front.synthesize(network.listen(front, spectra, voice_BE).applied(front, spectra))[..., front.frame.delay :]
 
 
 class _Log:

@@ -132,7 +132,7 @@ class TestLayers:
         assert personal.personalized
         assert personal.graph.weight_bytes == local_artifact.graph.weight_bytes
         louder = replace(voice, embedding=np.concatenate([voice.embedding[:128], voice.embedding[128:] + 2]))
-        features = golden_features(LOCAL.frame)[:60]
+        features = golden_features(Student(LOCAL))[:60]
         outputs = [
             np.array([np.concatenate(network.run(row)) for row in features])
             for network in (ReferenceNetwork(personalize(local_artifact, v).graph) for v in (voice, louder))

@@ -37,8 +37,8 @@ def student():
 
 
 @pytest.fixture(scope="module")
-def features():
-    return golden_features(NANO.frame)[:FRAMES]
+def features(student):
+    return golden_features(student)[:FRAMES]
 
 
 @pytest.fixture(scope="module")

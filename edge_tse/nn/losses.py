@@ -87,7 +87,7 @@ def extraction_losses(
     clean = front.energy(wanted).sum(dim=1)
     best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
 
-    moves = student(front, spectra, voice_BE)
+    moves = student.listen(front, spectra, voice_BE)
     mask, velocity, gain = moves.mask, moves.velocity, moves.gain
     start = mask.detach()
     talker = moves.applied(front, spectra)
@@ -110,8 +110,7 @@ def extraction_losses(
         early = slice(0, max(1, mask.shape[1] // 4))
         t = t_B[:, None, None]
         between = (1 - t) * start[:, early] + t * best[:, early]
-        features = None if moves.features is None else moves.features[:, early]
-        later, _ = student.refined(moves.hidden[:, early], between, voice_BE, t_B, features)
+        later, _ = student.refined(moves.hidden[:, early], between, voice_BE, t_B, features_BTF=moves.features[:, early])
         flow = flow + (importance[:, early] * (later - (best - start)[:, early]).square()).mean()
         loud = power.sqrt() + 1e-5
         heard = gain * loud

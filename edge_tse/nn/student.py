@@ -27,8 +27,11 @@ from edge_tse.voice import matching_layers
 
 __all__ = [
     "BASE",
+    "BASE_BEAM",
     "NANO",
+    "NANO_BEAM",
     "SMALL",
+    "SMALL_BEAM",
     "TEACHER",
     "TEACHER_S",
     "Block",
@@ -85,9 +88,9 @@ _TWO_EARS = FrameSpec(beam=True, level_invariant=True)
 NANO = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(48, 64, _OCTAVES[:3]))
 SMALL = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(64, 96, _OCTAVES[:3]))
 BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 2, 4)), StageConfig(128, 192, _OCTAVES[:4]))
-NANO2 = StudentConfig(StageConfig(64, 96, _OCTAVES[:6]), StageConfig(64, 96, _OCTAVES[:5]), _TWO_EARS)
-SMALL2 = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(112, 176, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
-BASE2 = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 2, 4)), StageConfig(160, 256, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
+NANO_BEAM = StudentConfig(NANO.mask, StageConfig(64, 96, _OCTAVES[:5]), _TWO_EARS)
+SMALL_BEAM = StudentConfig(SMALL.mask, StageConfig(112, 176, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
+BASE_BEAM = StudentConfig(BASE.mask, StageConfig(144, 208, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
 TEACHER_S = replace(SMALL, taps=5, ahead=True)
 TEACHER = StudentConfig(
     StageConfig(320, 640, (*_OCTAVES, 2, 4, 8, 16, 32, 64, 128)), StageConfig(192, 320, _OCTAVES[:4]), taps=5, ahead=True
@@ -238,8 +241,8 @@ class Moves(NamedTuple):
     """``complex [B, 2, T, K]``; None: one ear, or no beam in this geometry."""
     hidden: Tensor
     """Stream of the first stage, ``[B, T, C]``."""
-    features: Tensor | None
-    """Of the whole frame, ``[B, T, features]``; None: no beam in this geometry."""
+    features: Tensor
+    """Of the whole frame, ``[B, T, features]``."""
 
     @property
     def gain(self) -> Tensor:
@@ -355,16 +358,17 @@ class Student(nn.Module):
         gain_BTG: Tensor,
         voice_BE: Tensor,
         t_B: Tensor | None = None,
-        features_BTF: Tensor | None = None,
+        *,
+        features_BTF: Tensor,
     ) -> tuple[Tensor, Tensor | None]:
         """Stage 2: velocity of the band gain at state ``gain`` and time ``t`` (0 if None), ``[B, T, G]`` in (-1, 1).
 
-        With a beam also the share of it in (0, 1); ``features`` are then those of the whole frame, the beam's last.
+        With a beam also the share of it in (0, 1), which whole features (the beam's last) decide.
         """
         with self._precision(gain_BTG.device):
             films = self.modulations("refine", self.encode(voice_BE, t_B))
             x = self.refine.settle(self.from_hidden(hidden_BTC) + self.from_gain(gain_BTG))
-            if features_BTF is not None:
+            if self.config.frame.beam:
                 x = self.refine.settle(x + self.from_features(self.entry(features_BTF)))
             x = self.refine(x, films)
             logits = self.velocity_head(x)
@@ -374,16 +378,25 @@ class Student(nn.Module):
     def _precision(self, device: torch.device) -> torch.autocast:
         return torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision)
 
-    def forward(self, front: Front, spectra: Tensor, voice_BE: Tensor) -> Moves:
-        """One Euler step at t = 0 on ``complex [B, E, T, K]``."""
-        heard = front.features(spectra)
-        hidden, mask = self.masked(heard, voice_BE)
-        beam, features = None, None
+    def forward(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, ...]:
+        """What the integer graph computes: mask, velocity and, with a beam, its share, ``[B, T, G]`` each, from whole features.
+
+        One Euler step at t = 0: the gain on the mixture is ``relu(mask + velocity)``.
+        """
+        hidden, mask = self.masked(features_BTF[..., : self.config.frame.heard], voice_BE)
+        velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features_BTF)
+        return (mask, velocity) if share is None else (mask, velocity, share)
+
+    def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor) -> Moves:
+        """Both stages on ``complex [B, E, T, K]``, and between them the beam that the mask points."""
+        features = front.features(spectra)
+        hidden, mask = self.masked(features, voice_BE)
+        beam = None
         if self.config.frame.beam:
             levels = torch.zeros_like(mask)
             if spectra.shape[1] == 2:
                 beam, levels = front.beam(spectra, mask)
-            features = torch.cat([heard, levels], dim=-1)
+            features = torch.cat([features, levels], dim=-1)
         velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features)
         return Moves(mask, velocity, share, beam, hidden, features)
 
