@@ -27,7 +27,7 @@ def scratch_bytes(frame: FrameSpec) -> int:
 
 
 def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
-    """The geometry and the scales of features, mask and velocity, for the preprocessor.
+    """The geometry and the scales of features and moves, for the preprocessor.
 
     ``ArtifactError`` if the transform or the ring of samples cannot do this geometry.
     """
@@ -37,7 +37,7 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
         )
     if frame.ears not in (1, 2):
         raise ArtifactError(f"{frame.ears} ears: the firmware knows one and two")
-    features, mask, velocity = (tensors[name] for name in ("features", "mask", "velocity"))
+    features, moves = tensors["features"], {name.upper(): tensors[name] for name in frame.moves}
     counts = {
         "SAMPLE_RATE_HZ": frame.sample_rate_hz,
         "EARS": frame.ears,
@@ -49,15 +49,16 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
         "BANDS": frame.bands,
         "SPATIAL_BANDS": frame.spatial_bands,
         "FEATURES": frame.features,
+        "MOVES": len(moves),
+        "BEAM": int(frame.beam),
+        "LEVEL_INVARIANT": int(frame.level_invariant),
         "FEATURE_ZERO_POINT": features.zero_point,
-        "MASK_ZERO_POINT": mask.zero_point,
-        "VELOCITY_ZERO_POINT": velocity.zero_point,
+        **{f"{name}_ZERO_POINT": move.zero_point for name, move in moves.items()},
     }
     reals: dict[str, float | np.float32] = {
         "FEATURE_STEPS": np.float32(1) / np.float32(features.scale),
         # Of a lifted spectrum; its gains are lifted by the rest.
-        "MASK_SCALE": np.float32(mask.scale) * (GAIN_LIFT / LIFT),
-        "VELOCITY_SCALE": np.float32(velocity.scale) * (GAIN_LIFT / LIFT),
+        **{f"{name}_SCALE": np.float32(move.scale) * (GAIN_LIFT / LIFT) for name, move in moves.items()},
         "SILENCE": SILENCE * LIFT,
         "POWER_UNIT": frame.power_unit / (LIFT * LIFT),
         "POWER_FLOOR": POWER_FLOOR,
