@@ -109,7 +109,7 @@ class FrameSpec:
             raise ValueError(f"{self.bands} bands with {self.fine_bands} single-bin ones do not fit {self.bins} bins")
 
     def to_json(self) -> dict[str, int | bool]:
-        """The fields by name; those that artifacts did not always have only where they are set, so that equal content stays equal."""
+        """The fields by name; what artifacts did not always have only where it is set, so that equal content gives equal bytes."""
         return {name: value for name, value in asdict(self).items() if value or name not in _SINCE_FIRST}
 
     @property

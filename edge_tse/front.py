@@ -34,8 +34,9 @@ from edge_tse.quant import dequantize, quantize
 
 if TYPE_CHECKING:
     from edge_tse._front import Stream
+    from edge_tse.golden import Network
 
-__all__ = ["CompiledFront", "Front", "Moves", "NumpyFront", "compiled_state", "gains", "open_front"]
+__all__ = ["CompiledFront", "Front", "Moves", "NumpyFront", "compiled_state", "features_of", "gains", "open_front"]
 
 Float = NDArray[np.float32]
 Int8 = NDArray[np.int8]
@@ -165,6 +166,24 @@ def open_front(frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> Fr
     if stream is None or not fits:
         return NumpyFront(frame, ears, tensors)
     return CompiledFront(stream, frame, ears, tensors)
+
+
+def features_of(frame: FrameSpec, tensors: Mapping[str, Tensor], signal: Float, network: Network) -> Int8:
+    """What a network hears of a whole signal ``[ears, samples]``, its last hop filled with zeros: ``[frames, features]``.
+
+    With a beam it depends on what the network answers: it is asked hop by hop, from reset, and left where the signal ends.
+    """
+    front = open_front(frame, len(signal), tensors)
+    asked = frame.beam and len(signal) > 1
+    if asked:
+        network.reset()
+    padded = np.pad(signal, ((0, 0), (0, -signal.shape[1] % frame.hop)))
+    rows = np.empty((padded.shape[1] // frame.hop, frame.features), np.int8)
+    for i, row in enumerate(rows):
+        row[:] = front.analyze(padded[:, i * frame.hop : (i + 1) * frame.hop])
+        if asked:
+            front.synthesize(*network.run(row))
+    return rows
 
 
 def compiled_state() -> tuple[bool, str]:

@@ -15,7 +15,7 @@ from edge_tse.frame import GAIN_LIFT, LEVEL_OFFSET, LEVEL_SLOPE, LIFT, POWER_FLO
 from edge_tse.graph import Tensor
 from firmware_bridge.c_source import NOTE, array, real
 
-__all__ = ["header", "scratch_bytes", "source"]
+__all__ = ["beam_bytes", "header", "scratch_bytes", "source"]
 
 _FULL_SCALE = 2**15
 """Of 16-bit sound."""
@@ -24,6 +24,11 @@ _FULL_SCALE = 2**15
 def scratch_bytes(frame: FrameSpec) -> int:
     """Two complex buffers of half a window, between which the stages of the FFT alternate."""
     return 2 * frame.window * np.dtype(np.float32).itemsize
+
+
+def beam_bytes(frame: FrameSpec) -> int:
+    """What a beam keeps: itself as each ear hears it, and two covariances, four numbers a bin each."""
+    return 12 * frame.bins * np.dtype(np.float32).itemsize if frame.beam else 0
 
 
 def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
