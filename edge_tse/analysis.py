@@ -92,8 +92,8 @@ def moves(before: Float, after: Float, mixture: Float) -> Moves:
 def stages(artifact: Artifact, network: Network, mixture: Float, target: Float | None = None) -> Mapping[str, Moves]:
     """Moves of each of :data:`STAGES` over a mixture ``[ears, samples]`` at the model's rate; "target" only where it is given.
 
-    ``network`` runs the artifact's graph, a voice folded in; it is reset. Of a model with a beam these are the moves of its gains: what
-    the beam takes away beyond them is not of a band but of a direction.
+    ``network`` runs the artifact's graph, a voice folded in; it is reset. Of a model with a beam these are the moves of its gains:
+    what the beam takes away beyond them is not of a band but of a direction.
     """
     frame, tensors = artifact.frame, artifact.graph.tensors
     rows = features_of(frame, tensors, mixture, network)

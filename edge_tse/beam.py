@@ -2,14 +2,14 @@
 
 Per bin, two covariances of the ears: of what the mask keeps (talker, ``S``) and of what it leaves (noise, ``N``). The beam is the
 parameterised multichannel Wiener filter at its distortionless end, ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x`` (Souden, Benesty &
-Affes, IEEE TASLP 2010), with covariances from masks (Heymann, Drude & Haeb-Umbach, ICASSP 2016). Each column of ``W`` has another ear
-for its reference, so that the talker keeps the cues of each. Filters of a hop are made of the hops before it: the mask that points
-them needs the same network as what uses them.
+Affes, IEEE TASLP 2010), with covariances from masks (Heymann, Drude & Haeb-Umbach, ICASSP 2016). Each column of ``W`` has another
+ear for its reference, so that the talker keeps the cues of each. Filters of a hop are made of the hops before it: the mask that
+points them needs the same network as what uses them.
 
 Defined to the bit as :mod:`edge_tse.frame` is: the C is ``etse_beam_*`` in ``front_math.h``. Covariances are lifted by
 :data:`COVARIANCE_LIFT`, and what is below :data:`COVARIANCE_SILENCE` is zero, so that no product of two is subnormal
-(docs/decisions/0018 has why that matters). The loading keeps the determinant above a 250th of the product of the noise's powers, and
-its floor keeps that above 2^-42: nothing is divided by zero, and no filter is more than float32 holds.
+(docs/decisions/0018 has why that matters). The loading keeps the determinant above a 250th of the product of the noise's powers,
+and its floor keeps that above 2^-42: nothing is divided by zero, and no filter is more than float32 holds.
 """
 
 from __future__ import annotations

@@ -137,10 +137,11 @@ def test_reals_are_exact(value: float) -> None:
 
 
 @pytest.mark.slow
-def test_static_analysis_finds_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sizes", [graphs.TINY, graphs.BEAM], ids=["plain", "beam"])
+def test_static_analysis_finds_nothing(sizes: graphs.Sizes, tmp_path: Path) -> None:
     if shutil.which("cppcheck") is None:
         pytest.skip("cppcheck is not installed: apt-get install cppcheck")
-    for name, text in generate(graphs.artifact()).items():
+    for name, text in generate(graphs.artifact(sizes)).items():
         (tmp_path / name).write_text(text)
     ours = ("kernels", "voice", "front", "fft", "main", "memory", "startup", "port_semihosting", "port_stdio", "kernel_cases")
     sources = [str(C_FOLDER / f"{name}.c") for name in ours] + [str(tmp_path / name) for name in ("model.c", "frame.c")]

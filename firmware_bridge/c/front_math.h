@@ -362,7 +362,7 @@ typedef struct {
 } etse_covariance_t;
 
 /* Diagonal loading of the noise. */
-ETSE_INLINE float etse_load(float left, float right) { return 1e-3f * (left + right) + 1e-12f * ETSE_COVARIANCE_LIFT; }
+ETSE_INLINE float etse_loading(float left, float right) { return 1e-3f * (left + right) + 1e-12f * ETSE_COVARIANCE_LIFT; }
 
 ETSE_INLINE float etse_filter(float value) { return __builtin_fabsf(value) < ETSE_FILTER_SILENCE ? 0.0f : value; }
 
@@ -372,7 +372,7 @@ ETSE_INLINE void etse_beam_filter(const etse_front_t *f, const etse_covariance_t
                                   float *restrict to_l_im, float *restrict to_r_re, float *restrict to_r_im, float *restrict scratch) {
     const uint32_t bins = f->half + 1;
     for (uint32_t k = 0; k < bins; k++) {
-        const float load = etse_load(n->left[k], n->right[k]), n1 = n->left[k] + load, n2 = n->right[k] + load;
+        const float loading = etse_loading(n->left[k], n->right[k]), n1 = n->left[k] + loading, n2 = n->right[k] + loading;
         const float along = n->re[k] * s->re[k] + n->im[k] * s->im[k];
         const float trace = (n2 * s->left[k] - along) + (n1 * s->right[k] - along);
         const float determinant = n1 * n2 - (n->re[k] * n->re[k] + n->im[k] * n->im[k]);
@@ -383,7 +383,7 @@ ETSE_INLINE void etse_beam_filter(const etse_front_t *f, const etse_covariance_t
         scratch[k] = 1.0f / scratch[k];
     for (uint32_t k = 0; k < bins; k++) {
         const float s1 = s->left[k], s2 = s->right[k], s_re = s->re[k], s_im = s->im[k], n_re = n->re[k], n_im = n->im[k];
-        const float load = etse_load(n->left[k], n->right[k]), n1 = n->left[k] + load, n2 = n->right[k] + load;
+        const float loading = etse_loading(n->left[k], n->right[k]), n1 = n->left[k] + loading, n2 = n->right[k] + loading;
         const float along = n_re * s_re + n_im * s_im, inverse = scratch[k];
         const float w11 = etse_filter((n2 * s1 - along) * inverse), w22 = etse_filter((n1 * s2 - along) * inverse);
         const float turn = etse_filter((n_im * s_re - n_re * s_im) * inverse);
