@@ -336,6 +336,15 @@ def next_to_nothing(hops: int, seed: int) -> NDArray[np.int16]:
     return out
 
 
+def fading(hops: int) -> NDArray[np.int16]:
+    """``[hops, 2, hop]``: noise that fades away in each third, and an ear that dies before the other."""
+    rng, t = np.random.default_rng(2), np.arange(hops) % (hops // 3)
+    level = 3000 * np.exp2(-t / 20)[:, None, None] * np.array([1, 0.3])[:, None]
+    level[t > hops // 12, 1] = 0
+    out: NDArray[np.int16] = np.rint(rng.standard_normal((hops, 2, FRAME.hop)) * level).astype(np.int16)
+    return out
+
+
 class TestSubnormals:
     """Where they are flushed to zero, 16-bit sound must come out the same."""
 
@@ -347,7 +356,8 @@ class TestSubnormals:
         assert np.count_nonzero(parts) < parts.size
         assert SILENCE * LIFT >= 1
 
-    def test_flushing_them_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("sizes", [graphs.NANO, graphs.BEAM], ids=["plain", "beam"])
+    def test_flushing_them_changes_nothing(self, sizes: graphs.Sizes, monkeypatch: pytest.MonkeyPatch) -> None:
         """The firmware's C, in a processor set to treat them as zero and in one that is not."""
         if platform.machine() not in ("x86_64", "AMD64"):
             pytest.skip("only x86-64 is switched here; the emulated Cortex-M55 flushes always")
@@ -358,8 +368,8 @@ class TestSubnormals:
         switch += "    const unsigned old = __builtin_ia32_stmxcsr();\n    __builtin_ia32_ldmxcsr(mode);\n    return old;\n}\n"
         generate = native.generate
         monkeypatch.setattr(native, "generate", lambda artifact: {**generate(artifact), "switch.c": switch})
-        chain = native.NativeChain(graphs.artifact(graphs.NANO), 2)
-        hops, heard = next_to_nothing(1500, 1), []
+        chain = native.NativeChain(graphs.artifact(sizes), 2)
+        hops, heard = np.concatenate([next_to_nothing(1500, 1), fading(900)]), []
         for flushed in (False, True):
             chain.reset()
             old = chain._library.etse_test_flush(0x9FC0 if flushed else 0x1F80)
