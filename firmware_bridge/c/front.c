@@ -19,8 +19,8 @@ ETSE_STATE static float beam_re[ETSE_EARS][ETSE_BINS];
 ETSE_STATE static float beam_im[ETSE_EARS][ETSE_BINS];
 /* The past of the talker and of the noise. */
 ETSE_STATE static float covariances[2][4][ETSE_BINS];
-static const etse_covariance_t talker = {covariances[0][0], covariances[0][1], covariances[0][2], covariances[0][3]};
-static const etse_covariance_t noise = {covariances[1][0], covariances[1][1], covariances[1][2], covariances[1][3]};
+static const etse_covariance_t of_talker = {covariances[0][0], covariances[0][1], covariances[0][2], covariances[0][3]};
+static const etse_covariance_t of_noise = {covariances[1][0], covariances[1][1], covariances[1][2], covariances[1][3]};
 #endif
 static uint32_t oldest;
 static uint32_t ears = ETSE_EARS;
@@ -93,7 +93,7 @@ static void listen(const float *mixture, float *free, int8_t *features) {
         memset(features, etse_feature(&front, 0.0f), ETSE_BANDS);
         return;
     }
-    etse_beam_filter(&front, &talker, &noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], beam_re[0], beam_im[0],
+    etse_beam_filter(&front, &of_talker, &of_noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], beam_re[0], beam_im[0],
                      beam_re[1], beam_im[1], free);
     etse_beam_hold(&front, mixture, beam_re[0], beam_im[0], beam_re[1], beam_im[1], free, features);
 }
@@ -129,7 +129,7 @@ void etse_network(const int8_t *features, int8_t *moves) {
 #if ETSE_BEAM
 static void mix(const int8_t *moves) {
     const int8_t *const mask = moves, *const velocity = mask + ETSE_BANDS, *const share = velocity + ETSE_BANDS;
-    etse_beam_learn(&front, mask, &talker, &noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], etse_arena);
+    etse_beam_learn(&front, mask, &of_talker, &of_noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], etse_arena);
     etse_beam_moves(&front, mask, velocity, share, etse_arena);
     for (uint32_t e = 0; e < ETSE_EARS; e++) {
         etse_beam_mix(&front, etse_arena, beam_re[e], spectrum_re[e]);
