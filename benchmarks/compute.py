@@ -30,7 +30,8 @@ from edge_tse.demo import shipped_cases
 from edge_tse.engines import ENGINES, Engine
 from edge_tse.engines.foreign import ForeignNetwork, load_foreign
 from edge_tse.errors import EdgeTseError
-from edge_tse.quant import quantize
+from edge_tse.front import features_of
+from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, busy, environment
 from edge_tse.voice import personalize
 
@@ -59,9 +60,9 @@ class Contender:
 
 def ours(model: Artifact, rng: np.random.Generator) -> list[Contender]:
     """The model on every engine that is installed here."""
-    frame, source = model.frame, model.graph.tensors["features"]
+    frame = model.frame
     noise = (0.05 * rng.normal(size=(frame.ears, frame.hop * 64))).astype(np.float32)
-    rows = quantize(frame.frame_features(frame.analyze(noise)), source.scale, source.zero_point)
+    rows = features_of(frame, model.graph.tensors, noise, ReferenceNetwork(model.graph))
     row, hop = rows[40], noise[:, : frame.hop].copy()
     found = []
     for engine in ENGINES:

@@ -20,8 +20,8 @@ from benchmarks import RESULTS
 from edge_tse.artifact import Artifact
 from edge_tse.demo import shipped_cases
 from edge_tse.engines import Engine
+from edge_tse.front import features_of
 from edge_tse.graph import Pointwise
-from edge_tse.quant import quantize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
 from edge_tse.voice import Voice, personalize
@@ -101,14 +101,13 @@ def sizes(image: Image) -> dict[str, object]:
 
 def agreement(artifact: Artifact, voice: Voice, sound: NDArray[np.int16]) -> dict[str, int]:
     """The chain in C beside the chain in Python on the same sound: how many integers differ, of all there are."""
-    own, frame = personalize(artifact, voice), artifact.frame
-    source = artifact.graph.tensors["features"]
+    own = personalize(artifact, voice)
     chain, reference = NativeChain(artifact, 2), ReferenceNetwork(own.graph)
     chain.set_voice(voice_patch(artifact, voice))
     step = Engine(own, ReferenceNetwork(own.graph)).start(2)
     reals = sound.astype(np.float32) / np.float32(32768)
-    spectra = frame.analyze(reals.transpose(1, 0, 2).reshape(2, -1))
-    ours = quantize(frame.frame_features(spectra), source.scale, source.zero_point)
+    whole = reals.transpose(1, 0, 2).reshape(2, -1)
+    ours = features_of(artifact.frame, own.graph.tensors, whole, ReferenceNetwork(own.graph))
     features_off, network_off, sound_off, worst_lsb = 0, 0, 0, 0
     for hop, real, expected in zip(sound, reals, ours, strict=True):
         features = chain.analyze(hop)

@@ -32,9 +32,9 @@ from edge_tse.engines import ENGINES, Engine, Network, open_network
 from edge_tse.enrollment import enroll_files
 from edge_tse.errors import EdgeTseError
 from edge_tse.extract import extract
+from edge_tse.front import features_of
 from edge_tse.golden import TOLERANCE_LSB, Golden, UniversalNetwork, record, replay
 from edge_tse.metrics import si_sdr
-from edge_tse.quant import quantize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
 from edge_tse.universal import universal, voice_inputs
@@ -126,9 +126,9 @@ def frames(artifact: Artifact) -> Iterator[tuple[Voice, NDArray[np.int8]]]:
     for case in shipped_cases():
         mono = case.mixture.signal[0]
         both = np.stack([mono, np.roll(mono, 5) * np.float32(0.8)])  # interaural features have something to say
-        rows = artifact.frame.frame_features(artifact.frame.analyze(both))
-        source = artifact.graph.tensors["features"]
-        yield case.voice(artifact.voice_model), quantize(rows, source.scale, source.zero_point)
+        voice = case.voice(artifact.voice_model)
+        network = ReferenceNetwork(personalize(artifact, voice).graph)
+        yield voice, features_of(artifact.frame, artifact.graph.tensors, both, network)
 
 
 @cache

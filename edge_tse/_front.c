@@ -11,7 +11,9 @@
 
 #include "front_math.h"
 
-enum { EARS = 2 };
+enum { EARS = 2, TABLES = 7, MOST_MOVES = 3 };
+/* of bins: four of the beam, and two covariances */
+enum { BEAM_ROWS = 12 };
 
 typedef struct {
     PyObject_HEAD
@@ -21,6 +23,10 @@ typedef struct {
     float *memory;
     const float *window_even, *window_odd, *synthesis;
     float *history[EARS], *re[EARS], *im[EARS], *carry[EARS];
+    float running_level;
+    /* with a beam and two ears: the beam as each hears it, and the past of talker and noise */
+    float *beam_re[EARS], *beam_im[EARS];
+    etse_covariance_t talker, noise;
     /* two complex buffers of half a window */
     float *scratch;
 } Stream;
@@ -42,6 +48,8 @@ static float *carve(float **free, size_t count) {
     return taken;
 }
 
+static int beams(const Stream *self) { return self->front.beam && self->ears == EARS; }
+
 static void forget(Stream *self) {
     const size_t half = self->front.half;
     for (uint32_t e = 0; e < self->ears; e++) {
@@ -50,6 +58,9 @@ static void forget(Stream *self) {
         memset(self->re[e], 0, (half + 1) * sizeof(float));
         memset(self->im[e], 0, (half + 1) * sizeof(float));
     }
+    self->running_level = 0.0f;
+    if (beams(self)) /* one after the other in memory */
+        memset(self->beam_re[0], 0, BEAM_ROWS * (half + 1) * sizeof(float));
 }
 
 /* Every band is at least one bin, in order, and all of them are the bins. */
@@ -60,15 +71,16 @@ static int whole(const uint16_t *edges, uint32_t bands, uint32_t bins) {
     return edges[0] == 0 && edges[bands] == bins;
 }
 
-PyDoc_STRVAR(stream_doc, "Stream(ears, hop, window, bands, spatial_bands, lifted_window, lowering_window, twiddles, split, edges, reals, "
-                         "zero_points)\n\nMade by edge_tse.front.CompiledFront, which says what each of them is.");
+PyDoc_STRVAR(stream_doc, "Stream(ears, hop, window, bands, spatial_bands, beam, level_invariant, lifted_window, lowering_window, twiddles, split, "
+                         "edges, reals, zero_points)\n\nMade by edge_tse.front.CompiledFront, which says what each of them is.");
 
 static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *keywords) {
     (void)keywords;
     unsigned int ears, hop, window, bands, spatial;
-    PyObject *given[7];
-    if (!PyArg_ParseTuple(arguments, "IIIIIOOOOOOO", &ears, &hop, &window, &bands, &spatial, &given[0], &given[1], &given[2], &given[3],
-                          &given[4], &given[5], &given[6]))
+    int beam, level_invariant;
+    PyObject *given[TABLES];
+    if (!PyArg_ParseTuple(arguments, "IIIIIppOOOOOOO", &ears, &hop, &window, &bands, &spatial, &beam, &level_invariant, &given[0],
+                          &given[1], &given[2], &given[3], &given[4], &given[5], &given[6]))
         return NULL;
     /* 2^15: edges are 16 bits wide */
     if (ears < 1 || ears > EARS || window < 8 || window > 1u << 15 || (window & (window - 1)) || hop < 2 || hop % 2 || 2 * hop > window ||
@@ -79,18 +91,18 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
     size_t twiddles = 0;
     for (size_t n = half; n > 4; n /= 4)
         twiddles += 6 * (n / 4);
-    const size_t split = 2 * (half / 2 + 1);
+    const size_t split = 2 * (half / 2 + 1), moves = beam ? 3 : 2;
     const struct {
         const char *name;
         size_t bytes;
-    } expected[7] = {
+    } expected[TABLES] = {
         {"lifted_window", window * sizeof(float)},   {"lowering_window", synthesis * sizeof(float)},
         {"twiddles", twiddles * sizeof(float)},      {"split", split * sizeof(float)},
-        {"edges", (bands + 1) * sizeof(uint16_t)},   {"reals", 8 * sizeof(float)},
-        {"zero_points", 3 * sizeof(int32_t)},
+        {"edges", (bands + 1) * sizeof(uint16_t)},   {"reals", (6 + moves) * sizeof(float)},
+        {"zero_points", (1 + moves) * sizeof(int32_t)},
     };
-    Py_buffer views[7];
-    for (int i = 0; i < 7; i++)
+    Py_buffer views[TABLES];
+    for (int i = 0; i < TABLES; i++)
         if (take(given[i], &views[i], (Py_ssize_t)expected[i].bytes, PyBUF_SIMPLE, expected[i].name) < 0) {
             while (i--)
                 PyBuffer_Release(&views[i]);
@@ -107,7 +119,8 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         goto done;
     const size_t stored = window + synthesis + twiddles + split + (bands + 1 + 1) / 2;
     const size_t per_ear = window + 2 * bins + hop;
-    self->memory = PyMem_Calloc(stored + ears * per_ear + 2 * window + 2 * bands, sizeof(float));
+    const size_t beamed = beam && ears == EARS ? BEAM_ROWS * bins : 0;
+    self->memory = PyMem_Calloc(stored + ears * per_ear + beamed + 2 * window + 3 * bands, sizeof(float));
     if (self->memory == NULL) {
         Py_CLEAR(self);
         PyErr_NoMemory();
@@ -123,10 +136,10 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         memcpy(tables[i], views[i + 1].buf, expected[i + 1].bytes);
     uint16_t *const edges = (uint16_t *)carve(&rest, (bands + 1 + 1) / 2);
     memcpy(edges, views[4].buf, expected[4].bytes);
-    float reals[8];
-    int32_t zero_points[3];
-    memcpy(reals, views[5].buf, sizeof reals);
-    memcpy(zero_points, views[6].buf, sizeof zero_points);
+    float reals[6 + MOST_MOVES] = {0};
+    int32_t zero_points[1 + MOST_MOVES] = {0};
+    memcpy(reals, views[5].buf, expected[5].bytes);
+    memcpy(zero_points, views[6].buf, expected[6].bytes);
     self->ears = ears;
     self->hop = hop;
     self->window_even = even;
@@ -137,6 +150,15 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         self->re[e] = carve(&rest, bins);
         self->im[e] = carve(&rest, bins);
         self->carry[e] = carve(&rest, hop);
+    }
+    if (beamed) {
+        for (uint32_t e = 0; e < EARS; e++) {
+            self->beam_re[e] = carve(&rest, bins);
+            self->beam_im[e] = carve(&rest, bins);
+        }
+        etse_covariance_t *const both[] = {&self->talker, &self->noise};
+        for (int i = 0; i < 2; i++)
+            *both[i] = (etse_covariance_t){carve(&rest, bins), carve(&rest, bins), carve(&rest, bins), carve(&rest, bins)};
     }
     self->scratch = rest;
     self->front = (etse_front_t){
@@ -157,10 +179,14 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         .feature_zero_point = zero_points[0],
         .mask_zero_point = zero_points[1],
         .velocity_zero_point = zero_points[2],
+        .share_scale = reals[8],
+        .share_zero_point = zero_points[3],
+        .beam = (uint32_t)beam,
+        .level_invariant = (uint32_t)level_invariant,
     };
     forget(self);
 done:
-    for (int i = 0; i < 7; i++)
+    for (int i = 0; i < TABLES; i++)
         PyBuffer_Release(&views[i]);
     return (PyObject *)self;
 }
@@ -189,15 +215,21 @@ static void analyze(Stream *self, const float *samples, int8_t *features) {
         etse_split(f, second ? re2 : re, second ? im2 : im, self->re[e], self->im[e]);
     }
     const uint32_t right = self->ears - 1;
-    float *const energies = self->scratch + 4 * half;
-    etse_front_features(f, self->ears, self->re[0], self->im[0], self->re[right], self->im[right], energies, energies + f->bands,
-                        features);
+    float *const energies = self->scratch + 4 * half, *const mean = energies + 2 * f->bands;
+    etse_front_features(f, self->ears, self->re[0], self->im[0], self->re[right], self->im[right], energies, energies + f->bands, mean,
+                        &self->running_level, features);
+    int8_t *const of_beam = features + f->bands + 3 * f->spatial_bands;
+    if (beams(self)) {
+        etse_beam_filter(f, &self->talker, &self->noise, self->re[0], self->im[0], self->re[1], self->im[1], self->beam_re[0],
+                         self->beam_im[0], self->beam_re[1], self->beam_im[1], self->scratch);
+        etse_beam_hold(f, mean, self->beam_re[0], self->beam_im[0], self->beam_re[1], self->beam_im[1], energies, of_beam);
+    } else if (f->beam) {
+        memset(of_beam, etse_feature(f, 0.0f), f->bands);
+    }
 }
 
-static void synthesize(Stream *self, const int8_t *mask, const int8_t *velocity, float *out) {
+static void apply_gains(Stream *self, const int8_t *mask, const int8_t *velocity) {
     const etse_front_t *const f = &self->front;
-    const uint32_t half = f->half, hop = self->hop, first = half - hop;
-    float *const re = self->scratch, *const im = re + half, *const re2 = im + half, *const im2 = re2 + half;
     for (uint32_t b = 0; b < f->bands; b++) {
         const float gain = etse_gain(f, mask, velocity, b);
         for (uint32_t e = 0; e < self->ears; e++)
@@ -206,6 +238,27 @@ static void synthesize(Stream *self, const int8_t *mask, const int8_t *velocity,
                 self->im[e][k] *= gain;
             }
     }
+}
+
+static void mix(Stream *self, const int8_t *mask, const int8_t *velocity, const int8_t *share) {
+    const etse_front_t *const f = &self->front;
+    etse_beam_learn(f, mask, &self->talker, &self->noise, self->re[0], self->im[0], self->re[1], self->im[1], self->scratch);
+    etse_beam_moves(f, mask, velocity, share, self->scratch);
+    for (uint32_t e = 0; e < EARS; e++) {
+        etse_beam_mix(f, self->scratch, self->beam_re[e], self->re[e]);
+        etse_beam_mix(f, self->scratch, self->beam_im[e], self->im[e]);
+    }
+}
+
+/* share: NULL without a beam */
+static void synthesize(Stream *self, const int8_t *mask, const int8_t *velocity, const int8_t *share, float *out) {
+    const etse_front_t *const f = &self->front;
+    const uint32_t half = f->half, hop = self->hop, first = half - hop;
+    float *const re = self->scratch, *const im = re + half, *const re2 = im + half, *const im2 = re2 + half;
+    if (beams(self))
+        mix(self, mask, velocity, share);
+    else
+        apply_gains(self, mask, velocity);
     for (uint32_t e = 0; e < self->ears; e++, out += hop) {
         etse_merge(f, self->re[e], self->im[e], re, im);
         const int second = etse_fft_stages(half, f->twiddles, re, im, re2, im2);
@@ -230,7 +283,7 @@ static PyObject *stream_analyze(PyObject *object, PyObject *const *given, Py_ssi
     Py_buffer hop, features;
     if (take(given[0], &hop, (Py_ssize_t)(self->ears * self->hop * sizeof(float)), PyBUF_SIMPLE, "hop") < 0)
         return NULL;
-    if (take(given[1], &features, (Py_ssize_t)(self->front.bands + 3 * self->front.spatial_bands), PyBUF_WRITABLE, "features") < 0) {
+    if (take(given[1], &features, (Py_ssize_t)(self->front.bands * (1 + self->front.beam) + 3 * self->front.spatial_bands), PyBUF_WRITABLE, "features") < 0) {
         PyBuffer_Release(&hop);
         return NULL;
     }
@@ -240,30 +293,31 @@ static PyObject *stream_analyze(PyObject *object, PyObject *const *given, Py_ssi
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(synthesize_doc, "synthesize(mask, velocity, out): int8 [bands] each to float32 [ears, hop], in place. Once per hop, after analyze.");
+PyDoc_STRVAR(synthesize_doc, "synthesize(mask, velocity, [share,] out): int8 [bands] each, share with a beam, to float32 [ears, hop], in place. "
+                             "Once per hop, after analyze.");
 
 static PyObject *stream_synthesize(PyObject *object, PyObject *const *given, Py_ssize_t count) {
+    static const char *const names[MOST_MOVES] = {"mask", "velocity", "share"};
     Stream *const self = (Stream *)object;
-    if (count != 3)
-        return PyErr_Format(PyExc_TypeError, "synthesize takes mask, velocity and out, not %zd arguments", count);
-    const Py_ssize_t bands = (Py_ssize_t)self->front.bands;
-    Py_buffer mask, velocity, out;
-    if (take(given[0], &mask, bands, PyBUF_SIMPLE, "mask") < 0)
+    const int moves = self->front.beam ? 3 : 2;
+    if (count != moves + 1)
+        return PyErr_Format(PyExc_TypeError, "synthesize takes mask, velocity%s and out, not %zd arguments",
+                            self->front.beam ? ", share" : "", count);
+    Py_buffer views[MOST_MOVES + 1];
+    int taken = 0;
+    for (; taken < moves; taken++)
+        if (take(given[taken], &views[taken], (Py_ssize_t)self->front.bands, PyBUF_SIMPLE, names[taken]) < 0)
+            break;
+    const Py_ssize_t bytes = (Py_ssize_t)(self->ears * self->hop * sizeof(float));
+    if (taken == moves && take(given[moves], &views[moves], bytes, PyBUF_WRITABLE, "out") == 0)
+        taken++;
+    if (taken == moves + 1)
+        synthesize(self, views[0].buf, views[1].buf, self->front.beam ? views[2].buf : NULL, views[moves].buf);
+    for (int i = 0; i < taken; i++)
+        PyBuffer_Release(&views[i]);
+    if (taken < moves + 1)
         return NULL;
-    if (take(given[1], &velocity, bands, PyBUF_SIMPLE, "velocity") < 0)
-        goto mask_only;
-    if (take(given[2], &out, (Py_ssize_t)(self->ears * self->hop * sizeof(float)), PyBUF_WRITABLE, "out") < 0)
-        goto both;
-    synthesize(self, mask.buf, velocity.buf, out.buf);
-    PyBuffer_Release(&out);
-    PyBuffer_Release(&velocity);
-    PyBuffer_Release(&mask);
     Py_RETURN_NONE;
-both:
-    PyBuffer_Release(&velocity);
-mask_only:
-    PyBuffer_Release(&mask);
-    return NULL;
 }
 
 PyDoc_STRVAR(reset_doc, "reset(): forget the past, the next hop is the first.");

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from edge_tse.artifact import Artifact
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
+from edge_tse.front import features_of, gains
 from edge_tse.golden import Network
-from edge_tse.quant import dequantize, quantize
 
 __all__ = ["STAGES", "FlowStep", "Moves", "moves", "moves_of_gains", "moves_of_steps", "stages", "title"]
 
@@ -92,20 +92,16 @@ def moves(before: Float, after: Float, mixture: Float) -> Moves:
 def stages(artifact: Artifact, network: Network, mixture: Float, target: Float | None = None) -> Mapping[str, Moves]:
     """Moves of each of :data:`STAGES` over a mixture ``[ears, samples]`` at the model's rate; "target" only where it is given.
 
-    ``network`` runs the artifact's graph, a voice folded in; it is reset.
+    ``network`` runs the artifact's graph, a voice folded in; it is reset. Of a model with a beam these are the moves of its gains:
+    what the beam takes away beyond them is not of a band but of a direction.
     """
     frame, tensors = artifact.frame, artifact.graph.tensors
-    spectra = frame.analyze(mixture)
-    source = tensors["features"]
-    rows = quantize(frame.frame_features(spectra), source.scale, source.zero_point)
+    rows = features_of(frame, tensors, mixture, network)
     network.reset()
-    outputs = [tuple(value.copy() for value in network.run(row)) for row in rows]
-    mask, velocity = (
-        dequantize(np.array([out[i] for out in outputs]), tensors[name].scale, tensors[name].zero_point)
-        for i, name in enumerate(artifact.graph.outputs)
-    )
+    outputs = zip(*(tuple(value.copy() for value in network.run(row)) for row in rows), strict=True)
+    decided = gains(tensors, *(np.array(output) for output in outputs))
     wanted = None if target is None else _energy(frame, frame.analyze(target))
-    return moves_of_gains(_energy(frame, spectra), mask, np.maximum(mask + velocity, 0), wanted)
+    return moves_of_gains(_energy(frame, frame.analyze(mixture)), decided.mask, decided.gain, wanted)
 
 
 def moves_of_gains(energy: Float, mask: Float, out: Float, target: Float | None) -> dict[str, Moves]:

@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -63,9 +63,10 @@ class Artifact:
 
     def __post_init__(self) -> None:
         graph, frame, model = self.graph, self.frame, self.voice_model
-        if graph.inputs != ("features",) or graph.outputs != ("mask", "velocity"):
-            raise ArtifactError(f"a model maps features to mask and velocity, not {graph.inputs} to {graph.outputs}")
-        for name, channels in {"features": frame.features, "mask": frame.bands, "velocity": frame.bands}.items():
+        if graph.inputs != ("features",) or graph.outputs != frame.moves:
+            wanted = " and ".join(frame.moves)
+            raise ArtifactError(f"a model maps features to {wanted}, not {graph.inputs} to {graph.outputs}")
+        for name, channels in {"features": frame.features, **dict.fromkeys(frame.moves, frame.bands)}.items():
             tensor = graph.tensors[name]
             if (tensor.frames, tensor.channels) != (1, channels):
                 raise ArtifactError(f"tensor {name} is [{tensor.frames}, {tensor.channels}], the geometry needs [1, {channels}]")
@@ -110,7 +111,7 @@ class Artifact:
         outputs = self.golden.outputs
         named |= {f"golden.output.{k}": v for k, v in (outputs or {}).items()}
         header = {
-            "frame": asdict(self.frame),
+            "frame": self.frame.to_json(),
             "graph": description,
             "voice_blocks": self.voice_model.blocks,
             "golden_outputs": None if outputs is None else list(outputs),

@@ -14,7 +14,7 @@ board gives the sound that this chain gives. docs/decisions/0018 has the reasons
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
@@ -24,14 +24,20 @@ from edge_tse.transform import LOG10_2, RealTransform, log2, real_transform
 
 __all__ = [
     "GAIN_LIFT",
+    "LEVEL_ATTACK",
     "LEVEL_OFFSET",
+    "LEVEL_QUIETEST",
+    "LEVEL_REFERENCE",
+    "LEVEL_RELEASE",
     "LEVEL_SLOPE",
     "LIFT",
     "POWER_FLOOR",
     "SILENCE",
     "Analyzer",
     "FrameSpec",
+    "RunningLevel",
     "Synthesizer",
+    "over_ears",
 ]
 
 Float = NDArray[np.float32]
@@ -46,7 +52,14 @@ SILENCE = np.float32(2.0**-24)
 LIFT, GAIN_LIFT = np.float32(2.0**31), np.float32(2.0**70)
 """By how much a signal is too large in its transform, and a spectrum in the inverse one. Some vector units take subnormal numbers
 for zero and others do not; between :data:`SILENCE` and these, 16-bit sound never gives any (docs/decisions/0018)."""
+LEVEL_ATTACK, LEVEL_RELEASE = np.float32(0.1), np.float32(0.002)
+"""Of the way to the energy of a hop, how much the running level goes: 40 ms to rise, 2 s to fall at 4 ms."""
+LEVEL_REFERENCE, LEVEL_QUIETEST = np.float32(1e-2), np.float32(1e-8)
+"""What the running level is brought to (-20 dB), and the least that it is taken for."""
+_LEVEL_SILENCE = np.float32(1e-20)
+"""A running level below this is zero: hours of silence never make it subnormal."""
 _LEAST_WINDOW = 8
+_SINCE_FIRST = ("beam", "level_invariant")
 _BLOCK = 64  # transforms at a time: what fits a cache
 
 
@@ -90,8 +103,14 @@ class FrameSpec:
             raise ValueError(f"synthesis window {self.synthesis} is longer than the analysis window {self.window}")
         if self.bands % self.spatial_bands:
             raise ValueError(f"{self.bands} bands do not divide into {self.spatial_bands} spatial bands")
+        if self.beam and self.ears != 2:
+            raise ValueError(f"a beam takes two ears, not {self.ears}")
         if not self.fine_bands < self.bands <= self.bins:
             raise ValueError(f"{self.bands} bands with {self.fine_bands} single-bin ones do not fit {self.bins} bins")
+
+    def to_json(self) -> dict[str, int | bool]:
+        """The fields by name; what artifacts did not always have only where it is set, so that equal content gives equal bytes."""
+        return {name: value for name, value in asdict(self).items() if value or name not in _SINCE_FIRST}
 
     @property
     def bins(self) -> int:
@@ -121,6 +140,11 @@ class FrameSpec:
     def heard(self) -> int:
         """Features that the first stage hears: all but the beam's, which is made with its mask."""
         return self.bands + 3 * self.spatial_bands
+
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """What a network decides for each band, in the order of its outputs; with a beam, how much of it is heard."""
+        return ("mask", "velocity", "share") if self.beam else ("mask", "velocity")
 
     @cached_property
     def analysis_window(self) -> Float:
@@ -194,7 +218,8 @@ class FrameSpec:
         sums *= self.power_unit
         return sums
 
-    def _band_energy(self, spectrum: Complex) -> Float:
+    def band_energy(self, spectrum: Complex) -> Float:
+        """Energy of each band, a full-scale sine being 1, ``[..., bins] -> [..., bands]``."""
         real, imaginary = spectrum.real, spectrum.imag
         return self._band_sums(real * real + imaginary * imaginary)
 
@@ -211,25 +236,29 @@ class FrameSpec:
 
         The mean energy of the ears, from -90 dB (-1) to -10 dB (+1) relative to a full-scale sine.
         """
-        return _level(_over_ears(self._band_energy(spectrum)))
+        return _level(over_ears(self.band_energy(spectrum)))
 
-    def frame_features(self, spectrum: Complex) -> Float:
-        """Network inputs, ``[..., ears, bins] -> [..., features]`` in [-1, 1].
+    def frame_features(self, spectrum: Complex, brought: np.float32 | None = None) -> Float:
+        """Network inputs but for those of a beam, ``[..., ears, bins] -> [..., heard]`` in [-1, 1].
 
         Three interaural groups follow the band levels: level difference (left over right, 20 dB = 1), sine of the phase
         difference, and half of one minus its cosine, the last two weighted by energy within the band. All three are exactly
-        zero for one channel and for two equal ones, so a mono model is the binaural model.
+        zero for one channel and for two equal ones, so a mono model is the binaural model. ``brought``: factor on all energies, of
+        :class:`RunningLevel`, for a geometry that is :attr:`level_invariant`.
         """
-        energy = self._band_energy(spectrum)
-        out = np.zeros((*spectrum.shape[:-2], self.features), np.float32)
-        out[..., : self.bands] = _level(_over_ears(energy))
+        if self.level_invariant and brought is None:
+            raise ValueError("the features of this geometry depend on the hops before: feed a front end hop by hop")
+        factor = np.float32(1) if brought is None else brought
+        energy = self.band_energy(spectrum) * factor
+        out = np.zeros((*spectrum.shape[:-2], self.heard), np.float32)
+        out[..., : self.bands] = _level(over_ears(energy))
         if spectrum.shape[-2] == 2:
             per_ear = self._group_sums(energy)
             per_ear += POWER_FLOOR
             left, right = per_ear[..., 0, :], per_ear[..., 1, :]
             (l_re, r_re), (l_im, r_im) = (np.moveaxis(part, -2, 0) for part in (spectrum.real, spectrum.imag))
-            cosine = self._group_sums(self._band_sums(l_re * r_re + l_im * r_im))
-            sine = self._group_sums(self._band_sums(l_im * r_re - l_re * r_im))
+            cosine = self._group_sums(self._band_sums(l_re * r_re + l_im * r_im) * factor)
+            sine = self._group_sums(self._band_sums(l_im * r_re - l_re * r_im) * factor)
             root = np.sqrt(left * right)
             n, spatial = self.spatial_bands, out[..., self.bands :]
             np.multiply(log2(left / right), np.float32(0.5) * LOG10_2, out=spatial[..., :n])
@@ -327,13 +356,33 @@ class Synthesizer:
         self._carry = np.zeros_like(self._carry)
 
 
+class RunningLevel:
+    """Slow level of a stream, which makes features the same for a quiet recording and a loud one: fast to rise, slow to fall."""
+
+    def __init__(self) -> None:
+        self._level = np.float32(0)
+
+    def push(self, energy: Float) -> np.float32:
+        """Energies of this hop's bands, ``[bands]``, to the factor that brings the running level, this hop included, to -20 dB."""
+        # One after the other: a sum of NumPy's is of pairs.
+        now = np.add.accumulate(energy)[-1]
+        rate = LEVEL_ATTACK if now > self._level else LEVEL_RELEASE
+        level = self._level + rate * (now - self._level)
+        self._level = level if level >= _LEVEL_SILENCE else np.float32(0)
+        return LEVEL_REFERENCE / max(self._level, LEVEL_QUIETEST)
+
+    def reset(self) -> None:
+        """Forget the past: the next hop is the first."""
+        self._level = np.float32(0)
+
+
 def _hann(n: int) -> NDArray[np.float64]:
     """Periodic Hann window sampled at half-integers: no zero sample, and halves still sum to one."""
     window: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n)
     return window
 
 
-def _over_ears(energy: Float) -> Float:
+def over_ears(energy: Float) -> Float:
     """Mean over the ears, ``[..., ears, bands] -> [..., bands]``."""
     ears = energy.shape[-2]
     total: Float = energy[..., 0, :]

@@ -10,19 +10,33 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.frame import GAIN_LIFT, LEVEL_OFFSET, LEVEL_SLOPE, LIFT, POWER_FLOOR, SILENCE, Analyzer, FrameSpec, Synthesizer
+from edge_tse.beam import Beam, mixed
+from edge_tse.frame import (
+    GAIN_LIFT,
+    LEVEL_OFFSET,
+    LEVEL_SLOPE,
+    LIFT,
+    POWER_FLOOR,
+    SILENCE,
+    Analyzer,
+    FrameSpec,
+    RunningLevel,
+    Synthesizer,
+    over_ears,
+)
 from edge_tse.operators import Tensor
 from edge_tse.quant import dequantize, quantize
 
 if TYPE_CHECKING:
     from edge_tse._front import Stream
+    from edge_tse.golden import Network
 
-__all__ = ["CompiledFront", "Front", "NumpyFront", "compiled_state", "gains", "open_front"]
+__all__ = ["CompiledFront", "Front", "Moves", "NumpyFront", "compiled_state", "features_of", "gains", "open_front"]
 
 Float = NDArray[np.float32]
 Int8 = NDArray[np.int8]
@@ -37,65 +51,99 @@ class Front(Protocol):
     def analyze(self, hop: Float) -> Int8:
         """float32 ``[ears, hop]`` to the network's input ``[features]``."""
 
-    def synthesize(self, mask: Int8, velocity: Int8) -> Float:
-        """The network's outputs for the last hop, ``[bands]``, to float32 ``[ears, hop]``, ``frame.delay`` samples late."""
+    def synthesize(self, *moves: Int8) -> Float:
+        """The network's outputs for the last hop, ``[bands]`` each, to float32 ``[ears, hop]``, ``frame.delay`` samples late.
+
+        Once per hop: with a beam, it learns from them.
+        """
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
 
 
-def gains(tensors: Mapping[str, Tensor], mask: Int8, velocity: Int8) -> tuple[Float, Float, Float]:
-    """``[..., bands]`` each as real numbers: mask, velocity, and what is applied, ``max(0, mask + velocity)``."""
-    kept, put_back = (
-        dequantize(q, tensors[name].scale, tensors[name].zero_point) for name, q in (("mask", mask), ("velocity", velocity))
+class Moves(NamedTuple):
+    """What a network decided, ``[..., bands]`` each, as real numbers."""
+
+    mask: Float
+    velocity: Float
+    gain: Float
+    """``max(0, mask + velocity)``: what is applied to the mixture."""
+    share: Float | None
+    """How much of the beam, less what the mask keeps, is added; None without a beam."""
+
+
+def gains(tensors: Mapping[str, Tensor], *moves: Int8) -> Moves:
+    """``[..., bands]`` each, mask, velocity and, with a beam, share, to real numbers."""
+    names = ("mask", "velocity", "share")[: len(moves)]
+    mask, velocity, *share = (
+        dequantize(q, tensors[name].scale, tensors[name].zero_point) for name, q in zip(names, moves, strict=True)
     )
-    return kept, put_back, np.maximum(kept + put_back, np.float32(0))
+    return Moves(mask, velocity, np.maximum(mask + velocity, np.float32(0)), share[0] if share else None)
 
 
 class NumpyFront:
-    """By the definition. ``tensors``: those of a graph with ``features``, ``mask`` and ``velocity``."""
+    """By the definition. ``tensors``: those of a graph with ``features`` and ``frame.moves``."""
 
     def __init__(self, frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> None:
         self._frame, self._tensors = frame, tensors
         self._analyzer, self._synthesizer = Analyzer(frame, ears), Synthesizer(frame, ears)
         self._spectrum = np.zeros((ears, frame.bins), np.complex64)
+        self._level = RunningLevel() if frame.level_invariant else None
+        self._beam = Beam(frame) if frame.beam and ears > 1 else None
+        self._beamed = np.zeros_like(self._spectrum)
 
     def analyze(self, hop: Float) -> Int8:
+        frame, source = self._frame, self._tensors["features"]
         self._spectrum = self._analyzer.push(hop)
-        source = self._tensors["features"]
-        return quantize(self._frame.frame_features(self._spectrum), source.scale, source.zero_point)
+        features = np.zeros(frame.features, np.float32)
+        brought = None if self._level is None else self._level.push(over_ears(frame.band_energy(self._spectrum)))
+        features[: frame.heard] = frame.frame_features(self._spectrum, brought)
+        if self._beam is not None:
+            self._beamed, features[frame.heard :] = self._beam.listen(self._spectrum)
+        return quantize(features, source.scale, source.zero_point)
 
-    def synthesize(self, mask: Int8, velocity: Int8) -> Float:
-        gain = gains(self._tensors, mask, velocity)[2]
-        return self._synthesizer.push(self._spectrum * self._frame.bin_gains(gain))
+    def synthesize(self, *moves: Int8) -> Float:
+        frame, (mask, _, gain, share) = self._frame, gains(self._tensors, *moves)
+        if self._beam is None or share is None:  # with one ear the beam is what the mask keeps
+            return self._synthesizer.push(self._spectrum * frame.bin_gains(gain))
+        self._beam.learn(self._spectrum, mask)
+        heard = mixed(self._spectrum, frame.bin_gains(gain), self._beamed, frame.bin_gains(mask), frame.bin_gains(share))
+        return self._synthesizer.push(heard)
 
     def reset(self) -> None:
         self._analyzer.reset()
         self._synthesizer.reset()
         self._spectrum[:] = 0
+        self._beamed[:] = 0
+        if self._level is not None:
+            self._level.reset()
+        if self._beam is not None:
+            self._beam.reset()
 
 
 class CompiledFront:
     """The same in C, by a ``Stream`` of the module ``edge_tse._front``."""
 
     def __init__(self, stream: type[Stream], frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> None:
-        features, mask, velocity = (tensors[name] for name in ("features", "mask", "velocity"))
+        source, moves = tensors["features"], [tensors[name] for name in frame.moves]
         lift = GAIN_LIFT / LIFT  # of the gains: a spectrum is lifted already
         reals = [SILENCE * LIFT, frame.power_unit / (LIFT * LIFT), POWER_FLOOR, LEVEL_SLOPE, LEVEL_OFFSET]
-        reals += [np.float32(1) / np.float32(features.scale), np.float32(mask.scale) * lift, np.float32(velocity.scale) * lift]
+        reals += [np.float32(1) / np.float32(source.scale), *(np.float32(move.scale) * lift for move in moves)]
         self._stream = stream(
             ears,
             frame.hop,
             frame.window,
             frame.bands,
             frame.spatial_bands,
+            frame.beam,
+            frame.level_invariant,
             frame.lifted_window,
             frame.lowering_window,
             frame.transform.twiddle_table,
             frame.transform.split,
             frame.band_edges.astype(np.uint16),
             np.array(reals, np.float32),
-            np.array([features.zero_point, mask.zero_point, velocity.zero_point], np.int32),
+            np.array([source.zero_point, *(move.zero_point for move in moves)], np.int32),
         )
         self._features, self._shape = frame.features, (ears, frame.hop)
         self.reset = self._stream.reset
@@ -105,9 +153,9 @@ class CompiledFront:
         self._stream.analyze(np.ascontiguousarray(hop, np.float32), features)
         return features
 
-    def synthesize(self, mask: Int8, velocity: Int8) -> Float:
+    def synthesize(self, *moves: Int8) -> Float:
         out = np.empty(self._shape, np.float32)
-        self._stream.synthesize(mask, velocity, out)
+        self._stream.synthesize(*moves, out)
         return out
 
 
@@ -118,6 +166,24 @@ def open_front(frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> Fr
     if stream is None or not fits:
         return NumpyFront(frame, ears, tensors)
     return CompiledFront(stream, frame, ears, tensors)
+
+
+def features_of(frame: FrameSpec, tensors: Mapping[str, Tensor], signal: Float, network: Network) -> Int8:
+    """What a network hears of a whole signal ``[ears, samples]``, its last hop filled with zeros: ``[frames, features]``.
+
+    With a beam it depends on what the network answers: it is asked hop by hop, from reset, and left where the signal ends.
+    """
+    front = open_front(frame, len(signal), tensors)
+    asked = frame.beam and len(signal) > 1
+    if asked:
+        network.reset()
+    padded = np.pad(signal, ((0, 0), (0, -signal.shape[1] % frame.hop)))
+    rows = np.empty((padded.shape[1] // frame.hop, frame.features), np.int8)
+    for i, row in enumerate(rows):
+        row[:] = front.analyze(padded[:, i * frame.hop : (i + 1) * frame.hop])
+        if asked:
+            front.synthesize(*network.run(row))
+    return rows
 
 
 def compiled_state() -> tuple[bool, str]:
@@ -145,10 +211,13 @@ _IN_NUMPY = (
 
 
 def _agrees(stream: type[Stream]) -> bool:
-    """Whether it gives the bits of the definition: a few hops of noise, loud and next to nothing."""
-    frame, ears = FrameSpec(), 2
-    rng = np.random.default_rng(0)
-    channels = {"features": frame.features, "mask": frame.bands, "velocity": frame.bands}
+    """Whether it gives the bits of the definition: a few hops of noise, loud and next to nothing, without a beam and with one."""
+    return all(_agrees_on(stream, frame) for frame in (FrameSpec(), FrameSpec(beam=True, level_invariant=True)))
+
+
+def _agrees_on(stream: type[Stream], frame: FrameSpec) -> bool:
+    ears, rng = 2, np.random.default_rng(0)
+    channels = {"features": frame.features, **dict.fromkeys(frame.moves, frame.bands)}
     ends = {name: Tensor(name=name, frames=1, channels=n, scale=1 / 128) for name, n in channels.items()}
     try:
         ours = CompiledFront(stream, frame, ears, ends)
@@ -157,9 +226,9 @@ def _agrees(stream: type[Stream]) -> bool:
     defined = NumpyFront(frame, ears, ends)
     for level in (0.3, 1e-3, 1e-7):
         hop = rng.normal(0, level, (ears, frame.hop)).astype(np.float32)
-        mask, velocity = rng.integers(-128, 128, (2, frame.bands), np.int8)
+        moves = rng.integers(-128, 128, (len(frame.moves), frame.bands), np.int8)
         if not np.array_equal(ours.analyze(hop), defined.analyze(hop)):
             return False
-        if not np.array_equal(ours.synthesize(mask, velocity), defined.synthesize(mask, velocity)):
+        if not np.array_equal(ours.synthesize(*moves), defined.synthesize(*moves)):
             return False
     return True

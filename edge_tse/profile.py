@@ -20,9 +20,9 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import DataError
 from edge_tse.extract import Extractor
+from edge_tse.front import features_of
 from edge_tse.graph import IntegerGraph
 from edge_tse.operator_times import OperatorTime, operator_times
-from edge_tse.quant import quantize
 from edge_tse.report import Report, Timing, busy, environment, memory
 
 if TYPE_CHECKING:
@@ -103,16 +103,11 @@ def network_parts(artifact: Artifact, network: Network, signal: Float, clock: Ca
     timed = getattr(network, "run_timed", None)
     if timed is None:
         return None
+    rows = features_of(artifact.frame, artifact.graph.tensors, signal, network)
     network.reset()
-    marshalling, inference = np.array([timed(row, clock) for row in _features(artifact, signal)]).T
+    marshalling, inference = np.array([timed(row, clock) for row in rows]).T
     period_s = artifact.frame.period_s
     return Timing(hop_s=marshalling, period_s=period_s), Timing(hop_s=inference, period_s=period_s)
-
-
-def _features(artifact: Artifact, signal: Float) -> NDArray[np.int8]:
-    """``[frames, n]``"""
-    frame, source = artifact.frame, artifact.graph.tensors["features"]
-    return quantize(frame.frame_features(frame.analyze(signal)), source.scale, source.zero_point)
 
 
 def profile(
@@ -144,7 +139,7 @@ def profile(
     times: Sequence[OperatorTime] = ()
     method = "unavailable: this engine runs no graph of a single operator and tells no times of its own"
     if trace is not None:
-        times = trace(_features(artifact, signal[:, : WARM_UP * artifact.frame.hop]))
+        times = trace(features_of(artifact.frame, artifact.graph.tensors, signal[:, : WARM_UP * artifact.frame.hop], network))
         method = "the runtime's own profiler, scaled to the inference of the whole (it counts whole microseconds, less is lost)"
     elif open_graph is not None:
         times = operator_times(artifact.graph, open_graph, clock, quiet=quiet)

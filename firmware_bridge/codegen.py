@@ -50,7 +50,7 @@ class Memory:
     tables: int
     """Factors, biases and activation tables, read-only."""
     state: int
-    """Delay lines."""
+    """Delay lines, and the past of a beam."""
     arena: int
     """Activations, placed over each other where their lifetimes allow, and the scratch of the front end."""
     voice: int
@@ -63,20 +63,20 @@ def generate(artifact: Artifact) -> dict[str, str]:
     An artifact without a voice takes one at run time (:func:`voice_patch`); one with a voice folded in has it built in.
     ``ArtifactError`` if the graph or the geometry is one that the firmware cannot run.
     """
-    network = _Network(artifact.graph, front_end.scratch_bytes(artifact.frame))
+    network = _Network(artifact.graph, front_end.scratch_bytes(artifact.frame), front_end.beam_bytes(artifact.frame))
     header = network.header(front_end.header(artifact.frame, artifact.graph.tensors))
     return {"model.h": header, "model.c": network.source(_model_id(artifact)), "frame.c": front_end.source(artifact.frame)}
 
 
 def generate_network(graph: IntegerGraph) -> dict[str, str]:
     """Sources of a graph with one input alone, without a front end."""
-    network = _Network(graph, 0)
+    network = _Network(graph, 0, 0)
     return {"model.h": network.header(""), "model.c": network.source(bytes(16))}
 
 
 def plan_memory(artifact: Artifact) -> Memory:
     """What the generated network of an artifact occupies."""
-    return _Network(artifact.graph, front_end.scratch_bytes(artifact.frame)).memory
+    return _Network(artifact.graph, front_end.scratch_bytes(artifact.frame), front_end.beam_bytes(artifact.frame)).memory
 
 
 def voice_patch(artifact: Artifact, voice: Voice) -> bytes:
@@ -120,7 +120,7 @@ def _constants(node: Pointwise | Depthwise, graph: IntegerGraph) -> tuple[NDArra
 class _Network:
     """A graph with a place for every tensor, and the C that says so."""
 
-    def __init__(self, graph: IntegerGraph, scratch_bytes: int) -> None:
+    def __init__(self, graph: IntegerGraph, scratch_bytes: int, beam_bytes: int) -> None:
         if len(graph.inputs) != 1:
             raise ArtifactError(f"the firmware takes one input, this graph has {len(graph.inputs)}: {list(graph.inputs)}")
         if graph.voice:
@@ -143,7 +143,7 @@ class _Network:
             weights=sum(_packed(node).nbytes for node in convolutions),
             tables=sum(sum(a.nbytes for a in _constants(node, graph)) for node in convolutions)
             + 256 * sum(isinstance(node, Sigmoid | Tanh) for node in graph.nodes),
-            state=sum(ring.rows * ring.stride for ring in self._rings.values()),
+            state=sum(ring.rows * ring.stride for ring in self._rings.values()) + beam_bytes,
             arena=max(arena, scratch_bytes, LANES),
             voice=voice,
         )

@@ -101,12 +101,12 @@ class Device:
             taken = self._ask(SetVoice(offset=offset, size_bytes=len(patch), data=part), VoiceTaken)
             progress(taken.taken_bytes / max(len(patch), 1))
 
-    def network_frame(self, features: Int8) -> tuple[Int8, Int8]:
-        """One step of the network: int8 features to mask and velocity, ``[bands]`` each."""
-        answer = np.frombuffer(self._ask(NetworkFrame(features=features.tobytes()), Gains).mask_and_velocity, np.int8)
-        if len(answer) != 2 * self.hello.bands:
-            raise LinkError(f"{self.name}: {len(answer)} gains where {2 * self.hello.bands} were announced: flash the board again")
-        return answer[: self.hello.bands], answer[self.hello.bands :]
+    def network_frame(self, features: Int8) -> tuple[Int8, ...]:
+        """One step of the network: int8 features to its outputs, ``[bands]`` each."""
+        bands, answer = self.hello.bands, np.frombuffer(self._ask(NetworkFrame(features=features.tobytes()), Gains).moves, np.int8)
+        if len(answer) < 2 * bands or len(answer) % bands:
+            raise LinkError(f"{self.name}: {len(answer)} gains of {bands} bands: flash the board again")
+        return tuple(answer.reshape(-1, bands))
 
     def sound_frame(self, hop: Int16) -> Int16:
         """One step of the whole chain: int16 ``[ears, hop]`` to the same shape."""
@@ -187,7 +187,7 @@ class DeviceNetwork:
         self._device.reset()
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 features ``[n]`` to mask and velocity, each ``[bands]``."""
+        """One step: int8 features ``[n]`` to the graph's outputs in order, each ``[bands]``."""
         if features.shape != (self._features,):
             raise EngineError(f"a step takes {self._features} features, not {list(features.shape)}")
         return self._device.network_frame(features)

@@ -15,7 +15,7 @@ from edge_tse.frame import GAIN_LIFT, LEVEL_OFFSET, LEVEL_SLOPE, LIFT, POWER_FLO
 from edge_tse.graph import Tensor
 from firmware_bridge.c_source import NOTE, array, real
 
-__all__ = ["header", "scratch_bytes", "source"]
+__all__ = ["beam_bytes", "header", "scratch_bytes", "source"]
 
 _FULL_SCALE = 2**15
 """Of 16-bit sound."""
@@ -26,8 +26,13 @@ def scratch_bytes(frame: FrameSpec) -> int:
     return 2 * frame.window * np.dtype(np.float32).itemsize
 
 
+def beam_bytes(frame: FrameSpec) -> int:
+    """What a beam keeps: itself as each ear hears it, and two covariances, four numbers a bin each."""
+    return 12 * frame.bins * np.dtype(np.float32).itemsize if frame.beam else 0
+
+
 def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
-    """The geometry and the scales of features, mask and velocity, for the preprocessor.
+    """The geometry and the scales of features and moves, for the preprocessor.
 
     ``ArtifactError`` if the transform or the ring of samples cannot do this geometry.
     """
@@ -37,7 +42,7 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
         )
     if frame.ears not in (1, 2):
         raise ArtifactError(f"{frame.ears} ears: the firmware knows one and two")
-    features, mask, velocity = (tensors[name] for name in ("features", "mask", "velocity"))
+    features, moves = tensors["features"], {name.upper(): tensors[name] for name in frame.moves}
     counts = {
         "SAMPLE_RATE_HZ": frame.sample_rate_hz,
         "EARS": frame.ears,
@@ -49,15 +54,16 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
         "BANDS": frame.bands,
         "SPATIAL_BANDS": frame.spatial_bands,
         "FEATURES": frame.features,
+        "MOVES": len(moves),
+        "BEAM": int(frame.beam),
+        "LEVEL_INVARIANT": int(frame.level_invariant),
         "FEATURE_ZERO_POINT": features.zero_point,
-        "MASK_ZERO_POINT": mask.zero_point,
-        "VELOCITY_ZERO_POINT": velocity.zero_point,
+        **{f"{name}_ZERO_POINT": move.zero_point for name, move in moves.items()},
     }
     reals: dict[str, float | np.float32] = {
         "FEATURE_STEPS": np.float32(1) / np.float32(features.scale),
         # Of a lifted spectrum; its gains are lifted by the rest.
-        "MASK_SCALE": np.float32(mask.scale) * (GAIN_LIFT / LIFT),
-        "VELOCITY_SCALE": np.float32(velocity.scale) * (GAIN_LIFT / LIFT),
+        **{f"{name}_SCALE": np.float32(move.scale) * (GAIN_LIFT / LIFT) for name, move in moves.items()},
         "SILENCE": SILENCE * LIFT,
         "POWER_UNIT": frame.power_unit / (LIFT * LIFT),
         "POWER_FLOOR": POWER_FLOOR,

@@ -93,20 +93,20 @@ class NativeChain:
         self._library.etse_analyze(source.ctypes.data_as(ctypes.c_void_p), _pointer(features))
         return features
 
-    def network(self, features: Int8) -> tuple[Int8, Int8]:
-        """Mask and velocity, ``[frame.bands]`` each: second part of a step."""
+    def network(self, features: Int8) -> tuple[Int8, ...]:
+        """The network's outputs, ``[frame.bands]`` each: second part of a step."""
         source = np.ascontiguousarray(features, np.int8)
         if source.shape != (self.frame.features,):
             raise EngineError(f"a step takes {self.frame.features} features, not {list(source.shape)}")
-        mask, velocity = np.empty((2, self.frame.bands), np.int8)
-        self._library.etse_network(_pointer(source), _pointer(mask), _pointer(velocity))
-        return mask, velocity
+        moves = np.empty((len(self.frame.moves), self.frame.bands), np.int8)
+        self._library.etse_network(_pointer(source), _pointer(moves))
+        return tuple(moves)
 
-    def synthesize(self, mask: Int8, velocity: Int8) -> Int16:
+    def synthesize(self, *moves: Int8) -> Int16:
         """Sound ``[ears, frame.hop]``: last part of a step."""
         out = np.empty((self.ears, self.frame.hop), np.int16)
-        sources = [np.ascontiguousarray(q, np.int8) for q in (mask, velocity)]
-        self._library.etse_synthesize(*map(_pointer, sources), out.ctypes.data_as(ctypes.c_void_p))
+        source = np.array(moves, np.int8)
+        self._library.etse_synthesize(_pointer(source), out.ctypes.data_as(ctypes.c_void_p))
         return out
 
     def _hop(self, hop: Int16) -> Int16:

@@ -166,8 +166,8 @@ class Gains:
     """What the network made of it."""
 
     code: ClassVar[int] = 0x84
-    mask_and_velocity: Rest
-    """int8 ``[2, bands]``"""
+    moves: Rest
+    """int8 ``[outputs, bands]``: mask, velocity and, of a model with a beam, share."""
 
 
 @dataclass(frozen=True, kw_only=True)

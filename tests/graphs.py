@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,8 @@ _OCTAVES = (1, 2, 4, 8, 16, 32, 64, 128)
 SMALL_FRAME = FrameSpec(hop=8, window=32, synthesis=16, bands=8, fine_bands=3, spatial_bands=4)
 TINY = Sizes(8, 12, (1, 2), 6, 8, (1,), SMALL_FRAME)
 NANO = Sizes(64, 96, _OCTAVES[:6], 48, 64, _OCTAVES[:3])
+BEAM = replace(NANO, frame=FrameSpec(beam=True, level_invariant=True))
+"""Its second stage hears how loud a beam is, and says how much of it to take."""
 SMALL = Sizes(128, 192, _OCTAVES, 96, 128, _OCTAVES[:4])
 
 
@@ -132,12 +134,17 @@ def student(sizes: Sizes = TINY, seed: int = 0) -> IntegerGraph:
     left = b.pointwise("refine.hidden", x, sizes.refine_channels, 0.04)
     right = b.pointwise("refine.gain", mask, sizes.refine_channels, 0.04)
     x = b.add("refine.in", left, right)
+    if sizes.frame.beam:
+        x = b.add("refine.all", x, b.pointwise("refine.beam", features, sizes.refine_channels, 0.04))
     x = b.stage("refine", x, sizes.refine_hidden, sizes.refine_dilations)
     logits = b.pointwise("refine.head", x, bands, 0.02)
     velocity = b.tensor("velocity", 1, bands, 1 / 128)
     b.nodes.append(Tanh(name="velocity.tanh", input=logits, output=velocity))
+    if sizes.frame.beam:
+        logits = b.pointwise("share.head", x, bands, 0.05)
+        b.nodes.append(Sigmoid(name="share.sigmoid", input=logits, output=b.tensor("share", 1, bands, 1 / 256, -128)))
     return IntegerGraph(
-        tensors=b.tensors, nodes=tuple(b.nodes), inputs=("features",), outputs=("mask", "velocity"), states=tuple(b.states)
+        tensors=b.tensors, nodes=tuple(b.nodes), inputs=("features",), outputs=sizes.frame.moves, states=tuple(b.states)
     )
 
 

@@ -63,9 +63,10 @@ def test_no_two_living_buffers_overlap(rows: list[tuple[int, int, int]]) -> None
     assert busiest <= total <= sum(b.size for b in buffers)
 
 
-def test_memory_is_what_the_linker_finds(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sizes", [graphs.NANO, graphs.BEAM], ids=["plain", "beam"])
+def test_memory_is_what_the_linker_finds(sizes: graphs.Sizes, tmp_path: Path) -> None:
     pytest.importorskip("ziglang", reason=ZIG)
-    artifact = graphs.artifact(graphs.NANO)
+    artifact = graphs.artifact(sizes)
     memory = plan_memory(artifact)
     image = build_image(generate(artifact), CORES["qemu-mps3-an547"], tmp_path / "image.elf")
     assert image.sections[".weights"] == memory.weights == artifact.graph.weights
@@ -77,7 +78,7 @@ def test_memory_is_what_the_linker_finds(tmp_path: Path) -> None:
     assert 0 <= image.sections[".state"] - (memory.state + spectra + samples) < 256
     # One row more than the history of each delay line: the newest stands beside the oldest for the time of a step.
     rows = sum(artifact.graph.tensors[s.input].channels for s in artifact.graph.states)
-    assert memory.state == artifact.graph.state_bytes + rows
+    assert memory.state == artifact.graph.state_bytes + rows + front_end.beam_bytes(frame)
     assert image.stored_bytes == sum(size for name, size in image.sections.items() if name not in {".stack", ".bss", *OWN})
     assert image.memory_bytes == sum(image.sections[name] for name in (".data", ".stack", ".bss", *OWN))
 
@@ -136,10 +137,11 @@ def test_reals_are_exact(value: float) -> None:
 
 
 @pytest.mark.slow
-def test_static_analysis_finds_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sizes", [graphs.TINY, graphs.BEAM], ids=["plain", "beam"])
+def test_static_analysis_finds_nothing(sizes: graphs.Sizes, tmp_path: Path) -> None:
     if shutil.which("cppcheck") is None:
         pytest.skip("cppcheck is not installed: apt-get install cppcheck")
-    for name, text in generate(graphs.artifact()).items():
+    for name, text in generate(graphs.artifact(sizes)).items():
         (tmp_path / name).write_text(text)
     ours = ("kernels", "voice", "front", "fft", "main", "memory", "startup", "port_semihosting", "port_stdio", "kernel_cases")
     sources = [str(C_FOLDER / f"{name}.c") for name in ours] + [str(tmp_path / name) for name in ("model.c", "frame.c")]

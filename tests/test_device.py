@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,6 +95,19 @@ def test_a_voice_changes_what_the_board_computes_and_survives_resets(artifact: A
     assert verify(bob, network, 0).worst_lsb == 0
     assert device.reset(1) == 1
     assert verify(bob, network, 0).worst_lsb == 0
+
+
+def test_a_board_with_a_beam_answers_with_three_outputs() -> None:
+    beam = graphs.artifact(replace(graphs.TINY, frame=replace(graphs.SMALL_FRAME, beam=True, level_invariant=True)))
+    with closing(board(beam)) as link:
+        device = Device(link)
+        network = DeviceNetwork(device, beam)
+        assert [len(out) for out in network.run(beam.golden.features[0])] == [beam.frame.bands] * 3
+        parity = verify(beam, network, 0)
+        assert sorted(parity.per_output) == ["mask", "share", "velocity"]
+        step, chain = DeviceEngine(device, beam).start(2), NativeChain(beam, 2, compiler=compiler())
+        for hop in np.random.default_rng(8).integers(-9000, 9000, (60, 2, beam.frame.hop)).astype(np.int16):
+            np.testing.assert_array_equal(step(hop.astype(np.float32) / 32768) * 32768, chain(hop))
 
 
 @pytest.mark.parametrize("ears", [1, 2])

@@ -38,6 +38,21 @@ def nano() -> Artifact:
 
 
 @pytest.fixture(scope="module")
+def beam() -> Artifact:
+    return graphs.artifact(graphs.BEAM)
+
+
+@pytest.fixture(scope="module")
+def either(request: pytest.FixtureRequest) -> Artifact:
+    """A model by the name of its fixture."""
+    made: Artifact = request.getfixturevalue(request.param)
+    return made
+
+
+with_and_without_beam = pytest.mark.parametrize("either", ["nano", "beam"], indirect=True)
+
+
+@pytest.fixture(scope="module")
 def chain(nano: Artifact) -> NativeChain:
     return NativeChain(nano, 2)
 
@@ -117,8 +132,8 @@ def in_c(chain: NativeChain, hops: Int16) -> list[bytes]:
     out = []
     for hop in hops:
         features = chain.analyze(hop)
-        mask, velocity = chain.network(features)
-        out.append(b"".join(part.tobytes() for part in (features, mask, velocity, chain.synthesize(mask, velocity))))
+        moves = chain.network(features)
+        out.append(b"".join(part.tobytes() for part in (features, *moves, chain.synthesize(*moves))))
     return out
 
 
@@ -128,14 +143,15 @@ def assert_same_bytes(got: list[bytes], wanted: list[bytes]) -> None:
     assert not off, f"{len(off)} of {len(wanted)} hops differ, the first is {off[0]}"
 
 
+@with_and_without_beam
 @pytest.mark.parametrize("ears", [1, 2])
 @pytest.mark.parametrize("signal", SIGNALS)
-def test_sound_is_that_of_the_python_chain(nano: Artifact, ears: int, signal: str) -> None:
+def test_sound_is_that_of_the_python_chain(either: Artifact, ears: int, signal: str) -> None:
     """Features, network and sound, bit for bit."""
-    hops = SIGNALS[signal](ears, nano.frame.hop)
-    got = in_c(NativeChain(nano, ears), hops)
-    assert_same_bytes(got, in_python(nano, hops))
-    sound = np.array([np.frombuffer(hop, np.int16)[-ears * nano.frame.hop :] for hop in got], np.int32)
+    hops = SIGNALS[signal](ears, either.frame.hop)
+    got = in_c(NativeChain(either, ears), hops)
+    assert_same_bytes(got, in_python(either, hops))
+    sound = np.array([np.frombuffer(hop, np.int16)[-ears * either.frame.hop :] for hop in got], np.int32)
     assert np.abs(sound).max() > (0 if signal == "quiet" else 1000)
 
 
@@ -159,10 +175,12 @@ def test_reset_forgets(nano: Artifact, chain: NativeChain) -> None:
     assert np.abs(np.array(later, np.int32) - first).max() > 1
 
 
+@pytest.mark.parametrize("beam", [False, True])
 @pytest.mark.parametrize(("window", "hop", "ears"), [(16, 8, 1), (32, 8, 2), (64, 32, 2), (128, 16, 2), (1024, 64, 2)])
-def test_other_geometries(window: int, hop: int, ears: int) -> None:
+def test_other_geometries(window: int, hop: int, ears: int, beam: bool) -> None:
     """FFTs with a stage of radix 2 and without, one hop a window and many, odd channels, a model that hears one ear."""
     frame = FrameSpec(hop=hop, window=window, synthesis=2 * hop, ears=ears, bands=8, fine_bands=3, spatial_bands=4)
+    frame = replace(frame, beam=beam and ears == 2, level_invariant=beam)
     artifact = graphs.artifact(replace(graphs.TINY, frame=frame))
     hops = speech(ears, 12800 // hop, hop)
     assert_same_bytes(in_c(NativeChain(artifact, ears), hops), in_python(artifact, hops))
@@ -257,18 +275,19 @@ QUICK = ("host", "qemu-mps3-an547")
 
 
 @pytest.mark.parametrize("name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SAME])
-def test_every_core_makes_the_same_of_the_same(nano: Artifact, name: str, tmp_path: Path) -> None:
-    """Golden frames to the integer, and the whole chain to the byte: features, mask, velocity and sound."""
-    image = image_of(nano, name, tmp_path)
-    golden, frame = nano.golden, nano.frame
+@with_and_without_beam
+def test_every_core_makes_the_same_of_the_same(either: Artifact, name: str, tmp_path: Path) -> None:
+    """Golden frames to the integer, and the whole chain to the byte: features, outputs of the network and sound."""
+    image = image_of(either, name, tmp_path)
+    golden, frame = either.golden, either.frame
     golden.features.tofile(tmp_path / "features")
     assert emulate(image, ["network", "features", "out"], tmp_path)["kernels"] == SAME[name]
     assert golden.outputs is not None
-    got = np.fromfile(tmp_path / "out", np.int8).reshape(len(golden.features), 2, frame.bands)
-    np.testing.assert_array_equal(got, np.stack([golden.outputs["mask"], golden.outputs["velocity"]], axis=1))
+    got = np.fromfile(tmp_path / "out", np.int8).reshape(len(golden.features), -1, frame.bands)
+    np.testing.assert_array_equal(got, np.stack([golden.outputs[name] for name in frame.moves], axis=1))
 
-    voice = voice_of(nano, 0)
-    (tmp_path / "voice").write_bytes(voice_patch(nano, voice))
+    voice = voice_of(either, 0)
+    (tmp_path / "voice").write_bytes(voice_patch(either, voice))
     hops = np.concatenate(
         [speech(2, 150, frame.hop), *(SIGNALS[name](2, frame.hop)[:120] for name in ("noise", "difficult", "quiet"))]
     )
@@ -278,7 +297,7 @@ def test_every_core_makes_the_same_of_the_same(nano: Artifact, name: str, tmp_pa
     out = (tmp_path / "out").read_bytes()
     size = len(out) // len(hops)
     got_hops = [out[i * size : (i + 1) * size] for i in range(len(hops))]
-    assert_same_bytes(got_hops, in_python(personalize(nano, voice), hops))
+    assert_same_bytes(got_hops, in_python(personalize(either, voice), hops))
     if image.core.regions:
         assert 0 < int(said["stack_bytes"]) < image.sections[".stack"] // 2
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -27,6 +28,7 @@ Float = NDArray[np.float32]
 Int8 = NDArray[np.int8]
 
 FRAME = FrameSpec()
+BEAM = FrameSpec(beam=True, level_invariant=True)
 
 
 def frame_of(window: int, hop: int, ears: int) -> FrameSpec:
@@ -38,7 +40,8 @@ FRAMES = [FRAME, frame_of(8, 2, 1), frame_of(16, 4, 2), frame_of(32, 16, 2), fra
 
 def ends_of(frame: FrameSpec) -> dict[str, Tensor]:
     """Scales that are no powers of two, and zero points."""
-    made = (("features", frame.features, 1 / 127, 3), ("mask", frame.bands, 0.0041, -128), ("velocity", frame.bands, 0.0077, -5))
+    made = [("features", frame.features, 1 / 127, 3), ("mask", frame.bands, 0.0041, -128), ("velocity", frame.bands, 0.0077, -5)]
+    made += [("share", frame.bands, 0.0039, -127)] if frame.beam else []
     return {name: Tensor(name=name, frames=1, channels=n, scale=scale, zero_point=zero) for name, n, scale, zero in made}
 
 
@@ -49,17 +52,48 @@ def compiled(frame: FrameSpec, ears: int) -> CompiledFront:
     return made
 
 
+def named(frame: FrameSpec) -> str:
+    return "-".join([name for name in ("beam", "level_invariant") if getattr(frame, name)]) or "plain"
+
+
+def noise(rng: np.random.Generator, hops: int = 200) -> Float:
+    return rng.normal(0, 0.1, (hops, 2, FRAME.hop)).astype(np.float32)
+
+
+def with_right(sound: Float, gain: float) -> Float:
+    """The left ear's sound, at another level, on the right one from the middle on."""
+    out = sound.copy()
+    out[len(out) // 2 :, 1] = np.float32(gain) * out[len(out) // 2 :, 0]
+    return out
+
+
+SOUNDS: dict[str, Callable[[np.random.Generator], Float]] = {
+    "noise": noise,
+    "quiet": lambda rng: noise(rng) * np.float32(1e-6),
+    "silence": lambda rng: noise(rng) * np.float32(0),
+    "loud": lambda rng: noise(rng) * np.float32(1e4),
+    "a dead ear": lambda rng: with_right(noise(rng), 0),
+    "equal ears": lambda rng: with_right(noise(rng), 1),
+    "an inverted ear": lambda rng: with_right(noise(rng), -1),
+    "clipped": lambda rng: np.clip(noise(rng) * np.float32(30), -1, 1),
+    "steps": lambda rng: noise(rng) * np.repeat(np.float32([1, 1e-3, 30, 0, 1e-5]), 40)[:, None, None],
+    "a long decay": lambda rng: noise(rng, 1500) * np.exp2(-np.arange(1500, dtype=np.float32) / 25)[:, None, None],
+    # until covariances are next to nothing
+    "silence after a whisper": lambda rng: noise(rng, 2000) * (np.float32(1e-6) * (np.arange(2000) < 100))[:, None, None],
+}
+
+
 def run(one: Front, hops: Float, answers: Int8) -> tuple[Int8, Float]:
     """Features ``[hops, features]`` and sound ``[hops, ears, hop]``, the network answering whatever it likes."""
     features, sound = [], []
-    for hop, (mask, velocity) in zip(hops, answers, strict=True):
+    for hop, moves in zip(hops, answers, strict=True):
         features.append(one.analyze(hop))
-        sound.append(one.synthesize(mask, velocity))
+        sound.append(one.synthesize(*moves))
     return np.array(features), np.array(sound)
 
 
 def answers_of(frame: FrameSpec, hops: int) -> Int8:
-    return np.random.default_rng(7).integers(-128, 128, (hops, 2, frame.bands), np.int8)
+    return np.random.default_rng(7).integers(-128, 128, (hops, len(frame.moves), frame.bands), np.int8)
 
 
 class TestTransform:
@@ -116,9 +150,42 @@ class TestCompiled:
         np.testing.assert_array_equal(got[0], wanted[0])
         np.testing.assert_array_equal(got[1], wanted[1])
 
-    def test_reset_is_a_new_beginning(self) -> None:
+    @pytest.mark.parametrize("frame", [BEAM, replace(BEAM, level_invariant=False), replace(FRAME, level_invariant=True)], ids=named)
+    @pytest.mark.parametrize("ears", [1, 2])
+    @pytest.mark.parametrize("kind", SOUNDS)
+    def test_gives_them_with_a_beam_and_a_running_level(self, frame: FrameSpec, ears: int, kind: str) -> None:
+        sound = SOUNDS[kind](np.random.default_rng(3))[:, :ears]
+        answers = answers_of(frame, len(sound))
+        got, wanted = (run(f, sound, answers) for f in (compiled(frame, ears), NumpyFront(frame, ears, ends_of(frame))))
+        np.testing.assert_array_equal(got[0], wanted[0])
+        np.testing.assert_array_equal(got[1], wanted[1])
+        assert np.isfinite(wanted[1]).all()
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.integers(0, 10**6), st.floats(1e-30, 1e6), st.floats(-2, 2))
+    def test_gives_them_with_a_beam_whatever_comes_in(self, seed: int, scale: float, other_ear: float) -> None:
+        rng = np.random.default_rng(seed)
+        sound = scale * rng.standard_normal((12, 2, BEAM.hop)) * rng.choice([0, 1e-6, 1, 1], (12, 1, 1))
+        sound[6:, 1] = other_ear * sound[6:, 0]
+        sound, answers = sound.astype(np.float32), answers_of(BEAM, 12)
+        got, wanted = (run(f, sound, answers) for f in (compiled(BEAM, 2), NumpyFront(BEAM, 2, ends_of(BEAM))))
+        np.testing.assert_array_equal(got[0], wanted[0])
+        np.testing.assert_array_equal(got[1], wanted[1])
+        assert np.isfinite(wanted[1]).all()
+
+    @pytest.mark.parametrize("worst", [np.nan, np.inf, 1e30], ids=str)
+    def test_a_beam_outlives_what_is_no_sound(self, worst: float) -> None:
+        sound, one = noise(np.random.default_rng(5), 60), compiled(BEAM, 2)
+        sound[20, 1, 7] = worst
+        played = run(one, sound, answers_of(BEAM, 60))[1]
+        # The sample is in eight windows, and half of the last is played a hop later.
+        assert np.isfinite(played[30:]).all()
+        assert np.abs(played[30:]).max() > 1e-3
+
+    @pytest.mark.parametrize("frame", [FRAME, BEAM], ids=named)
+    def test_reset_is_a_new_beginning(self, frame: FrameSpec) -> None:
         sound = np.random.default_rng(2).normal(0, 0.1, (9, 2, FRAME.hop)).astype(np.float32)
-        answers, one = answers_of(FRAME, 9), compiled(FRAME, 2)
+        answers, one = answers_of(frame, 9), compiled(frame, 2)
         first = run(one, sound, answers)
         later = run(one, sound, answers)
         one.reset()
@@ -172,7 +239,7 @@ class TestCompiled:
         tables = (FRAME.lifted_window, FRAME.lowering_window, transform.twiddle_table, transform.split)
         for spoiled in (edges[::-1].copy(), edges + np.uint16(1), np.where(np.arange(97) == 50, 300, edges).astype(np.uint16)):
             with pytest.raises(ValueError, match="edges: the bands are not all the bins"):
-                Stream(2, 64, 512, 96, 32, *tables, spoiled, reals, zeros)
+                Stream(2, 64, 512, 96, 32, False, False, *tables, spoiled, reals, zeros)
         for counts in (
             (0, 64, 512, 96, 32),
             (3, 64, 512, 96, 32),
@@ -181,9 +248,9 @@ class TestCompiled:
             (2, 512, 512, 96, 32),
         ):
             with pytest.raises(ValueError, match=f"no stream of {counts[0]} ears, hop {counts[1]}"):
-                Stream(*counts, *tables, edges, reals, zeros)
+                Stream(*counts, False, False, *tables, edges, reals, zeros)
         with pytest.raises(ValueError, match="twiddles: 0 bytes, not 2016"):
-            Stream(2, 64, 512, 96, 32, *tables[:2], reals[:0], tables[3], edges, reals, zeros)
+            Stream(2, 64, 512, 96, 32, False, False, *tables[:2], reals[:0], tables[3], edges, reals, zeros)
 
 
 class TestChoice:
@@ -269,6 +336,15 @@ def next_to_nothing(hops: int, seed: int) -> NDArray[np.int16]:
     return out
 
 
+def fading(hops: int) -> NDArray[np.int16]:
+    """``[hops, 2, hop]``: noise that fades away in each third, and an ear that dies before the other."""
+    rng, t = np.random.default_rng(2), np.arange(hops) % (hops // 3)
+    level = 3000 * np.exp2(-t / 20)[:, None, None] * np.array([1, 0.3])[:, None]
+    level[t > hops // 12, 1] = 0
+    out: NDArray[np.int16] = np.rint(rng.standard_normal((hops, 2, FRAME.hop)) * level).astype(np.int16)
+    return out
+
+
 class TestSubnormals:
     """Where they are flushed to zero, 16-bit sound must come out the same."""
 
@@ -280,7 +356,8 @@ class TestSubnormals:
         assert np.count_nonzero(parts) < parts.size
         assert SILENCE * LIFT >= 1
 
-    def test_flushing_them_changes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("sizes", [graphs.NANO, graphs.BEAM], ids=["plain", "beam"])
+    def test_flushing_them_changes_nothing(self, sizes: graphs.Sizes, monkeypatch: pytest.MonkeyPatch) -> None:
         """The firmware's C, in a processor set to treat them as zero and in one that is not."""
         if platform.machine() not in ("x86_64", "AMD64"):
             pytest.skip("only x86-64 is switched here; the emulated Cortex-M55 flushes always")
@@ -291,8 +368,8 @@ class TestSubnormals:
         switch += "    const unsigned old = __builtin_ia32_stmxcsr();\n    __builtin_ia32_ldmxcsr(mode);\n    return old;\n}\n"
         generate = native.generate
         monkeypatch.setattr(native, "generate", lambda artifact: {**generate(artifact), "switch.c": switch})
-        chain = native.NativeChain(graphs.artifact(graphs.NANO), 2)
-        hops, heard = next_to_nothing(1500, 1), []
+        chain = native.NativeChain(graphs.artifact(sizes), 2)
+        hops, heard = np.concatenate([next_to_nothing(1500, 1), fading(900)]), []
         for flushed in (False, True):
             chain.reset()
             old = chain._library.etse_test_flush(0x9FC0 if flushed else 0x1F80)

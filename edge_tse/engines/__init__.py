@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError, EngineError
 from edge_tse.frame import FrameSpec
-from edge_tse.front import gains, open_front
+from edge_tse.front import Moves, gains, open_front
 from edge_tse.golden import Network, UniversalNetwork
 from edge_tse.universal import voice_inputs
 
@@ -121,7 +121,8 @@ class Step:
         self._tensors = engine.artifact.graph.tensors
         self._front = open_front(engine.frame, ears, self._tensors)
         self._shape = (ears, engine.frame.hop)
-        self._mask, self._velocity = np.empty((2, engine.frame.bands), np.int8)
+        self._names = engine.frame.moves
+        self._outputs = np.empty((len(self._names), engine.frame.bands), np.int8)
         self._network.reset()
         self._forget_gains()
 
@@ -131,23 +132,29 @@ class Step:
             raise AudioError(f"a step takes {list(self._shape)} samples, not {list(hop.shape)}")
         if not self._engine._current(self):
             raise EngineError("this stream ended when the engine started another: start one stream per engine")
-        self._mask[:], self._velocity[:] = self._network.run(self._front.analyze(hop))
-        return self._front.synthesize(self._mask, self._velocity)
+        for kept, output in zip(self._outputs, self._network.run(self._front.analyze(hop)), strict=True):
+            kept[:] = output
+        return self._front.synthesize(*self._outputs)
 
     @property
     def mask(self) -> Float:
         """``[bands]`` in [0, 1): what the last step kept."""
-        return self._moves()[0]
+        return self._moves().mask
 
     @property
     def velocity(self) -> Float:
         """``[bands]`` in [-1, 1): what the last step put back, or took further."""
-        return self._moves()[1]
+        return self._moves().velocity
 
     @property
     def gain(self) -> Float:
         """``[bands]``: what the last step applied, ``max(0, mask + velocity)``."""
-        return self._moves()[2]
+        return self._moves().gain
+
+    @property
+    def share(self) -> Float | None:
+        """``[bands]``: how much of the beam the last step took; None for a model without one. One ear hears nothing of it."""
+        return self._moves().share
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
@@ -156,8 +163,8 @@ class Step:
         self._forget_gains()
 
     def _forget_gains(self) -> None:
-        for name, q in (("mask", self._mask), ("velocity", self._velocity)):
+        for name, q in zip(self._names, self._outputs, strict=True):
             q[:] = self._tensors[name].zero_point
 
-    def _moves(self) -> tuple[Float, Float, Float]:
-        return gains(self._tensors, self._mask, self._velocity)
+    def _moves(self) -> Moves:
+        return gains(self._tensors, *self._outputs)

@@ -52,11 +52,12 @@ void etse_process(const int16_t *in, int16_t *out);
 /* in: [ears][ETSE_HOP]; features: [ETSE_FEATURES]. */
 void etse_analyze(const int16_t *in, int8_t *features);
 
-/* features: [ETSE_FEATURES]; mask and velocity: [ETSE_BANDS]. Keeps the network's past; needs no etse_analyze before it. */
-void etse_network(const int8_t *features, int8_t *mask, int8_t *velocity);
+/* features: [ETSE_FEATURES]; moves: [ETSE_MOVES][ETSE_BANDS], mask, velocity and, of a model with a beam, share. Keeps the network's
+ * past; needs no etse_analyze before it. */
+void etse_network(const int8_t *features, int8_t *moves);
 
-/* mask and velocity: [ETSE_BANDS]; out: [ears][ETSE_HOP]. */
-void etse_synthesize(const int8_t *mask, const int8_t *velocity, int16_t *out);
+/* moves: [ETSE_MOVES][ETSE_BANDS]; out: [ears][ETSE_HOP]. */
+void etse_synthesize(const int8_t *moves, int16_t *out);
 
 /* Which kernels run: "c99", "mve", "dsp", "neon" or "neon-dot". */
 const char *etse_kernels(void);

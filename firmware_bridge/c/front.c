@@ -12,6 +12,16 @@ ETSE_STATE static int16_t history[ETSE_EARS][ETSE_WINDOW];
 ETSE_STATE static float spectrum_re[ETSE_EARS][ETSE_BINS];
 ETSE_STATE static float spectrum_im[ETSE_EARS][ETSE_BINS];
 ETSE_STATE static float carry[ETSE_EARS][ETSE_HOP];
+static float running_level;
+#if ETSE_BEAM
+/* As each ear hears it. */
+ETSE_STATE static float beam_re[ETSE_EARS][ETSE_BINS];
+ETSE_STATE static float beam_im[ETSE_EARS][ETSE_BINS];
+/* The past of the talker and of the noise. */
+ETSE_STATE static float covariances[2][4][ETSE_BINS];
+static const etse_covariance_t of_talker = {covariances[0][0], covariances[0][1], covariances[0][2], covariances[0][3]};
+static const etse_covariance_t of_noise = {covariances[1][0], covariances[1][1], covariances[1][2], covariances[1][3]};
+#endif
 static uint32_t oldest;
 static uint32_t ears = ETSE_EARS;
 
@@ -33,6 +43,12 @@ static const etse_front_t front = {
     .velocity_scale = ETSE_VELOCITY_SCALE,
     .mask_zero_point = ETSE_MASK_ZERO_POINT,
     .velocity_zero_point = ETSE_VELOCITY_ZERO_POINT,
+    .level_invariant = ETSE_LEVEL_INVARIANT,
+    .beam = ETSE_BEAM,
+#if ETSE_BEAM
+    .share_scale = ETSE_SHARE_SCALE,
+    .share_zero_point = ETSE_SHARE_ZERO_POINT,
+#endif
 };
 
 etse_status etse_init(int n) {
@@ -49,6 +65,12 @@ void etse_reset(void) {
     memset(carry, 0, sizeof carry);
     memset(spectrum_re, 0, sizeof spectrum_re);
     memset(spectrum_im, 0, sizeof spectrum_im);
+#if ETSE_BEAM
+    memset(beam_re, 0, sizeof beam_re);
+    memset(beam_im, 0, sizeof beam_im);
+    memset(covariances, 0, sizeof covariances);
+#endif
+    running_level = 0.0f;
     oldest = 0;
     etse_model_reset();
 }
@@ -64,6 +86,19 @@ static void load(const int16_t *samples, float *restrict re, float *restrict im)
     }
 }
 
+#if ETSE_BEAM
+/* Of one ear, nothing can be pointed. mixture: its energies, in the arena behind what is free. */
+static void listen(const float *mixture, float *free, int8_t *features) {
+    if (ears == 1) {
+        memset(features, etse_feature(&front, 0.0f), ETSE_BANDS);
+        return;
+    }
+    etse_beam_filter(&front, &of_talker, &of_noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], beam_re[0], beam_im[0],
+                     beam_re[1], beam_im[1], free);
+    etse_beam_hold(&front, mixture, beam_re[0], beam_im[0], beam_re[1], beam_im[1], free, features);
+}
+#endif
+
 void etse_analyze(const int16_t *in, int8_t *features) {
     float *const re = etse_arena, *const im = re + ETSE_HALF, *const re2 = im + ETSE_HALF, *const im2 = re2 + ETSE_HALF;
     for (uint32_t e = 0; e < ears; e++)
@@ -76,14 +111,32 @@ void etse_analyze(const int16_t *in, int8_t *features) {
     }
     /* The transforms are done: their scratch holds the energies. */
     enum { RIGHT = ETSE_EARS - 1 };
-    etse_front_features(&front, ETSE_EARS == 1 ? 1 : ears, spectrum_re[0], spectrum_im[0], spectrum_re[RIGHT], spectrum_im[RIGHT],
-                        etse_arena, etse_arena + ETSE_BANDS, features);
+    float *const mean = etse_arena, *const left = mean + ETSE_BANDS, *const right = left + ETSE_BANDS;
+    etse_front_features(&front, ETSE_EARS == 1 ? 1 : ears, spectrum_re[0], spectrum_im[0], spectrum_re[RIGHT], spectrum_im[RIGHT], left,
+                        right, mean, &running_level, features);
+#if ETSE_BEAM
+    listen(mean, left, features + ETSE_FEATURES - ETSE_BANDS);
+#endif
 }
 
-void etse_network(const int8_t *features, int8_t *mask, int8_t *velocity) {
-    int8_t *const outputs[] = {mask, velocity};
+void etse_network(const int8_t *features, int8_t *moves) {
+    int8_t *outputs[ETSE_MOVES];
+    for (uint32_t i = 0; i < ETSE_MOVES; i++)
+        outputs[i] = moves + i * ETSE_BANDS;
     etse_model_step(features, outputs);
 }
+
+#if ETSE_BEAM
+static void mix(const int8_t *moves) {
+    const int8_t *const mask = moves, *const velocity = mask + ETSE_BANDS, *const share = velocity + ETSE_BANDS;
+    etse_beam_learn(&front, mask, &of_talker, &of_noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], etse_arena);
+    etse_beam_moves(&front, mask, velocity, share, etse_arena);
+    for (uint32_t e = 0; e < ETSE_EARS; e++) {
+        etse_beam_mix(&front, etse_arena, beam_re[e], spectrum_re[e]);
+        etse_beam_mix(&front, etse_arena, beam_im[e], spectrum_im[e]);
+    }
+}
+#endif
 
 static void apply_gains(const int8_t *mask, const int8_t *velocity) {
     for (uint32_t b = 0; b < ETSE_BANDS; b++) {
@@ -96,11 +149,18 @@ static void apply_gains(const int8_t *mask, const int8_t *velocity) {
     }
 }
 
-void etse_synthesize(const int8_t *mask, const int8_t *velocity, int16_t *out) {
+void etse_synthesize(const int8_t *moves, int16_t *out) {
     enum { FIRST = (ETSE_WINDOW - ETSE_SYNTHESIS) / 2, HALF_HOP = ETSE_HOP / 2 };
     float *const re = etse_arena, *const im = re + ETSE_HALF, *const re2 = im + ETSE_HALF, *const im2 = re2 + ETSE_HALF;
     const float *const rise = etse_synthesis_window, *const fall = rise + ETSE_HOP;
-    apply_gains(mask, velocity);
+#if ETSE_BEAM
+    if (ears == 2)
+        mix(moves);
+    else
+        apply_gains(moves, moves + ETSE_BANDS);
+#else
+    apply_gains(moves, moves + ETSE_BANDS);
+#endif
     for (uint32_t e = 0; e < ears; e++, out += ETSE_HOP) {
         etse_merge(&front, spectrum_re[e], spectrum_im[e], re, im);
         const int second = etse_fft(re, im, re2, im2);
@@ -115,8 +175,8 @@ void etse_synthesize(const int8_t *mask, const int8_t *velocity, int16_t *out) {
 }
 
 void etse_process(const int16_t *in, int16_t *out) {
-    static int8_t features[ETSE_FEATURES], mask[ETSE_BANDS], velocity[ETSE_BANDS];
+    static int8_t features[ETSE_FEATURES], moves[ETSE_MOVES * ETSE_BANDS];
     etse_analyze(in, features);
-    etse_network(features, mask, velocity);
-    etse_synthesize(mask, velocity, out);
+    etse_network(features, moves);
+    etse_synthesize(moves, out);
 }

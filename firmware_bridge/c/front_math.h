@@ -74,8 +74,12 @@ typedef struct {
     float feature_steps;
     int32_t feature_zero_point;
     /* the lift of the gains is in the scales */
-    float mask_scale, velocity_scale;
-    int32_t mask_zero_point, velocity_zero_point;
+    float mask_scale, velocity_scale, share_scale;
+    int32_t mask_zero_point, velocity_zero_point, share_zero_point;
+    /* whether energies are taken relative to a running level */
+    uint32_t level_invariant;
+    /* whether two ears are beamformed */
+    uint32_t beam;
 } etse_front_t;
 
 /* Fourier transform: Stockham's. Every stage reads one buffer and writes the other in order, so no bits are reversed and vectors
@@ -251,6 +255,22 @@ ETSE_INLINE void etse_band_energies(const etse_front_t *f, const float *restrict
     }
 }
 
+/* Energy of each band to the mean of two ears. */
+ETSE_INLINE void etse_mean(const etse_front_t *f, const float *restrict left, const float *restrict right, float *restrict mean) {
+    for (uint32_t b = 0; b < f->bands; b++)
+        mean[b] = (left[b] + right[b]) * 0.5f;
+}
+
+/* Takes the energies of a hop into the running level: the factor that brings it to -20 dB. */
+ETSE_INLINE float etse_bring(const etse_front_t *f, const float *energy, float *running) {
+    float now = energy[0];
+    for (uint32_t b = 1; b < f->bands; b++)
+        now += energy[b];
+    const float level = *running + (now > *running ? 0.1f : 0.002f) * (now - *running);
+    *running = level >= 1e-20f ? level : 0.0f;
+    return 1e-2f / (*running > 1e-8f ? *running : 1e-8f);
+}
+
 /* Level of each band: the features of one ear. */
 ETSE_INLINE void etse_levels(const etse_front_t *f, const float *energy, int8_t *features) {
     for (uint32_t b = 0; b < f->bands; b++) {
@@ -261,7 +281,7 @@ ETSE_INLINE void etse_levels(const etse_front_t *f, const float *energy, int8_t 
 
 /* Level difference, sine of the phase difference, and half of one minus its cosine, of each group of bands. */
 ETSE_INLINE void etse_interaural(const etse_front_t *f, const float *l_re, const float *l_im, const float *r_re, const float *r_im,
-                                 const float *left, const float *right, int8_t *features) {
+                                 const float *left, const float *right, float brought, int8_t *features) {
     const uint32_t n = f->spatial_bands, group = f->bands / n;
     for (uint32_t i = 0, b = 0; i < n; i++) {
         float l = 0.0f, r = 0.0f, cosine = 0.0f, sine = 0.0f;
@@ -274,8 +294,8 @@ ETSE_INLINE void etse_interaural(const etse_front_t *f, const float *l_re, const
             }
             l += left[b];
             r += right[b];
-            cosine += re * f->power_unit;
-            sine += im * f->power_unit;
+            cosine += re * f->power_unit * brought;
+            sine += im * f->power_unit * brought;
         }
         l += f->power_floor;
         r += f->power_floor;
@@ -286,14 +306,30 @@ ETSE_INLINE void etse_interaural(const etse_front_t *f, const float *l_re, const
     }
 }
 
-/* Features of one ear, or of two, from lifted spectra; left and right, [bands], are overwritten. */
+/* Features of one ear, or of two, from lifted spectra, but for those of a beam. left and right, [bands], are overwritten; mean, [bands],
+ * becomes the energy of the ears; running is the level of the hops before. */
 ETSE_INLINE void etse_front_features(const etse_front_t *f, uint32_t ears, const float *l_re, const float *l_im, const float *r_re,
-                                     const float *r_im, float *restrict left, float *restrict right, int8_t *features) {
+                                     const float *r_im, float *restrict left, float *restrict right, float *restrict mean,
+                                     float *running, int8_t *features) {
     const uint32_t spatial = 3 * f->spatial_bands;
     etse_band_energies(f, l_re, l_im, left);
     if (ears == 2) {
         etse_band_energies(f, r_re, r_im, right);
-        etse_interaural(f, l_re, l_im, r_re, r_im, left, right, features + f->bands);
+        etse_mean(f, left, right, mean);
+    } else {
+        for (uint32_t b = 0; b < f->bands; b++)
+            mean[b] = left[b];
+    }
+    float brought = 1.0f;
+    if (f->level_invariant) {
+        brought = etse_bring(f, mean, running);
+        for (uint32_t b = 0; b < f->bands; b++)
+            left[b] *= brought;
+        for (uint32_t b = 0; ears == 2 && b < f->bands; b++)
+            right[b] *= brought;
+    }
+    if (ears == 2) {
+        etse_interaural(f, l_re, l_im, r_re, r_im, left, right, brought, features + f->bands);
         for (uint32_t b = 0; b < f->bands; b++)
             left[b] = (left[b] + right[b]) * 0.5f;
     } else {
@@ -308,6 +344,145 @@ ETSE_INLINE float etse_gain(const etse_front_t *f, const int8_t *mask, const int
     const float gain =
         (float)(mask[b] - f->mask_zero_point) * f->mask_scale + (float)(velocity[b] - f->velocity_zero_point) * f->velocity_scale;
     return gain > 0.0f ? gain : 0.0f;
+}
+
+/* The beam: edge_tse/beam.py says what it is. Loops over the bins of whole spectra, so that vectors are full. */
+
+/* Covariances are this much too large, so that no product of two is subnormal. */
+#define ETSE_COVARIANCE_LIFT 0x1p+19f
+#define ETSE_COVARIANCE_SILENCE 0x1p-51f
+#define ETSE_COVARIANCE_LOUDEST 0x1p+60f
+#define ETSE_FILTER_SILENCE 0x1p-64f
+/* GAIN_LIFT / LIFT of edge_tse/frame.py: what is in the scales of the gains */
+#define ETSE_GAIN_LOWERED 0x1p-39f
+
+/* Of two ears, per bin: left, right, and left times the conjugate of right. */
+typedef struct {
+    float *left, *right, *re, *im;
+} etse_covariance_t;
+
+/* Diagonal loading of the noise. */
+ETSE_INLINE float etse_loading(float left, float right) { return 1e-3f * (left + right) + 1e-12f * ETSE_COVARIANCE_LIFT; }
+
+ETSE_INLINE float etse_filter(float value) { return __builtin_fabsf(value) < ETSE_FILTER_SILENCE ? 0.0f : value; }
+
+/* Lifted spectra to what a filter of each bin makes of them. scratch: [half + 1]. */
+ETSE_INLINE void etse_beam_filter(const etse_front_t *f, const etse_covariance_t *s, const etse_covariance_t *n, const float *l_re,
+                                  const float *l_im, const float *r_re, const float *r_im, float *restrict to_l_re,
+                                  float *restrict to_l_im, float *restrict to_r_re, float *restrict to_r_im, float *restrict scratch) {
+    const uint32_t bins = f->half + 1;
+    for (uint32_t k = 0; k < bins; k++) {
+        const float loading = etse_loading(n->left[k], n->right[k]), n1 = n->left[k] + loading, n2 = n->right[k] + loading;
+        const float along = n->re[k] * s->re[k] + n->im[k] * s->im[k];
+        const float trace = (n2 * s->left[k] - along) + (n1 * s->right[k] - along);
+        const float determinant = n1 * n2 - (n->re[k] * n->re[k] + n->im[k] * n->im[k]);
+        scratch[k] = (trace > 0.0f ? trace : 0.0f) + 1e-10f * determinant;
+    }
+    /* Apart, because few vector units divide. */
+    for (uint32_t k = 0; k < bins; k++)
+        scratch[k] = 1.0f / scratch[k];
+    for (uint32_t k = 0; k < bins; k++) {
+        const float s1 = s->left[k], s2 = s->right[k], s_re = s->re[k], s_im = s->im[k], n_re = n->re[k], n_im = n->im[k];
+        const float loading = etse_loading(n->left[k], n->right[k]), n1 = n->left[k] + loading, n2 = n->right[k] + loading;
+        const float along = n_re * s_re + n_im * s_im, inverse = scratch[k];
+        const float w11 = etse_filter((n2 * s1 - along) * inverse), w22 = etse_filter((n1 * s2 - along) * inverse);
+        const float turn = etse_filter((n_im * s_re - n_re * s_im) * inverse);
+        const float w12_re = etse_filter((n2 * s_re - s2 * n_re) * inverse), w12_im = etse_filter((n2 * s_im - s2 * n_im) * inverse);
+        const float w21_re = etse_filter((n1 * s_re - s1 * n_re) * inverse), w21_im = etse_filter((s1 * n_im - n1 * s_im) * inverse);
+        const float a_re = l_re[k], a_im = l_im[k], b_re = r_re[k], b_im = r_im[k];
+        to_l_re[k] = etse_audible(f, (w11 * a_re - turn * a_im) + (w21_re * b_re + w21_im * b_im));
+        to_l_im[k] = etse_audible(f, (w11 * a_im + turn * a_re) + (w21_re * b_im - w21_im * b_re));
+        to_r_re[k] = etse_audible(f, (w12_re * a_re + w12_im * a_im) + (w22 * b_re + turn * b_im));
+        to_r_im[k] = etse_audible(f, (w12_re * a_im - w12_im * a_re) + (w22 * b_im - turn * b_re));
+    }
+}
+
+/* Holds a beam down to 3 dB over the mixture in each band, and tells its level. mixture: its energies, [bands]; scratch: [2][bands]. */
+ETSE_INLINE void etse_beam_hold(const etse_front_t *f, const float *mixture, float *restrict l_re, float *restrict l_im,
+                                float *restrict r_re, float *restrict r_im, float *restrict scratch, int8_t *features) {
+    float *const left = scratch, *const right = scratch + f->bands;
+    etse_band_energies(f, l_re, l_im, left);
+    etse_band_energies(f, r_re, r_im, right);
+    for (uint32_t b = 0; b < f->bands; b++) {
+        const float ratio = ((left[b] + right[b]) * 0.5f + 1e-12f) / (mixture[b] + 1e-12f);
+        features[b] = etse_feature(f, etse_within_one(etse_log2(ratio) * 0.138629436f));
+        if (ratio > 2.0f) {
+            const float held = __builtin_sqrtf(2.0f / ratio);
+            for (uint32_t k = f->edges[b]; k < f->edges[b + 1]; k++) {
+                l_re[k] *= held;
+                l_im[k] *= held;
+                r_re[k] *= held;
+                r_im[k] *= held;
+            }
+        }
+    }
+}
+
+/* What stays of a covariance: nothing that is next to nothing, and nothing at all of a bin beyond all sound. */
+ETSE_INLINE float etse_bounded(float value, float both) {
+    return both <= ETSE_COVARIANCE_LOUDEST && __builtin_fabsf(value) >= ETSE_COVARIANCE_SILENCE ? value : 0.0f;
+}
+
+/* A covariance forgets, and takes a hop in with a weight for each bin. */
+ETSE_INLINE void etse_beam_take(const etse_front_t *f, const etse_covariance_t *c, float keeps, const float *weight, const float *l_re,
+                                const float *l_im, const float *r_re, const float *r_im) {
+    float *const restrict c_left = c->left, *const restrict c_right = c->right, *const restrict c_re = c->re, *const restrict c_im = c->im;
+    for (uint32_t k = 0; k <= f->half; k++) {
+        const float w = weight[k], a_re = l_re[k], a_im = l_im[k], b_re = r_re[k], b_im = r_im[k];
+        const float left = keeps * c_left[k] + w * (a_re * a_re + a_im * a_im);
+        const float right = keeps * c_right[k] + w * (b_re * b_re + b_im * b_im);
+        const float re = keeps * c_re[k] + w * (a_re * b_re + a_im * b_im), im = keeps * c_im[k] + w * (a_im * b_re - a_re * b_im);
+        const float both = left + right;
+        c_left[k] = etse_bounded(left, both);
+        c_right[k] = etse_bounded(right, both);
+        c_re[k] = etse_bounded(re, both);
+        c_im[k] = etse_bounded(im, both);
+    }
+}
+
+/* What the mask keeps of band b, not lifted. */
+ETSE_INLINE float etse_kept(const etse_front_t *f, const int8_t *mask, uint32_t b) {
+    return (float)(mask[b] - f->mask_zero_point) * (f->mask_scale * ETSE_GAIN_LOWERED);
+}
+
+/* As much of a hop as the mask keeps goes to the talker, the rest to the noise. scratch: [2][half + 1]. */
+ETSE_INLINE void etse_beam_learn(const etse_front_t *f, const int8_t *mask, const etse_covariance_t *s, const etse_covariance_t *n,
+                                 const float *l_re, const float *l_im, const float *r_re, const float *r_im, float *restrict scratch) {
+    float *const talker = scratch, *const noise = scratch + f->half + 1;
+    for (uint32_t b = 0; b < f->bands; b++) {
+        const float m = etse_kept(f, mask, b), kept = m < 0.0f ? 0.0f : m > 1.0f ? 1.0f : m, left_out = 1.0f - kept;
+        const float unit = f->power_unit * ETSE_COVARIANCE_LIFT;
+        for (uint32_t k = f->edges[b]; k < f->edges[b + 1]; k++) {
+            talker[k] = (0.004f * (kept * kept)) * unit;
+            noise[k] = (0.001f * (left_out * left_out)) * unit;
+        }
+    }
+    etse_beam_take(f, s, 0.996f, talker, l_re, l_im, r_re, r_im);
+    etse_beam_take(f, n, 0.999f, noise, l_re, l_im, r_re, r_im);
+}
+
+/* Gain, mask and share of each bin to scratch, [3][half + 1]: gain and share lifted, the mask not. */
+ETSE_INLINE void etse_beam_moves(const etse_front_t *f, const int8_t *mask, const int8_t *velocity, const int8_t *share,
+                                 float *restrict scratch) {
+    const uint32_t bins = f->half + 1;
+    for (uint32_t b = 0; b < f->bands; b++) {
+        const float gain = etse_gain(f, mask, velocity, b), kept = etse_kept(f, mask, b);
+        const float part = (float)(share[b] - f->share_zero_point) * f->share_scale;
+        for (uint32_t k = f->edges[b]; k < f->edges[b + 1]; k++) {
+            scratch[k] = gain;
+            scratch[bins + k] = kept;
+            scratch[2 * bins + k] = part;
+        }
+    }
+}
+
+/* One part of an ear's spectrum becomes what is heard: its gain, and its share of what the beam has beyond the mask. */
+ETSE_INLINE void etse_beam_mix(const etse_front_t *f, const float *moves, const float *restrict beam, float *restrict spectrum) {
+    const uint32_t bins = f->half + 1;
+    for (uint32_t k = 0; k < bins; k++) {
+        const float x = spectrum[k];
+        spectrum[k] = x * moves[k] + etse_audible(f, beam[k] - x * moves[bins + k]) * moves[2 * bins + k];
+    }
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* The chain on files, for tests and for counting: what a board does with sound, an emulated one does here.
  *
- *   network FEATURES OUT          int8 features, frame by frame, to mask and velocity
+ *   network FEATURES OUT          int8 features, frame by frame, to mask, velocity and what else the model has
  *   process EARS SOUND OUT [VOICE]  int16 [hops][EARS][HOP] to the same
- *   parts EARS SOUND OUT [VOICE]    the same, with features, mask and velocity before each hop
+ *   parts EARS SOUND OUT [VOICE]    the same, with features, mask, velocity and what else there is before each hop
  */
 #include <string.h>
 
@@ -16,7 +16,7 @@ static union {
     int8_t features[ETSE_FEATURES];
 } in;
 static int16_t out[ETSE_EARS * ETSE_HOP];
-static int8_t features[ETSE_FEATURES], mask[ETSE_BANDS], velocity[ETSE_BANDS];
+static int8_t features[ETSE_FEATURES], moves[ETSE_MOVES * ETSE_BANDS];
 
 static int failed(const char *what, const char *path) {
     port_print("error ");
@@ -57,18 +57,17 @@ static int set_voice(const char *path) {
 
 static int step(const char *mode, size_t in_bytes, int to) {
     if (mode[0] == 'n') {
-        etse_network(in.features, mask, velocity);
-        return port_write(to, mask, sizeof mask) || port_write(to, velocity, sizeof velocity);
+        etse_network(in.features, moves);
+        return port_write(to, moves, sizeof moves);
     }
     if (mode[1] == 'r') {
         etse_process(in.sound, out);
         return port_write(to, out, in_bytes);
     }
     etse_analyze(in.sound, features);
-    etse_network(features, mask, velocity);
-    etse_synthesize(mask, velocity, out);
-    return port_write(to, features, sizeof features) || port_write(to, mask, sizeof mask) ||
-           port_write(to, velocity, sizeof velocity) || port_write(to, out, in_bytes);
+    etse_network(features, moves);
+    etse_synthesize(moves, out);
+    return port_write(to, features, sizeof features) || port_write(to, moves, sizeof moves) || port_write(to, out, in_bytes);
 }
 
 int program(int count, const char **words) {

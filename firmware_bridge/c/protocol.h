@@ -93,7 +93,7 @@ enum {
 /* What the network made of it. */
 enum {
     ETSE_MESSAGE_GAINS = 0x84,
-    ETSE_GAINS_MASK_AND_VELOCITY = 0,
+    ETSE_GAINS_MOVES = 0,
     ETSE_GAINS_BYTES = 0,
 };
 

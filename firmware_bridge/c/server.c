@@ -17,7 +17,7 @@ _Static_assert((int)ETSE_VOICE_MALFORMED == (int)ETSE_STATUS_VOICE_MALFORMED, "s
 _Static_assert((int)ETSE_VOICE_FOREIGN == (int)ETSE_STATUS_VOICE_FOREIGN, "statuses differ");
 _Static_assert((int)ETSE_VOICE_OUT_OF_RANGE == (int)ETSE_STATUS_VOICE_OUT_OF_RANGE, "statuses differ");
 
-enum { HOP_BYTES = ETSE_EARS * ETSE_HOP * 2, GAINS_BYTES = 2 * ETSE_BANDS };
+enum { HOP_BYTES = ETSE_EARS * ETSE_HOP * 2, GAINS_BYTES = ETSE_MOVES * ETSE_BANDS };
 _Static_assert(ETSE_FEATURES <= ETSE_MAX_PAYLOAD_BYTES, "features do not fit a frame");
 _Static_assert((int)HOP_BYTES <= (int)ETSE_MAX_PAYLOAD_BYTES, "a hop does not fit a frame");
 _Static_assert((int)GAINS_BYTES <= (int)ETSE_MAX_PAYLOAD_BYTES, "gains do not fit a frame");
@@ -149,7 +149,7 @@ static size_t network_frame(const etse_board *board, const uint8_t *payload, siz
     if (size != ETSE_FEATURES)
         return wrong_size();
     const uint64_t since = board->count ? board->count() : 0;
-    etse_network((const int8_t *)payload, (int8_t *)answer, (int8_t *)answer + ETSE_BANDS);
+    etse_network((const int8_t *)payload, (int8_t *)answer);
     counted(board, since);
     return GAINS_BYTES;
 }

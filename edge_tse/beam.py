@@ -1,0 +1,127 @@
+"""A beam of two ears, pointed by the mask of a network: what a real gain cannot take away, two microphones can.
+
+Per bin, two covariances of the ears: of what the mask keeps (talker, ``S``) and of what it leaves (noise, ``N``). The beam is the
+parameterised multichannel Wiener filter at its distortionless end, ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x`` (Souden, Benesty &
+Affes, IEEE TASLP 2010), with covariances from masks (Heymann, Drude & Haeb-Umbach, ICASSP 2016). Each column of ``W`` has another
+ear for its reference, so that the talker keeps the cues of each. Filters of a hop are made of the hops before it: the mask that
+points them needs the same network as what uses them.
+
+Defined to the bit as :mod:`edge_tse.frame` is: the C is ``etse_beam_*`` in ``front_math.h``. Covariances are lifted by
+:data:`COVARIANCE_LIFT`, and what is below :data:`COVARIANCE_SILENCE` is zero, so that no product of two is subnormal
+(docs/decisions/0018 has why that matters). The loading keeps the determinant above a 250th of the product of the noise's powers,
+and its floor keeps that above 2^-42: nothing is divided by zero, and no filter is more than float32 holds.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.frame import SILENCE, FrameSpec, over_ears
+from edge_tse.transform import log2
+
+__all__ = ["COVARIANCE_LIFT", "COVARIANCE_LOUDEST", "COVARIANCE_SILENCE", "Beam", "mixed"]
+
+Float = NDArray[np.float32]
+Complex = NDArray[np.complex64]
+
+TARGET_KEEPS, TARGET_TAKES = np.float32(0.996), np.float32(0.004)
+"""What the talker's covariance keeps of itself from one hop to the next, and takes of this one: 1 s at 4 ms."""
+NOISE_KEEPS, NOISE_TAKES = np.float32(0.999), np.float32(0.001)
+"""As much of the noise's: 4 s."""
+COVARIANCE_LIFT = np.float32(2.0**19)
+COVARIANCE_SILENCE, COVARIANCE_LOUDEST = np.float32(2.0**-51), np.float32(2.0**60)
+"""Of lifted covariances: 210 dB below a full-scale sine is zero, and above 123 dB over it a bin is forgotten."""
+LOADING, LOADING_FLOOR = np.float32(1e-3), np.float32(1e-12) * COVARIANCE_LIFT
+"""Added to the noise of both ears: it keeps the filters of a bin within 30 dB where one ear is dead or both are equal."""
+TRACE_FLOOR = np.float32(1e-10)
+FILTER_SILENCE = np.float32(2.0**-64)
+RATIO_FLOOR, RATIO_SLOPE = np.float32(1e-12), np.float32(0.2 * np.log(2))
+"""Level of the beam over that of the mixture: ``SLOPE * log2(ratio)``; a factor of 148 in energy is 1."""
+LOUDEST_RATIO = np.float32(2)
+"""3 dB: as loud as a beam may be over the mixture in a band."""
+
+
+class Beam:
+    """Of one stream: the covariances of its past, ``[4, bins]`` each: left, right, and left times the conjugate of right."""
+
+    def __init__(self, frame: FrameSpec) -> None:
+        self._frame = frame
+        self._target, self._noise = np.zeros((2, 4, frame.bins), np.float32)
+        self._unit = frame.power_unit * COVARIANCE_LIFT
+
+    def listen(self, spectrum: Complex) -> tuple[Complex, Float]:
+        """A hop ``[2, bins]`` to the beam as each ear hears it, ``[2, bins]``, and to its level features ``[bands]`` in [-1, 1].
+
+        The beam is nowhere more than 3 dB louder than the hop in a band; the features say what it would have been.
+        """
+        frame = self._frame
+        beam = self._filtered(spectrum)
+        loud, whole = (over_ears(frame.band_energy(x)) + RATIO_FLOOR for x in (beam, spectrum))
+        ratio = loud / whole
+        held = np.sqrt(np.minimum(LOUDEST_RATIO / ratio, np.float32(1)))
+        beam *= frame.bin_gains(held)
+        level: Float = np.maximum(np.minimum(log2(ratio) * RATIO_SLOPE, np.float32(1)), np.float32(-1))
+        return beam, level
+
+    def learn(self, spectrum: Complex, mask: Float) -> None:
+        """Take a hop ``[2, bins]`` into the covariances, as much of it as the mask ``[bands]`` says is the talker."""
+        kept = np.minimum(np.maximum(mask, np.float32(0)), np.float32(1))
+        left_out = np.float32(1) - kept
+        (l_re, r_re), (l_im, r_im) = spectrum.real, spectrum.imag
+        products = np.stack(
+            [l_re * l_re + l_im * l_im, r_re * r_re + r_im * r_im, l_re * r_re + l_im * r_im, l_im * r_re - l_re * r_im]
+        )
+        talker, noise = (TARGET_TAKES * (kept * kept)) * self._unit, (NOISE_TAKES * (left_out * left_out)) * self._unit
+        self._target = _bounded(TARGET_KEEPS * self._target + self._frame.bin_gains(talker) * products)
+        self._noise = _bounded(NOISE_KEEPS * self._noise + self._frame.bin_gains(noise) * products)
+
+    def reset(self) -> None:
+        """Forget the past: the next hop is the first."""
+        self._target[:] = self._noise[:] = 0
+
+    def _filtered(self, spectrum: Complex) -> Complex:
+        s1, s2, s_re, s_im = self._target
+        n1, n2, n_re, n_im = self._noise
+        load = LOADING * (n1 + n2) + LOADING_FLOOR
+        n1, n2 = n1 + load, n2 + load
+        # B = adj(N) S. Its trace is real and, but for roundings, never negative.
+        along, across = n_re * s_re + n_im * s_im, n_im * s_re - n_re * s_im
+        b11, b22 = n2 * s1 - along, n1 * s2 - along
+        determinant = n1 * n2 - (n_re * n_re + n_im * n_im)
+        inverse = np.float32(1) / (np.maximum(b11 + b22, np.float32(0)) + TRACE_FLOOR * determinant)
+        # Of W: the diagonal is w11 - i turn and w22 + i turn.
+        w11, w22, turn = _audible(b11 * inverse), _audible(b22 * inverse), _audible(across * inverse)
+        w12_re, w12_im = _audible((n2 * s_re - s2 * n_re) * inverse), _audible((n2 * s_im - s2 * n_im) * inverse)
+        w21_re, w21_im = _audible((n1 * s_re - s1 * n_re) * inverse), _audible((s1 * n_im - n1 * s_im) * inverse)
+        (l_re, r_re), (l_im, r_im) = spectrum.real, spectrum.imag
+        out = np.empty(spectrum.shape, np.complex64)
+        out.real[0] = (w11 * l_re - turn * l_im) + (w21_re * r_re + w21_im * r_im)
+        out.imag[0] = (w11 * l_im + turn * l_re) + (w21_re * r_im - w21_im * r_re)
+        out.real[1] = (w12_re * l_re + w12_im * l_im) + (w22 * r_re + turn * r_im)
+        out.imag[1] = (w12_re * l_im - w12_im * l_re) + (w22 * r_im - turn * r_re)
+        for part in (out.real, out.imag):
+            part[np.abs(part) < SILENCE] = 0
+        return out
+
+
+def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Float) -> Complex:
+    """What is heard with a beam: ``gain * x + share * (y - mask * x)``, ``[2, bins]`` each and ``[bins]`` the factors."""
+    out = np.empty(spectrum.shape, np.complex64)
+    for to, x, y in ((out.real, spectrum.real, beam.real), (out.imag, spectrum.imag, beam.imag)):
+        more = y - x * mask
+        more[np.abs(more) < SILENCE] = 0
+        to[:] = x * gain + more * share
+    return out
+
+
+def _audible(x: Float) -> Float:
+    out: Float = np.where(np.abs(x) < FILTER_SILENCE, np.float32(0), x)
+    return out
+
+
+def _bounded(x: Float) -> Float:
+    """Covariances ``[4, bins]`` without what is next to nothing; all four of a bin are zero where it is beyond all sound, or not a
+    number."""
+    out: Float = np.where((x[0] + x[1] <= COVARIANCE_LOUDEST) & (np.abs(x) >= COVARIANCE_SILENCE), x, np.float32(0))
+    return out
