@@ -65,7 +65,9 @@ def _crop(rng: np.random.Generator, clips: list[Float], frames: int) -> Float:
 def _degrade(
     rng: np.random.Generator, x: Float, recipe: EncoderRecipe, noises: Sequence[Float] = (), others: Sequence[Float] = ()
 ) -> Float:
-    """Another microphone (tilt and bow over frequency), noise (a floor, a recording or babble of ``others``), a telephone; no mean level.
+    """Another microphone (tilt and bow over frequency), noise (a floor, a recording or babble of ``others``), a telephone.
+
+    The mean level is taken off.
 
     Powers add, so noise is added to levels: it costs no spectra. What is active was found on the clean clip.
     """

@@ -3,7 +3,7 @@
 The folder mirrors the corpus: ``<talker>/<utterance>.npy``, the talker named as in the corpus (``librispeech/ls19``), the utterance
 without its suffix; a file holds ``[size]`` or ``[crops, size]``, an ``.npz`` any number of such arrays. Of a talker with a single
 recording each half enrolls for the other: ``<utterance>-1.npy`` and ``<utterance>-2.npy``. Speed-perturbed talkers are others:
-``<talker>@0.94/<utterance>.npy``; only speeds that are there are trained on. A talker without embeddings of two utterances can
+``<talker>@0.88/<utterance>.npy``; only speeds that are there are trained on. A talker without embeddings of two utterances can
 interfere, and is never the target.
 """
 

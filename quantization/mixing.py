@@ -339,9 +339,9 @@ class Mixer:
         early = np.zeros((ears, len(n)), np.float32)
         for _ in range(20):
             at = int(rng.uniform(0.001, 0.04) * self._rate)
-            response = (
-                self._heads[head][int(rng.integers(len(self._heads[head])))].numpy(force=True) if ears == 2 else np.ones((1, 1))
-            )
+            response = np.ones((1, 1), np.float32)
+            if ears == 2:
+                response = self._heads[head][int(rng.integers(len(self._heads[head])))].numpy(force=True)
             taps = min(response.shape[1], len(n) - at)
             early[:, at : at + taps] += rng.choice((-1, 1)) * rng.uniform(0.3, 1) * np.exp(-6.9 * at / len(n)) * response[:, :taps]
         early *= np.sqrt(0.5 / (np.sum(early**2) / ears + 1e-9))

@@ -402,7 +402,7 @@ def _objective(made: Recipe, network: Student | Mask2Flow, teacher: Teacher | No
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long and how fast: a linear warm-up, then half a cosine to zero, or a constant rate that ends in a straight fall to zero."""
+    """How long and how fast: a linear warm-up, then half a cosine to zero, or a constant rate and a straight fall to zero."""
 
     steps: int
     lr: float

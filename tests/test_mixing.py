@@ -22,7 +22,7 @@ def test_unlabelled_talkers_are_never_targets_and_never_two(pack, speech):
     assert not any("unlabelled" in name for name in speech.targets)
     mixer = _mixer(pack, speech, talkers=(0, 0, 0, 1))
     for i in range(100):
-        others = mixer._others(np.random.default_rng(i), speech.targets[0], 2)
+        others = mixer._others(np.random.default_rng(i), speech.targets[0], 2, 0)
         assert len({o.rpartition("@")[0] for o in others}) == 2
         assert sum("unlabelled" in o for o in others) < 2
 

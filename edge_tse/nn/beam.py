@@ -1,7 +1,7 @@
 """The mask-driven beam of :mod:`edge_tse.beam` in torch: whole signals at once, differentiable in the mask.
 
-``B`` items, 2 ears, ``T`` frames, ``K`` bins, ``G`` bands. A recursion that forgets is a running sum of what was scaled up before and
-is scaled down after, so all frames are made together.
+``B`` items, 2 ears, ``T`` frames, ``K`` bins. A recursion that forgets is a running sum of what was scaled up before and is scaled
+down after, so all frames are made together.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from edge_tse.beam import COVARIANCE_LIFT, LOADING, LOADING_FLOOR, NOISE_KEEPS, TARGET_KEEPS, TRACE_FLOOR
+
 __all__ = ["Covariance", "beamed", "covariance"]
 
-TARGET_KEEPS, NOISE_KEEPS = 0.996, 0.999
-"""What a covariance keeps of itself from one hop to the next: 1 s and 4 s at 4 ms."""
-LOADING, LOADING_FLOOR = 1e-3, 1e-12
-TRACE_FLOOR = 1e-10
+_LOADING, _LOADING_FLOOR = float(LOADING), float(LOADING_FLOOR / COVARIANCE_LIFT)
+_TRACE_FLOOR = float(TRACE_FLOOR)
 _CHUNK = 1000
 """Frames summed at a time: 0.996 ** -1000 is 55, far from what float32 cannot hold."""
 
@@ -29,7 +29,7 @@ class Covariance(NamedTuple):
     real: Tensor
     """Of left times the conjugate of right."""
     imaginary: Tensor
-    floor: Tensor | float = LOADING_FLOOR
+    floor: Tensor | float = _LOADING_FLOOR
     """What it is loaded with at least."""
 
 
@@ -61,21 +61,20 @@ def covariance(spectra: Tensor, weight_BTK: Tensor, unit: float, keeps: float) -
 
 def _unit_trace(c: Covariance) -> Covariance:
     """The same with a trace of 1, or as near to that as the floor lets what is silent come."""
-    unit = (c.left + c.right + LOADING_FLOOR).detach().reciprocal()
-    return Covariance(c.left * unit, c.right * unit, c.real * unit, c.imaginary * unit, LOADING_FLOOR * unit)
+    unit = (c.left + c.right + _LOADING_FLOOR).detach().reciprocal()
+    return Covariance(c.left * unit, c.right * unit, c.real * unit, c.imaginary * unit, _LOADING_FLOOR * unit)
 
 
 def beamed(spectra: Tensor, mask_BTK: Tensor, unit: float) -> Tensor:
     """The beam towards what the mask keeps, ``complex [B, 2, T, K]``, each ear as heard there.
 
-    ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x`` (parameterised multichannel Wiener filter at its distortionless end: Souden, Benesty &
-    Affes, IEEE TASLP 2010; covariances from masks: Heymann, Drude & Haeb-Umbach, ICASSP 2016), from the covariances of the hop before.
+    ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before.
     """
-    s = covariance(spectra, mask_BTK.square(), unit, TARGET_KEEPS)
-    n = covariance(spectra, (1 - mask_BTK).square(), unit, NOISE_KEEPS)
+    s = covariance(spectra, mask_BTK.square(), unit, float(TARGET_KEEPS))
+    n = covariance(spectra, (1 - mask_BTK).square(), unit, float(NOISE_KEEPS))
     # A filter does not depend on how large they are: with a trace of 1 no gradient of their products leaves float32.
     s, n = _unit_trace(s), _unit_trace(n)
-    load = LOADING * (n.left + n.right) + n.floor
+    load = _LOADING * (n.left + n.right) + n.floor
     n1, n2 = n.left + load, n.right + load
     along = n.real * s.real + n.imaginary * s.imaginary
     across = n.imaginary * s.real - n.real * s.imaginary
@@ -84,7 +83,7 @@ def beamed(spectra: Tensor, mask_BTK: Tensor, unit: float) -> Tensor:
     b12 = torch.complex(n2 * s.real - s.right * n.real, n2 * s.imaginary - s.right * n.imaginary)
     b21 = torch.complex(n1 * s.real - s.left * n.real, s.left * n.imaginary - n1 * s.imaginary)
     determinant = n1 * n2 - n.real.square() - n.imaginary.square()
-    share = torch.reciprocal(b11 + b22 + TRACE_FLOOR * determinant)
+    share = torch.reciprocal(b11 + b22 + _TRACE_FLOOR * determinant)
     left, right = spectra[:, 0] * share, spectra[:, 1] * share
     return torch.stack(
         [torch.complex(b11, across) * left + b21.conj() * right, b12.conj() * left + torch.complex(b22, -across) * right], dim=1

@@ -8,15 +8,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_tse.frame import LEVEL_OFFSET, LEVEL_SLOPE, POWER_FLOOR, FrameSpec
+from edge_tse.beam import LOUDEST_RATIO, RATIO_FLOOR, RATIO_SLOPE
+from edge_tse.frame import (
+    LEVEL_ATTACK,
+    LEVEL_OFFSET,
+    LEVEL_QUIETEST,
+    LEVEL_REFERENCE,
+    LEVEL_RELEASE,
+    LEVEL_SLOPE,
+    POWER_FLOOR,
+    FrameSpec,
+)
 from edge_tse.nn.beam import beamed
 
 __all__ = ["Front"]
 
 _FLOOR = float(POWER_FLOOR)
-_ATTACK, _RELEASE = 0.1, 0.002
-_QUIETEST, _REFERENCE = 1e-8, 1e-2
-_BEAM_FLOOR, _BEAM_SLOPE, _LOUDEST_BEAM = 1e-12, 0.2, 2.0
+_ATTACK, _RELEASE = float(LEVEL_ATTACK), float(LEVEL_RELEASE)
+_QUIETEST, _REFERENCE = float(LEVEL_QUIETEST), float(LEVEL_REFERENCE)
+_RATIO_FLOOR, _LOUDEST_RATIO = float(RATIO_FLOOR), float(LOUDEST_RATIO)
 
 
 class Front(nn.Module):
@@ -70,7 +80,7 @@ class Front(nn.Module):
         """``[B, E, T, K] -> [B, T, heard]`` in [-1, 1]: all but the beam's, which takes a mask."""
         frame = self.frame
         energy = self.energy(spectra)
-        unit = self.unit
+        unit: float | Tensor = self.unit
         if frame.level_invariant:
             brought = self.running_level(energy.mean(dim=1))
             energy, unit = energy * brought[:, None], unit * brought
@@ -97,9 +107,9 @@ class Front(nn.Module):
         Nowhere more than 3 dB louder than the mixture in a band.
         """
         beam = beamed(spectra, mask_BTG.index_select(-1, self.band_of_bin), self.unit)
-        ratio = (self.energy(beam).mean(dim=1) + _BEAM_FLOOR) / (self.energy(spectra).mean(dim=1) + _BEAM_FLOOR)
-        held = (_LOUDEST_BEAM / ratio.detach()).clamp_max(1).sqrt()
-        return self.amplify(beam, held), (ratio.log() * _BEAM_SLOPE).clamp(-1, 1)
+        ratio = (self.energy(beam).mean(dim=1) + _RATIO_FLOOR) / (self.energy(spectra).mean(dim=1) + _RATIO_FLOOR)
+        held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
+        return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
 
     @staticmethod
     def level(energy: Tensor) -> Tensor:

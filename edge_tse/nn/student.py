@@ -251,7 +251,7 @@ class Moves(NamedTuple):
 
     def applied(self, front: Front, spectra: Tensor) -> Tensor:
         """The talker: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
-        if self.beam is None:
+        if self.beam is None or self.share is None:
             return front.amplify(spectra, self.gain)
         return front.amplify(spectra, self.gain - self.share * self.mask) + front.amplify(self.beam, self.share)
 
@@ -403,7 +403,15 @@ class Student(nn.Module):
     @property
     def resident_weights(self) -> int:
         """Weights a personalised device holds: everything but the modulation heads."""
-        parts = (self.stem, self.mask, self.mask_head, self.from_hidden, self.from_gain, self.refine, self.velocity_head)
+        parts: tuple[nn.Module, ...] = (
+            self.stem,
+            self.mask,
+            self.mask_head,
+            self.from_hidden,
+            self.from_gain,
+            self.refine,
+            self.velocity_head,
+        )
         if self.config.frame.beam:
             parts = (*parts, self.from_features, self.share_head)
         return sum(p.numel() for part in parts for p in part.parameters() if p.ndim == 2)
