@@ -14,7 +14,7 @@ board gives the sound that this chain gives. docs/decisions/0018 has the reasons
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -85,9 +85,10 @@ class FrameSpec:
     """How many of the lowest bands are single FFT bins; the rest widen logarithmically."""
     spatial_bands: int = 32
     """Interaural bands, each a group of ``bands // spatial_bands`` neighbours."""
-    beam: bool = False
+    # Voice files name a model by, among the rest, how its frame is written: what came later is left out of that.
+    beam: bool = field(default=False, repr=False)
     """Whether two ears are beamformed: features then end with the beam's level in each band, and the network decides its share."""
-    level_invariant: bool = False
+    level_invariant: bool = field(default=False, repr=False)
     """Whether band energies are taken relative to a slow running level."""
 
     def __post_init__(self) -> None:

@@ -97,7 +97,7 @@ def open_corpus(data: Path) -> Corpus:
     if not root.is_dir():
         raise DataError(f"{root}: no such folder: give --data a folder of speaker/utterance files")
     pack = root / "speech"
-    files = sorted(p for p in (pack if pack.is_dir() else root).rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = _recordings(pack if pack.is_dir() else root)
     speakers: dict[str, list[Path]] = {}
     for path in files:
         folder = path.parent
@@ -110,9 +110,22 @@ def open_corpus(data: Path) -> Corpus:
         root=root,
         speakers={name: tuple(paths) for name, paths in sorted(speakers.items())},
         unlabelled=frozenset(name for name in speakers if "unlabelled" in name),
-        noises=tuple(sorted(p for p in (root / "noise").rglob("*") if p.suffix.lower() in SUFFIXES)),
+        noises=tuple(_recordings(root / "noise")),
         hrirs=tuple(sorted((root / "hrir").glob("*.npz"))),
     )
+
+
+def _recordings(folder: Path) -> list[Path]:
+    """All below a folder, sorted; linked folders are followed, once each."""
+    found, seen = [], set()
+    for at, folders, names in os.walk(folder, followlinks=True):
+        where = os.path.realpath(at)
+        if where in seen:  # a link to what holds it
+            folders.clear()
+            continue
+        seen.add(where)
+        found += [Path(at, name) for name in names if Path(name).suffix.lower() in SUFFIXES]
+    return sorted(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,10 +153,12 @@ def decode(
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Speech:
-    """Decode talkers into memory at each speed. ``cache`` names a folder that keeps the result between runs."""
-    key = _hash(
-        json.dumps([sorted(speakers), rate, list(speeds), [str(p.stat().st_size) for s in speakers for p in corpus.speakers[s]]])
-    )[:16]
+    """Decode talkers into memory at each speed. ``cache`` names a folder that keeps the result between runs.
+
+    What it keeps is used for the same files alone: the same places, sizes and times of their last change.
+    """
+    files = [_stamp(path) for speaker in speakers for path in corpus.speakers[speaker]] if cache else []
+    key = _hash(json.dumps([sorted(speakers), rate, list(speeds), files]))[:16]
     stored = cache / f"speech-{key}.npy" if cache else None
     index = stored.with_suffix(".json") if stored else None
     if stored and index and stored.exists() and index.exists():
@@ -178,6 +193,12 @@ def decode(
         index.write_text(json.dumps(spans))
         return _speech(np.load(stored, mmap_mode="r"), spans, corpus, rate)
     return _speech(np.concatenate(list(pieces())), spans, corpus, rate)
+
+
+def _stamp(path: Path) -> list[str | int]:
+    """What tells a recording from another of the same name and size, without reading it."""
+    found = path.stat()
+    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
 
 
 def _append(to: Path, pieces: Iterable[NDArray[np.int16]]) -> None:

@@ -128,7 +128,19 @@ def base_beam() -> Recipe:
 
 
 def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
-    return Recipe(name=name, student=student, batch=4, lr=1.5e-3, warmup=50, constant=True, average=0.998, scene=TWO_EARS)
+    encoder = EncoderRecipe(steps=2000, batch=96, lr=1.5e-3)
+    return Recipe(
+        name=name,
+        student=student,
+        encoder=encoder,
+        scene=TWO_EARS,
+        steps=_ENDLESS,
+        constant=True,
+        average=0.998,
+        batch=4,
+        lr=1.5e-3,
+        warmup=50,
+    )
 
 
 def teacher_s() -> Recipe:
@@ -146,6 +158,12 @@ def smoke() -> Recipe:
     return replace(
         nano(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0)
     )
+
+
+def smoke_beam() -> Recipe:
+    """As ``smoke``, with a beam: no end but the steps that are asked for."""
+    scene = replace(TWO_EARS, seconds=1.0)
+    return replace(nano_beam(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=scene, average=0.5)
 
 
 def mask2flow_paper() -> Recipe:
@@ -169,7 +187,9 @@ def mask2flow_smoke() -> Recipe:
     return replace(smoke(), name="mask2flow_smoke", student=TINY, flow=mask2flow_s().flow, lr=1e-3)
 
 
-_STUDENTS = (nano, small, small_local, base, nano_beam, small_beam, base_beam, teacher_s, teacher, smoke)
+_ENDLESS = 10**9
+
+_STUDENTS = (nano, small, small_local, base, nano_beam, small_beam, base_beam, teacher_s, teacher, smoke, smoke_beam)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
 

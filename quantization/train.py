@@ -6,6 +6,7 @@ step, position), so one process and many see the same data and, with moments sha
 
 from __future__ import annotations
 
+import copy
 import csv
 import ctypes
 import dataclasses
@@ -16,7 +17,7 @@ import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -45,6 +46,7 @@ from quantization.mixing import Batch, Mixer, Scene
 from quantization.recipes import EncoderRecipe, Recipe, recipe
 
 __all__ = [
+    "Averaged",
     "Checkpoint",
     "Plan",
     "Progress",
@@ -93,7 +95,11 @@ class Checkpoint:
     step: int
     figures: dict[str, Any]
     resume: list[dict[str, Any]]
-    """States of the optimizers."""
+    """States of the optimizers; empty in a checkpoint that is only to start from."""
+    current: dict[str, Tensor] | None = None
+    """Weights as they are trained, where ``student`` holds their average."""
+    falls_from: int | None = None
+    """Step from which the rate of a cut falls."""
 
     @cached_property
     def digest(self) -> str:
@@ -133,6 +139,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
         step=state["step"],
         figures=state["figures"],
         resume=state["resume"],
+        current=state.get("current"),
+        falls_from=state.get("falls_from"),
     )
 
 
@@ -153,7 +161,10 @@ def _may_go_on(begun: Checkpoint, config: StudentConfig | Mask2FlowConfig) -> bo
 def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
     """The network to train: that of ``source``, grown where it is smaller, or a new one."""
     if source and source.recipe.student == config:
-        return source.student.train()
+        network = copy.deepcopy(source.student)
+        if source.current is not None:
+            network.load_state_dict(source.current)
+        return network.train()
     network = grown(source.student, config) if source and isinstance(source.student, Student) else _network(config)
     if isinstance(network, Student) and network.config.local:
         network.standardize(torch.from_numpy(run.enrollments.every))
@@ -185,7 +196,10 @@ class Run:
         encoder: Encoder | None = None,
         embeddings: Embeddings | None = None,
         device: torch.device | str = "cpu",
+        *,
+        refine: bool = False,
     ) -> None:
+        """``refine``: the encoder is where the recipe's own training of one begins, else it is used as it is."""
         self.recipe = made
         self.corpus = open_corpus(data)
         held = len(self.corpus.validation_speakers)
@@ -205,7 +219,7 @@ class Run:
         self.validation = decode(
             self.corpus, self.corpus.validation_speakers, frame.sample_rate_hz, (1.0,), cache=cache, progress=tell("decode")
         )
-        self.encoder, self.enrollments, self.held_out = _enrollments(self, stored, watch, encoder, embeddings)
+        self.encoder, self.enrollments, self.held_out = _enrollments(self, stored, watch, encoder, embeddings, refine)
         if made.encoder is None:
             self.speech = enrollable(self.speech, self.enrollments, "training")
             self.validation = enrollable(self.validation, self.held_out, "validation")
@@ -220,7 +234,7 @@ class Run:
 
 
 def _enrollments(
-    run: Run, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None
+    run: Run, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None, refine: bool
 ) -> tuple[Encoder | None, Enrollments, Enrollments]:
     """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
     made = run.recipe
@@ -243,19 +257,21 @@ def _enrollments(
     elif made.encoder is None:
         raise DataError(f"{stored.parent}: its embeddings of {made.student.embedding} values are not there: give --embeddings DIR")
     else:
-        encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder)
+        encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder, refine)
     tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
     state = {"how": how, "encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
     save_state(stored, state)
     return encoder, trained, held_out
 
 
-def _encoded(run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None) -> tuple[Encoder, Enrollments, Enrollments]:
+def _encoded(
+    run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None, refine: bool
+) -> tuple[Encoder, Enrollments, Enrollments]:
     """What the encoder, trained now unless given, makes of all talkers."""
     made, frame = run.recipe, run.recipe.student.frame
     noises = noise_levels([mono_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
     levels = clip_levels(run.speech, frame, [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled])
-    if encoder is None:
+    if encoder is None or refine:
         encoder = train_encoder(
             levels,
             how,
@@ -263,6 +279,7 @@ def _encoded(run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None
             torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=how.steps, figures={"loss": loss})),
             noises,
+            encoder,
         )
     local = _voice_size(made.student) > made.student.embedding
     trained = embed_all(encoder, levels, frame, how, made.seed, noises=noises, local=local)
@@ -501,6 +518,7 @@ def train(
     teaching: Teaching | None = None,
     steps: int | None = None,
     embeddings: Path | None = None,
+    cut: float | None = None,
     watch: Watch = lambda progress: None,
 ) -> Path:
     """Train a recipe into ``folder``; returns the checkpoint. Stops cleanly at its steps, after ``minutes``, or on Ctrl-C.
@@ -509,6 +527,8 @@ def train(
     student and encoder a new run begins with (its optimizer and schedule are the new run's own); a smaller student is grown.
     ``teacher`` names a checkpoint to distil, its encoder the one that enrolls; ``teaching`` says how much of it, and ``steps`` how
     long, instead of the recipe's.
+    ``cut`` branches off a run at a constant rate (``start``, of the same recipe): its weights and its optimizer's state go on, and
+    the rate falls to zero within so many minutes' worth of the run's steps.
     ``embeddings`` names a folder of another model's embeddings (:mod:`quantization.external`) to listen to instead of an encoder's.
     """
     stop_at = None if minutes is None else time.monotonic() + minutes * 60
@@ -536,6 +556,14 @@ def train(
         raise DataError(
             f"{start}: {made.name!r} cannot hold a student of {begun.recipe.name!r}: start from one of its own, or none"
         )
+    falls_from = previous.falls_from if previous else None
+    if cut is not None and not previous:
+        if begun is None or begun.current is None or begun.recipe.student != made.student or not made.constant:
+            raise DataError(f"--cut branches off a run of {made.name!r} at a constant rate: name its folder with --start")
+        falls_from = begun.step
+        made = dataclasses.replace(made, steps=begun.step + max(1, round(cut * 60 * _steps_per_s(start))))
+    if previous and falls_from is not None and steps is None:
+        made = previous.recipe
     if previous and previous.recipe != made:
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
@@ -546,38 +574,76 @@ def train(
     if teaches and teaches.recipe.student.frame != made.student.frame:
         raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
-        run = Run(made, data, folder, watch, (begun or teaches).encoder if begun or teaches else None, external, fabric.device)
+        known = begun or teaches
+        refine = bool(begun and begun.recipe.encoder != made.encoder)
+        run = Run(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
     torch.manual_seed(made.seed)
     student = _going_on(previous or begun, run, made.student)
     student.mixed_precision = multiplies_bfloat16(fabric.device)
+    goes_on = previous or (begun if falls_from is not None else None)
+    average = None
+    if made.average:
+        average = Averaged(student, made.average)
+        if goes_on and goes_on.current is not None:
+            average = Averaged(student, made.average, goes_on.step, goes_on.student.state_dict())
     if teaches:
         teaches.student.mixed_precision = student.mixed_precision
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
         figures: dict[str, Any] = {"encoder_eer": run.eer}
         if step == made.steps or (stop_at is not None and time.monotonic() >= stop_at):
-            figures["validation"] = validate(student, run)
+            with average.applied() if average else nullcontext():
+                figures["validation"] = validate(student, run)
+                figures |= {name: validate(student, run, 32, heads=heads) for name, heads in _two_ears(run).items()}
             watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
         state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizers, "figures": figures}
-        state["teaching"] = dataclasses.asdict(made.teaching)
+        state |= {"teaching": dataclasses.asdict(made.teaching), "falls_from": falls_from}
+        weights = average.state if average else student.state_dict()
+        state |= {"current": student.state_dict()} if average else {}
         encoder = {"encoder": run.encoder.state_dict() if run.encoder else None, "embedding": made.student.embedding}
-        save_state(last, {**state, **encoder, "student": student.state_dict()})
+        save_state(last, {**state, **encoder, "student": weights})
 
     fit(
         run,
         student,
-        Plan(steps=made.steps, lr=made.lr, warmup=made.warmup),
+        Plan(
+            steps=made.steps,
+            lr=made.lr,
+            warmup=made.warmup,
+            falls_from=made.steps if made.constant and falls_from is None else falls_from,
+        ),
         fabric,
         save,
         folder / "log.csv",
         phase="extraction",
-        start=previous.step if previous else 0,
-        optimizer_state=previous.resume if previous else None,
+        start=goes_on.step if goes_on else 0,
+        optimizer_state=(goes_on.resume or None) if goes_on else None,
         stop_at=stop_at,
         teacher=Teacher(teaches.student) if teaches else None,
+        average=average,
         watch=watch,
     )
     return last
+
+
+def _steps_per_s(run: Path) -> float:
+    """How fast a run went, by the last row of its log."""
+    path = (run if run.is_dir() else run.parent) / "log.csv"
+    try:
+        with path.open() as file:
+            return float([row["steps_per_s"] for row in csv.DictReader(file)][-1])
+    except (OSError, KeyError, IndexError, ValueError) as error:
+        raise DataError(f"{path}: no log that says how fast the run goes: --cut needs one of at least a minute") from error
+
+
+def _two_ears(run: Run) -> dict[str, list[Path]]:
+    """Held-out heads and a room, by what is measured with them; nothing where a student has no beam or the data no heads."""
+    if not getattr(run.recipe.student.frame, "beam", False):
+        return {}
+    heads = run.corpus.hrirs_validation
+    rooms = [path for path in heads if "room" in path.stem.lower()]
+    kinds = {"two_ears": [path for path in heads if path not in rooms], "two_ears_room": rooms}
+    return {name: paths for name, paths in kinds.items() if paths}
 
 
 def launch() -> Fabric:
@@ -589,9 +655,11 @@ def launch() -> Fabric:
     return fabric
 
 
-def validate(student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99) -> dict[str, float]:
+def validate(
+    student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
+) -> dict[str, float]:
     """What :func:`unseen_gains` come to. A compass, not the figure to report."""
-    return summed_up(unseen_gains(student, run, items, seed))
+    return summed_up(unseen_gains(student, run, items, seed, heads=heads))
 
 
 def summed_up(gains: NDArray[np.float64]) -> dict[str, float]:

@@ -70,3 +70,26 @@ def test_decoded_speech_is_cached(pack, tmp_path):
 def test_folders_without_talkers_are_refused(tmp_path, make):
     with pytest.raises(DataError, match=r"no such folder|talkers found"):
         open_corpus(make(tmp_path))
+
+
+def test_a_cache_is_used_for_the_same_files_alone(tmp_path):
+    """Recordings of the same names and lengths in another folder, or written anew, are other sound."""
+    heard = []
+    for name, first in (("one", 0), ("two", 3)):
+        (tmp_path / name).mkdir()
+        corpus = open_corpus(write_plain(tmp_path / name, talkers=3, utterances=2))
+        for path in corpus.utterances("talker0"):
+            soundfile.write(path, utterance(first, 1, 1.0), RATE)
+        heard.append(decode(corpus, ["talker0"], RATE, (1.0,), cache=tmp_path / "cache").samples)
+    assert len(heard[0]) == len(heard[1])
+    assert not np.array_equal(*heard)
+
+
+def test_linked_folders_are_followed_once(tmp_path):
+    write_plain(tmp_path / "store", talkers=3, utterances=1)
+    (tmp_path / "data").mkdir()
+    for talker in range(3):
+        (tmp_path / "data" / f"t{talker}").symlink_to(tmp_path / "store" / f"talker{talker}")
+    (tmp_path / "data" / "t0" / "again").symlink_to(tmp_path / "data")
+    corpus = open_corpus(tmp_path / "data")
+    assert sum(len(paths) for paths in corpus.speakers.values()) == 3

@@ -161,3 +161,9 @@ def test_shared_gains_keep_interaural_differences():
 def test_impossible_geometry_is_refused(change, complaint):
     with pytest.raises(ValueError, match=complaint):
         FrameSpec(**change)
+
+
+def test_voice_files_of_older_versions_still_name_their_model():
+    assert repr(FrameSpec()) == (
+        "FrameSpec(sample_rate_hz=16000, hop=64, window=512, synthesis=128, ears=2, bands=96, fine_bands=40, spatial_bands=32)"
+    )

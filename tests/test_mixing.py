@@ -10,7 +10,7 @@ from edge_tse.frame import FrameSpec
 pytest.importorskip("scipy", reason="training extra not installed")
 torch = pytest.importorskip("torch", reason="training extra not installed")
 
-from quantization.mixing import Mixer, Scene  # noqa: E402
+from quantization.mixing import TWO_EARS, Mixer, Scene  # noqa: E402
 
 
 def _mixer(pack, speech, **scene):
@@ -31,7 +31,7 @@ def test_interferers_are_mostly_labelled(pack, speech):
     """Those without labels come from other microphones: a network that mostly meets them learns microphones."""
     for share in (0.0, 0.2, 1.0):
         mixer = _mixer(pack, speech, unlabelled=share)
-        others = [mixer._others(np.random.default_rng(i), speech.targets[0], 1)[0] for i in range(300)]
+        others = [mixer._others(np.random.default_rng(i), speech.targets[0], 1, 0)[0] for i in range(300)]
         assert sum("unlabelled" in o for o in others) / 300 == pytest.approx(share, abs=0.06)
 
 
@@ -110,3 +110,84 @@ def test_a_short_utterance_is_heard_whole_in_an_item_of_silence(pack, speech):
         of_peak = [np.sum(np.square(x)) / np.max(np.square(x)) for x in (heard, said)]
         assert of_peak[0] == pytest.approx(of_peak[1], rel=1e-4)
         assert np.count_nonzero(heard) == np.count_nonzero(said)
+
+
+class TestTwoEars:
+    """Scenes of heads, rooms and ears that are not a pair."""
+
+    def plain(self, pack, speech, **scene):
+        """Batch 0 on two ears: two talkers, no noise, unless said."""
+        made = {"talkers": (0, 0, 1, 0), "noisy": 0, "binaural_every": 1, "unlabelled": 0, "paired": True, **scene}
+        return _mixer(pack, speech, **made).batch(0, 8)
+
+    def test_a_mixture_serves_both_of_its_voices(self, pack, speech):
+        batch = self.plain(pack, speech)
+        first, second = batch.mixture.split(4)
+        np.testing.assert_array_equal(first, second)
+        both = batch.target[:4] + batch.target[4:]
+        np.testing.assert_allclose(both, first, atol=1e-5)
+        for i in range(4):
+            assert batch.talker[i].rpartition("@")[0] != batch.talker[4 + i].rpartition("@")[0]
+
+    def test_whoever_is_not_there_says_nothing(self, pack, speech):
+        batch = self.plain(pack, speech, talkers=(0, 1, 0, 0))
+        assert (batch.target[4:] == 0).all()
+        assert (batch.utterance[4:] == -1).all()
+        for here, elsewhere in zip(batch.talker[:4], batch.talker[4:], strict=True):
+            assert here.rpartition("@")[0] != elsewhere.rpartition("@")[0]
+
+    def test_a_room_rings_on(self, pack, speech):
+        dry, wet = (self.plain(pack, speech, indoors=share, t60_s=(0.5, 0.5), direct_db=(0, 0)) for share in (0, 1))
+        assert dry.talker == wet.talker
+
+        # What a room adds makes the ears less alike.
+        def alike(x):
+            return np.mean([abs(np.corrcoef(ears)[0, 1]) for ears in x.numpy()])
+
+        assert alike(wet.target[:4]) < alike(dry.target[:4])
+
+    @pytest.mark.parametrize("kind", ["dead", "weak", "inverted", "late", "clipped", "same"])
+    def test_ears_that_are_not_a_pair(self, pack, speech, kind, monkeypatch):
+        good = self.plain(pack, speech, paired=False)
+        monkeypatch.setattr("quantization.mixing._UNEQUAL", (kind,))
+        bad = self.plain(pack, speech, paired=False, unequal=1.0)
+        rms = bad.mixture.square().mean(dim=-1).sqrt()
+        quieter = rms.amin(dim=1) / rms.amax(dim=1)
+        match kind:
+            case "dead":
+                assert (quieter == 0).all()
+                assert ((bad.target.square().sum(dim=-1) == 0) == (rms == 0)).all()
+            case "weak":
+                before = good.mixture.square().mean(dim=-1).sqrt()
+                assert (
+                    (rms / rms.sum(dim=1, keepdim=True) - before / before.sum(dim=1, keepdim=True)).abs().amax(dim=1) > 0.1
+                ).all()
+            case "same":
+                np.testing.assert_array_equal(bad.mixture[:, 0], bad.mixture[:, 1])
+                np.testing.assert_array_equal(bad.target[:, 0], bad.target[:, 1])
+            case "clipped":
+                peaks = bad.mixture.abs().amax(dim=-1, keepdim=True)
+                assert ((bad.mixture.abs() == peaks).sum(dim=-1).amax(dim=1) > 20).all()
+            case _:
+                assert not torch.equal(good.mixture, bad.mixture)
+
+    def test_a_telephone_leaves_nothing_above_its_edge(self, pack, speech):
+        wide, narrow = (self.plain(pack, speech, narrow=share).mixture for share in (0.0, 1.0))
+
+        def high(x):
+            power = torch.fft.rfft(x).abs().square().sum(dim=(0, 1))
+            return float(power[int(len(power) * 0.95) :].sum() / power.sum())
+
+        assert high(narrow) < 0.05 * high(wide)
+
+    def test_everything_at_once_is_finite_and_in_range(self, pack, speech):
+        scene = {
+            name: getattr(TWO_EARS, name) for name in ("paired", "alike", "talkers", "level_db", "indoors", "moving", "unequal")
+        }
+        scene |= {name: getattr(TWO_EARS, name) for name in ("narrow", "late", "disturbed", "babble")}
+        mixer = _mixer(pack, speech, **scene, noisy=0.5, binaural_every=2)
+        for step in range(30):
+            batch = mixer.batch(step, 4)
+            assert torch.isfinite(batch.mixture).all()
+            assert batch.mixture.abs().max() <= 1
+            assert torch.isfinite(batch.target).all()

@@ -18,9 +18,10 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from benchmarks import distillation  # noqa: E402
 from edge_tse.artifact import Artifact  # noqa: E402
+from edge_tse.beam import Beam, mixed  # noqa: E402
 from edge_tse.engines import open_network  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
-from edge_tse.frame import FrameSpec  # noqa: E402
+from edge_tse.frame import FrameSpec, RunningLevel, over_ears  # noqa: E402
 from edge_tse.golden import verify  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
@@ -117,6 +118,62 @@ def test_a_larger_student_starts_from_a_smaller_one(data, finished, tmp_path):
             train(name, tmp_path / name, data, start=start)
 
 
+class TestWithoutEnd:
+    """A run at a constant rate, of which averages are kept, and what is cut from it."""
+
+    @pytest.fixture(scope="class")
+    def run(self, data, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("endless") / "run"
+        train("smoke_beam", folder, data, steps=4)
+        return folder
+
+    def test_it_resumes_bit_for_bit(self, data, run, tmp_path):
+        def interrupt(progress):
+            if progress.phase == "extraction" and progress.step == 2:
+                raise KeyboardInterrupt
+
+        train("smoke_beam", tmp_path / "halves", data, steps=4, watch=interrupt)
+        assert load_checkpoint(tmp_path / "halves").step == 2
+        train("smoke_beam", tmp_path / "halves", data, steps=4, resume=True)
+        whole, halves = load_checkpoint(run), load_checkpoint(tmp_path / "halves")
+        for name, value in whole.student.state_dict().items():
+            assert torch.equal(value, halves.student.state_dict()[name]), name
+            assert torch.equal(whole.current[name], halves.current[name]), name
+
+    def test_what_is_kept_is_an_average(self, run):
+        checkpoint = load_checkpoint(run)
+        own, averaged = checkpoint.current, checkpoint.student.state_dict()
+        assert any(not torch.equal(value, averaged[name]) for name, value in own.items())
+
+    def test_both_ears_and_rooms_are_validated(self, run):
+        assert {"validation", "two_ears"} <= set(load_checkpoint(run).figures)
+
+    def test_a_cut_goes_on_where_the_run_is_and_the_rate_falls(self, data, run, tmp_path):
+        log = run / "log.csv"
+        assert "steps_per_s" in log.read_text()
+        rows = log.read_text().splitlines()
+        log.write_text("\n".join([rows[0], ",".join([*rows[-1].split(",")[:-1], "0.1"])]) + "\n")  # five steps in 50 s
+        train("smoke_beam", tmp_path / "cut", data, start=run, cut=50 / 60)
+        cut = load_checkpoint(tmp_path / "cut")
+        assert (cut.falls_from, cut.step, cut.recipe.steps) == (4, 9, 9)
+        with (tmp_path / "cut" / "log.csv").open() as file:
+            assert float(list(csv.DictReader(file))[-1]["lr"]) == pytest.approx(recipe("smoke_beam").lr / 5, rel=1e-4)
+        before = load_checkpoint(run)
+        assert before.step == 4, "the run itself has not moved"
+        train("smoke_beam", tmp_path / "cut", data, start=run, cut=50 / 60, resume=True)  # nothing left to do
+
+    def test_only_a_run_at_a_constant_rate_is_cut(self, data, finished, tmp_path):
+        with pytest.raises(DataError, match="--cut branches off a run of 'smoke_beam'"):
+            train("smoke_beam", tmp_path / "cut", data, start=finished, cut=1)
+
+    def test_a_mask_goes_on_into_a_student_with_a_beam(self, data, finished, tmp_path):
+        train("smoke_beam", tmp_path / "grown", data, start=finished, steps=0)
+        plain, two = load_checkpoint(finished).student, load_checkpoint(tmp_path / "grown").student
+        features, voice = torch.rand(1, 40, two.config.frame.features), torch.randn(1, 128)
+        with torch.no_grad():
+            torch.testing.assert_close(two(features, voice)[0], plain(features[..., : two.config.frame.heard], voice)[0])
+
+
 def test_what_a_teacher_is_worth_is_found_on_the_same_mixtures(data, finished, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "_SEEN", 8)
     source = load_checkpoint(finished)
@@ -206,7 +263,7 @@ def test_bad_checkpoints_are_refused(tmp_path, content):
 
 
 def test_unknown_recipe_lists_the_known_ones(data, tmp_path):
-    with pytest.raises(DataError, match="nano, small, small_local, smoke, teacher"):
+    with pytest.raises(DataError, match="nano, nano_beam, small, small_beam, small_local, smoke, smoke_beam, teacher"):
         train("tiny", tmp_path / "run", data)
 
 
@@ -281,3 +338,35 @@ def test_torch_front_end_equals_numpy(ears):
     np.testing.assert_allclose(spectra[0].permute(1, 0, 2).numpy(), wanted, atol=1e-5)
     np.testing.assert_allclose(front.features(spectra)[0].numpy(), frame.frame_features(wanted), atol=1e-4)
     np.testing.assert_allclose(front.synthesize(spectra)[0].numpy(), frame.synthesize(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("ears", [1, 2])
+def test_torch_points_the_beam_as_the_front_end_does(ears):
+    """Every feature of a student's closed loop, and what is heard, hop by hop: the definition against all frames at once."""
+    torch.manual_seed(6)
+    frame = recipe("smoke_beam").student.frame
+    student, front = Student(recipe("smoke_beam").student).eval(), Front(frame)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if "project" in name or "head" in name:
+                parameter.normal_(std=0.1)
+    swell = torch.linspace(0.001, 0.2, 300).repeat_interleave(frame.hop)
+    signal = torch.randn(1, ears, 300 * frame.hop) * swell
+    voice = torch.nn.functional.normalize(torch.randn(1, 128), dim=-1)
+    with torch.no_grad():
+        spectra = front.analyze(signal)
+        moves = student.listen(front, spectra, voice)
+        heard = moves.applied(front, spectra)[0].numpy()
+    mask, gain = moves.mask[0].numpy(), moves.gain[0].numpy()
+    level, beam = RunningLevel(), Beam(frame)
+    for hop, spectrum in enumerate(frame.analyze(signal[0].numpy())):
+        features = frame.frame_features(spectrum, level.push(over_ears(frame.band_energy(spectrum))))
+        np.testing.assert_allclose(moves.features[0, hop, : frame.heard].numpy(), features, atol=1e-3)
+        wanted = spectrum * frame.bin_gains(gain[hop])
+        if ears == 2:
+            pointed, loud = beam.listen(spectrum)
+            np.testing.assert_allclose(moves.features[0, hop, frame.heard :].numpy(), loud, atol=2e-3)
+            kept, share = (frame.bin_gains(x[hop]) for x in (mask, moves.share[0].numpy()))
+            wanted = mixed(spectrum, frame.bin_gains(gain[hop]), pointed, kept, share)
+            beam.learn(spectrum, mask[hop])
+        np.testing.assert_allclose(heard[:, hop], wanted, atol=2e-3 * np.abs(spectrum).max())

@@ -30,6 +30,7 @@ def train(
     start: Path | None,
     teacher: Path | None,
     embeddings: Path | None,
+    cut: float | None,
     resume: bool,
     watch: Callable[[Any], None],
 ) -> Path:
@@ -43,6 +44,7 @@ def train(
         start=start,
         teacher=teacher,
         embeddings=embeddings,
+        cut=cut,
         resume=resume,
         watch=watch,
     )

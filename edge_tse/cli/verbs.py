@@ -399,12 +399,21 @@ def train(
         Path | None,
         typer.Option("--embeddings", metavar="DIR", help="Another model's embeddings, talker/utterance.npy, to listen to."),
     ] = None,
+    cut: Annotated[
+        float | None,
+        typer.Option(
+            "--cut",
+            min=0,
+            metavar="MINUTES",
+            help="Branch off --start, a run at a constant rate: let the rate fall for so long.",
+        ),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")] = False,
     as_json: Json = False,
 ) -> None:
     """Train a float model; Ctrl-C stops it cleanly."""
     with output.phases(as_json) as watch:
-        checkpoint = lab.train(recipe, run, data, minutes, steps, start, teacher, embeddings, resume, watch)
+        checkpoint = lab.train(recipe, run, data, minutes, steps, start, teacher, embeddings, cut, resume, watch)
     output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
 
 

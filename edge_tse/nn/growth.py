@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
+from edge_tse.frame import FrameSpec
 from edge_tse.nn.student import StageConfig, Student, StudentConfig
 
 __all__ = ["can_grow", "grown"]
+
+_SECOND = ("from_", "refine.", "velocity_", "films.refine")
 
 
 def can_grow(small: StudentConfig, large: StudentConfig) -> bool:
     """Whether a student of ``large`` can compute what one of ``small`` does: no part smaller, no tap or block elsewhere."""
     return (
-        (small.frame, small.embedding, small.code) == (large.frame, large.embedding, large.code)
+        (small.embedding, small.code) == (large.embedding, large.code)
+        and (small.frame == large.frame or (not small.frame.beam and small.frame == _plain(large.frame)))
         and not small.local  # which blocks listen to which layers depends on how many there are
         and set(_offsets(small)) <= set(_offsets(large))
         and _holds(small.mask, large.mask)
-        and _holds(small.refine, large.refine)
+        and (_holds(small.refine, large.refine) or _begins_anew(small, large))
     )
+
+
+def _plain(frame: FrameSpec) -> FrameSpec:
+    return replace(frame, beam=False, level_invariant=False)
+
+
+def _begins_anew(small: StudentConfig, large: StudentConfig) -> bool:
+    """Whether the second stage is another one: with a beam it decides more than the one without, and starts from nothing."""
+    return large.frame.beam and not small.frame.beam
 
 
 def _holds(small: StageConfig, large: StageConfig) -> bool:
@@ -39,14 +54,18 @@ def grown(small: Student, config: StudentConfig) -> Student:
     """A student of ``config`` that computes what ``small`` computes, until it is trained.
 
     New channels, hidden units and blocks start as in any new student, but nothing that was there listens to them: weights from new
-    to old are zero. ``ValueError`` unless :func:`can_grow`.
+    to old are zero. Where the beam is new, so is the second stage, and what was learned is the mask. ``ValueError`` unless
+    :func:`can_grow`.
     """
     if not can_grow(small.config, config):
         raise ValueError("a student of this configuration cannot hold the smaller one")
     large = Student(config)
     taps = [_offsets(config).index(offset) for offset in _offsets(small.config)]
     holders = large.state_dict()  # the parameters themselves, by name; what only they have is new
-    for name, old in small.state_dict().items():
+    kept = small.state_dict()
+    if _begins_anew(small.config, config):
+        kept = {name: old for name, old in kept.items() if not name.startswith(_SECOND)}
+    for name, old in kept.items():
         new = holders[name]
         if name.endswith("depthwise.weight"):
             new[:, : old.shape[1]] = 0
