@@ -276,7 +276,7 @@ class Mixer:
             ear=int(rng.integers(2)),
             amount=rng.random(),
             edges_hz=_edges(rng) if rng.random() < scene.narrow else None,
-            begins=int(rng.uniform(0.2, 1.5) * self._rate) if rng.random() < scene.late else 0,
+            begins=int(rng.uniform(0.05, 0.5) * self.length) if rng.random() < scene.late else 0,
             disturbance=disturbance,
             move=(rng.uniform(0.1, 0.7), rng.uniform(0.05, 0.5)),
         )

@@ -466,7 +466,7 @@ def fit(
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
     share, rank, ranks = made.batch // fabric.world_size, fabric.global_rank, fabric.world_size
-    rows = _Log(log, objective.terms, append=start > 0) if rank == 0 else None
+    rows = _Log(log, objective.terms, append=start > 0 and log.exists()) if rank == 0 else None
     began = saved = logged = time.monotonic()
     window: list[list[float]] = []
     at = start

@@ -118,14 +118,16 @@ def test_a_larger_student_starts_from_a_smaller_one(data, finished, tmp_path):
             train(name, tmp_path / name, data, start=start)
 
 
+@pytest.fixture(scope="module")
+def run(data, tmp_path_factory):
+    """Four steps of a run without a planned end."""
+    folder = tmp_path_factory.mktemp("endless") / "run"
+    train("smoke_beam", folder, data, steps=4)
+    return folder
+
+
 class TestWithoutEnd:
     """A run at a constant rate, of which averages are kept, and what is cut from it."""
-
-    @pytest.fixture(scope="class")
-    def run(self, data, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("endless") / "run"
-        train("smoke_beam", folder, data, steps=4)
-        return folder
 
     def test_it_resumes_bit_for_bit(self, data, run, tmp_path):
         def interrupt(progress):
@@ -233,6 +235,16 @@ class TestLosses:
             once, twice = (float(self.losses(student, batch, taught=other, **{term: w}).teacher) for w in (1.0, 2.0))
         assert once == pytest.approx(0.04 if term == "output" else 0.01, rel=1e-3)  # importance is one on average
         assert twice == pytest.approx(2 * once)
+
+    @pytest.mark.parametrize("ears", [1, 2])
+    def test_silence_has_an_error_and_a_way_down_from_it(self, ears):
+        student = Student(recipe("smoke_beam").student)
+        silence = torch.zeros(2, ears, 6400)
+        voice = torch.nn.functional.normalize(torch.randn(2, 128))
+        losses = self.losses(student, (silence, silence, voice, torch.rand(2)), suppression=1.0)
+        losses.total.backward()
+        assert all(torch.isfinite(value) for value in losses)
+        assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
 
     def test_taking_too_much_costs_more(self, student, batch):
         with torch.no_grad():

@@ -103,7 +103,7 @@ def extraction_losses(
     mask_db = _decibel(banded, clean.sum(dim=(1, 2)), power.sum(dim=(1, 2)))
 
     importance = power.pow(_COMPRESSION)
-    importance = importance / importance.mean(dim=(1, 2), keepdim=True)
+    importance = importance / importance.mean(dim=(1, 2), keepdim=True).clamp_min(1e-9)  # an item may be silent
     if moves.beam is None:
         flow = (importance * (velocity - (best - start)).square()).mean()
         # Random t costs a second pass of the refiner: the first quarter of every item carries it.
