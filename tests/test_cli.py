@@ -69,7 +69,7 @@ FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
     "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
-    "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--embeddings", "--resume"},
+    "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--cut", "--embeddings", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
     "compile": {"-o", "--voice", "--target"},
     "targets": set(),
@@ -405,6 +405,7 @@ class TestLab:
             "start": None,
             "teacher": None,
             "embeddings": None,
+            "cut": None,
             "resume": True,
         }
 
