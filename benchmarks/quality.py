@@ -17,7 +17,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.report import Report, environment
 from quantization.analyse import analyse
 from quantization.evaluate import evaluate
-from quantization.trials import SPLITS, make_trials
+from quantization.trials import CONDITIONS, HARDER, SPLITS, make_trials
 
 
 def main() -> None:
@@ -32,13 +32,15 @@ def main() -> None:
     parser.add_argument("--split", choices=SPLITS, default="report")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-condition", type=int, default=100)
+    known = [*CONDITIONS, *HARDER]
+    parser.add_argument("--conditions", nargs="+", choices=known, default=known, metavar="NAME", help="all of them if left out")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--name", help="of the result, the model's if left out")
     given = parser.parse_args()
     if given.steps < 1:
         parser.error(f"argument --steps: {given.steps} steps, at least 1 is needed")
     with tempfile.TemporaryDirectory() as folder:
-        trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
+        trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition, conditions=given.conditions)
         moved: dict[str, dict[str, Moves]] = {}
         if given.checkpoint is None:
             moved = analyse(trials, Artifact.find(given.artifact), given.engine)

@@ -27,7 +27,7 @@ from edge_tse.files import write_bytes
 from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.evaluate import COLUMNS
 
-__all__ = ["CONDITIONS", "SPLITS", "Condition", "make_trials"]
+__all__ = ["CONDITIONS", "HARDER", "SPLITS", "Condition", "make_trials"]
 
 Float = NDArray[np.float32]
 
@@ -57,6 +57,18 @@ class Condition:
     """The enrolled talker says nothing."""
     ears: int = 1
     noise: bool = False
+    room: bool | None = None
+    """With two ears: whether around a head in a measured room, or without one; None: any of them."""
+    babble: bool = False
+    """Several more talkers at once, from everywhere, 5 to 15 dB below the talker."""
+    like: str = ""
+    """The condition whose very mixtures these are, changed in one thing; empty: mixtures of its own."""
+    narrow_hz: tuple[float, float] | None = None
+    """What is left of mixture and talkers."""
+    narrow_enrollment_hz: tuple[float, float] | None = None
+    quieter_db: float = 0.0
+    silence_s: float = 0.0
+    """Before anybody speaks."""
 
 
 CONDITIONS = {
@@ -67,6 +79,20 @@ CONDITIONS = {
     "target_absent": Condition(interferers=(1, 2), absent=True),
     "target_alone": Condition(interferers=(0,)),
 }
+
+
+_TELEPHONE_HZ = (300.0, 3400.0)
+HARDER = {
+    "two_ears": Condition(interferers=(1,), ears=2, room=False),
+    "two_ears_room": Condition(interferers=(1,), ears=2, room=True),
+    "two_ears_room_babble": Condition(interferers=(1,), ears=2, room=True, babble=True),
+    "three_talkers_two_ears": Condition(interferers=(2,), ears=2, room=False),
+    "telephone": Condition(interferers=(1,), like="two_talkers", narrow_hz=_TELEPHONE_HZ),
+    "telephone_enrollment": Condition(interferers=(1,), like="two_talkers", narrow_enrollment_hz=_TELEPHONE_HZ),
+    "quiet": Condition(interferers=(1,), like="two_talkers", quieter_db=40.0),
+    "after_silence": Condition(interferers=(1,), like="two_talkers", silence_s=1.0),
+}
+"""What people and rooms do besides: made where they are asked for by name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,14 +125,15 @@ def make_trials(
         raise DataError(f"there is no split {split}: choose {' or '.join(SPLITS)}")
     if per_condition < 1:
         raise DataError(f"{per_condition} trials per condition: at least 1 is needed")
-    if unknown := [name for name in conditions if name not in CONDITIONS]:
-        raise DataError(f"there is no condition {unknown[0]}: choose of {', '.join(CONDITIONS)}")
+    every = CONDITIONS | HARDER
+    if unknown := [name for name in conditions if name not in every]:
+        raise DataError(f"there is no condition {unknown[0]}: choose of {', '.join(every)}")
     corpus = open_corpus(data)
     scene = _Scene(corpus, split, seed)
     for folder in ("mixture", "enrollment", "target", "interferer"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    noise, heads = bool(corpus.noises_validation), bool(corpus.hrirs_validation)
-    possible = [name for name, c in CONDITIONS.items() if (noise or not c.noise) and (heads or c.ears == 1)]
+    noise = bool(corpus.noises_validation)
+    possible = [name for name, c in every.items() if (noise or not c.noise) and (c.ears == 1 or scene.heads(c))]
     names = [name for name in possible if name in conditions]
     rows = []
     for name in names:
@@ -146,9 +173,14 @@ class _Scene:
             wanted = f"a file of {LENGTH_S[1]:.0f} s and another of {ENROLLMENT_S[0]:.0f} s"
             raise DataError(f"split {split} has {len(self._files)} talkers with {wanted}, 3 are needed: add talkers")
 
+    def heads(self, condition: Condition) -> list[Path]:
+        """Held-out heads that a condition may stand around."""
+        every = self._corpus.hrirs_validation
+        return every if condition.room is None else [p for p in every if ("room" in p.stem.lower()) == condition.room]
+
     def items(self, name: str, count: int) -> Iterator[_Item]:
-        condition = CONDITIONS[name]
-        key = [self._seed, zlib.crc32(name.encode())]
+        condition = (CONDITIONS | HARDER)[name]
+        key = [self._seed, zlib.crc32((condition.like or name).encode())]
         speakers = list(self._files)
         for number in range(count):
             # Every talker is the target as often as any other, in an order of its own for each condition.
@@ -172,14 +204,27 @@ class _Scene:
             noise = self._noise(rng, n)
             mixture = mixture + noise * _gain(target, noise, snr_db)
             facts["snr_db"] = f"{snr_db:.2f}"
+        if condition.babble:
+            snr_db, babble = rng.uniform(*SNR_DB), self._babble(rng, n, condition.ears, {talker, *others})
+            mixture = mixture + babble * _gain(target, babble, snr_db)
+            facts["snr_db"] = f"{snr_db:.2f}"
         # No file of the item may clip, the target alone can be louder than the mixture where waves cancel.
         peak = max(float(np.abs(x).max()) for x in (mixture, target, *interferers))
         gain = np.float32(min(10 ** (rng.uniform(*LEVEL_DB) / 20) / _rms(mixture), PEAK / peak))
+        enrollment = self._enrollment(rng, talker, used)
+        if condition.narrow_enrollment_hz:
+            enrollment = _narrowed(enrollment, condition.narrow_enrollment_hz)
+        gain *= np.float32(10 ** (-condition.quieter_db / 20))
+
+        def heard(x: Float) -> Float:
+            x = x * gain if condition.narrow_hz is None else _narrowed(x * gain, condition.narrow_hz)
+            return np.pad(x, ((0, 0), (round(condition.silence_s * RATE_HZ), 0)))
+
         return _Item(
-            mixture=mixture * gain,
-            enrollment=self._enrollment(rng, talker, used),
-            target=None if condition.absent else target * gain,
-            interferers=tuple(x * gain for x in interferers),
+            mixture=heard(mixture),
+            enrollment=enrollment,
+            target=None if condition.absent else heard(target),
+            interferers=tuple(heard(x) for x in interferers),
             facts={
                 "talker": talker,
                 "others": ";".join(others),
@@ -215,18 +260,25 @@ class _Scene:
         """``[ears, n]`` of each voice: as recorded, or around one head at least :data:`APART_DEG` apart."""
         if condition.ears == 1:
             return [voice[None] for voice in voices], {}
-        heads = self._corpus.hrirs_validation
+        heads = self.heads(condition)
         path = heads[rng.integers(len(heads))]
         with np.load(path) as file:
             responses, azimuths = file["ir"].astype(np.float32), file["azimuth_deg"]
         first = int(rng.integers(len(azimuths)))
         apart = np.abs((azimuths - azimuths[first] + 180) % 360 - 180)
-        chosen = [first, int(rng.choice(np.flatnonzero(apart >= APART_DEG)))]
+        chosen = [first, *(int(rng.choice(np.flatnonzero(apart >= APART_DEG))) for _ in voices[1:])]
         images = [
             scipy.signal.oaconvolve(voice[None], responses[i], axes=1)[:, : len(voice)].astype(np.float32)
             for voice, i in zip(voices, chosen, strict=True)
         ]
         return images, {"head": path.stem, "azimuths_deg": ";".join(f"{azimuths[i]:g}" for i in chosen)}
+
+    def _babble(self, rng: np.random.Generator, n: int, ears: int, here: set[str]) -> Float:
+        """``[ears, n]`` of six other talkers, other stretches of them for each ear."""
+        elsewhere = [name for name in self._files if name not in here] or list(self._files)
+        names = rng.choice(elsewhere, size=(6, ears))
+        babble: Float = np.stack([sum(self._excerpt(rng, str(name), n)[1] for name in ear) for ear in names.T])
+        return babble
 
     def _noise(self, rng: np.random.Generator, n: int) -> Float:
         noises = self._corpus.noises_validation
@@ -263,6 +315,13 @@ def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str
         "condition": condition,
         **item.facts,
     }
+
+
+def _narrowed(signal: Float, edges_hz: tuple[float, float]) -> Float:
+    """``[channels, n]`` without what is below the one edge and above the other: walls, no delay."""
+    sections = scipy.signal.butter(12, edges_hz, "bandpass", fs=RATE_HZ, output="sos")
+    narrow: Float = scipy.signal.sosfiltfilt(sections, signal, axis=-1).astype(np.float32)
+    return narrow
 
 
 def _long(signal: Float) -> bool:

@@ -14,7 +14,7 @@ from edge_tse import audio
 from quantization import trials
 from quantization.corpus import open_corpus
 from quantization.evaluate import read_trials
-from quantization.trials import CONDITIONS, make_trials
+from quantization.trials import CONDITIONS, HARDER, make_trials
 
 RATE_HZ = 16000
 
@@ -176,3 +176,59 @@ def test_user_errors_are_one_line(corpus: Path, tmp_path: Path, capsys: pytest.C
     assert "at least 1" in capsys.readouterr().err
     assert trials.main(["--data", str(corpus), "-o", str(tmp_path / "x"), "--split", "report", "--per-condition", "1"]) == 0
     assert str(tmp_path / "x" / "trials.csv") in capsys.readouterr().out
+
+
+class TestHarder:
+    """What people and rooms do besides."""
+
+    @pytest.fixture(scope="module")
+    @staticmethod
+    def harder(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[tuple[np.ndarray, ...]]]:
+        """Mixture, target and enrollment of each item, by condition."""
+        names = ["two_talkers", *(name for name, condition in HARDER.items() if not condition.room)]
+        path = make_trials(corpus, tmp_path_factory.mktemp("harder"), "choose", seed=3, per_condition=2, conditions=names)
+        found: dict[str, list[tuple[np.ndarray, ...]]] = {}
+        for row in _rows(path):
+            sounds = tuple(audio.read(path.parent / row[part])[0] for part in ("mixture", "target", "enrollment"))
+            found.setdefault(row["condition"], []).append(sounds)
+        return found
+
+    def test_the_same_mixtures_changed_in_one_thing(self, harder: dict[str, list[tuple[np.ndarray, ...]]]) -> None:
+        for i, (mixture, target, enrollment) in enumerate(harder["two_talkers"]):
+            quiet, late, phone = (harder[name][i] for name in ("quiet", "after_silence", "telephone"))
+            np.testing.assert_allclose(100 * quiet[0], mixture, atol=1e-4)
+            assert (late[0][:, :RATE_HZ] == 0).all()
+            np.testing.assert_array_equal(late[0][:, RATE_HZ:], mixture)
+            np.testing.assert_array_equal(late[1][:, RATE_HZ:], target)
+            assert _above(phone[0], 4000) < 1e-4 * _above(mixture, 0)
+            assert _above(phone[0], 1000) > 0.1 * _above(mixture, 1000)
+            np.testing.assert_array_equal(phone[2], enrollment)
+            narrow = harder["telephone_enrollment"][i]
+            np.testing.assert_array_equal(narrow[0], mixture)
+            assert _above(narrow[2], 4000) < _above(enrollment, 4000)
+
+    def test_two_ears(self, harder: dict[str, list[tuple[np.ndarray, ...]]]) -> None:
+        for name in ("two_ears", "three_talkers_two_ears"):
+            assert all(mixture.shape[0] == target.shape[0] == 2 for mixture, target, _ in harder[name])
+
+    def test_rooms_need_a_head_in_a_room(self, corpus: Path, tmp_path: Path) -> None:
+        held = open_corpus(corpus).hrirs_validation
+        rooms = ["two_ears_room", "two_ears_room_babble"]
+        assert not _rows(make_trials(corpus, tmp_path / "none", "choose", per_condition=1, conditions=rooms))
+        shutil.copytree(corpus, tmp_path / "rooms")
+        name = next(n for n in (f"roomX{i}" for i in range(99)) if _held(n))
+        (tmp_path / "rooms/hrir" / held[0].name).rename(tmp_path / "rooms/hrir" / f"{name}.npz")
+        rows = _rows(make_trials(tmp_path / "rooms", tmp_path / "some", "choose", per_condition=2, conditions=rooms))
+        assert {row["condition"] for row in rows} == set(rooms)
+        assert {row["head"] for row in rows} == {name}
+        assert all(row["snr_db"] for row in rows if row["condition"] == "two_ears_room_babble")
+
+
+def _above(signal: np.ndarray, hz: float) -> float:
+    """Energy above a frequency; the ends of what was cut out of speech do not count."""
+    spectrum = np.abs(np.fft.rfft(signal * np.hanning(signal.shape[-1]), axis=-1)) ** 2
+    return float(spectrum[..., int(hz / RATE_HZ * signal.shape[-1]) :].sum())
+
+
+def _held(stem: str) -> bool:
+    return int(hashlib.sha1(stem.encode(), usedforsecurity=False).hexdigest()[:8], 16) / 0xFFFFFFFF < 0.18
