@@ -23,6 +23,7 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Teaching, extraction_losses
 from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
+from quantization.arithmetic import fastest
 from quantization.recipes import Recipe, recipe
 from quantization.train import (
     Checkpoint,
@@ -31,7 +32,6 @@ from quantization.train import (
     Teacher,
     descend,
     load_checkpoint,
-    multiplies_bfloat16,
     optimizers_of,
     summed_up,
     unseen_gains,
@@ -50,7 +50,7 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
     run = Run(made, data, folder, lambda progress: None, source.encoder)
     front, plan = Front(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
     teacher = Teacher(source.student)
-    mixed = multiplies_bfloat16(torch.device("cpu"))
+    mixed = fastest("cpu").layers
     source.student.mixed_precision = mixed
     students, chosen = {}, {}
     for name in ARMS:

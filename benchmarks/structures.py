@@ -23,9 +23,10 @@ from edge_tse.nn.losses import extraction_losses
 from edge_tse.nn.structures import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
+from quantization.arithmetic import fastest
 from quantization.mixing import Scene
 from quantization.recipes import Recipe, recipe
-from quantization.train import Plan, Run, descend, multiplies_bfloat16, optimizers_of, validate
+from quantization.train import Plan, Run, descend, optimizers_of, validate
 
 __all__ = ["STRUCTURES", "table"]
 
@@ -73,7 +74,7 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
     for name in names:
         torch.manual_seed(made.seed)
         student = STRUCTURES[name].make().train()
-        student.mixed_precision = multiplies_bfloat16(torch.device("cpu"))
+        student.mixed_precision = fastest("cpu").layers
         students[name], chosen[name] = student, optimizers_of(student, made.lr, made.weight_decay)
     spent: dict[str, list[float]] = {name: [] for name in names}
     outputs: dict[str, list[float]] = {name: [] for name in names}

@@ -46,6 +46,8 @@ class EncoderRecipe:
     """``am``: additive margin; ``aam``: additive angular margin; ``ge2e``: against the other talkers of the batch."""
     crops: int = 4
     """Of each talker in a batch of ``ge2e``."""
+    goes_on: bool = False
+    """Whether a run that starts from a checkpoint whose encoder was made otherwise trains it on; else it takes it as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,7 +130,7 @@ def base_beam() -> Recipe:
 
 
 def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
-    encoder = EncoderRecipe(steps=2000, batch=96, lr=1.5e-3)
+    encoder = EncoderRecipe(steps=2000, batch=96, lr=1.5e-3, goes_on=True)
     return Recipe(
         name=name,
         student=student,
@@ -163,7 +165,9 @@ def smoke() -> Recipe:
 def smoke_beam() -> Recipe:
     """As ``smoke``, with a beam: no end but the steps that are asked for."""
     scene = replace(TWO_EARS, seconds=1.0)
-    return replace(nano_beam(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=scene, average=0.5)
+    return replace(
+        nano_beam(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16, goes_on=True), scene=scene, average=0.5
+    )
 
 
 def mask2flow_paper() -> Recipe:

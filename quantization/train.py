@@ -39,6 +39,7 @@ from edge_tse.nn.growth import can_grow, grown
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
 from edge_tse.nn.student import Student, StudentConfig
+from quantization.arithmetic import Muon, fastest
 from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable, open_embeddings
@@ -58,7 +59,6 @@ __all__ = [
     "fit",
     "launch",
     "load_checkpoint",
-    "multiplies_bfloat16",
     "optimizers_of",
     "save_state",
     "summed_up",
@@ -309,13 +309,18 @@ def _tensors(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank:
     )
 
 
-def optimizers_of(objective: nn.Module, lr: float, weight_decay: float) -> list[torch.optim.Optimizer]:
-    """Muon (Jordan et al., 2024) for matrices, AdamW for the rest: decision 0007 compares."""
+def optimizers_of(
+    objective: nn.Module, lr: float, weight_decay: float, bfloat16: bool | None = None
+) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for matrices, AdamW for the rest: decision 0007 compares.
+
+    ``bfloat16``: what Muon iterates in; whichever is faster where it is left out.
+    """
     matrices = [m.weight for m in objective.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
     chosen = {id(weight) for weight in matrices}
     rest = [p for p in objective.parameters() if p.requires_grad and id(p) not in chosen]
     return [
-        torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"),
+        Muon(matrices, lr, weight_decay, fastest(matrices[0].device.type).steps if bfloat16 is None else bfloat16),
         torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98)),
     ]
 
@@ -462,7 +467,8 @@ def fit(
     if made.batch % fabric.world_size:
         raise DataError(f"{fabric.world_size} processes do not divide a batch of {made.batch}: choose a divisor")
     objective = _objective(made, student, teacher)
-    model, *optimizers = fabric.setup(objective, *optimizers_of(objective, plan.lr, made.weight_decay))
+    quick = fabric.broadcast(fastest(fabric.device.type).steps)
+    model, *optimizers = fabric.setup(objective, *optimizers_of(objective, plan.lr, made.weight_decay, quick))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
     share, rank, ranks = made.batch // fabric.world_size, fabric.global_rank, fabric.world_size
@@ -575,11 +581,13 @@ def train(
         raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
         known = begun or teaches
-        refine = bool(begun and begun.recipe.encoder != made.encoder)
+        refine = bool(begun and made.encoder and made.encoder.goes_on and begun.recipe.encoder != made.encoder)
         run = Run(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
     torch.manual_seed(made.seed)
     student = _going_on(previous or begun, run, made.student)
-    student.mixed_precision = multiplies_bfloat16(fabric.device)
+    arithmetic = fabric.broadcast(fastest(fabric.device.type))
+    watch(Progress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
+    student.mixed_precision = arithmetic.layers
     goes_on = previous or (begun if falls_from is not None else None)
     average = None
     if made.average:
@@ -746,11 +754,6 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     temporary.replace(path)
-
-
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 matrices have hardware of their own: there they are several times as fast, elsewhere slower."""
-    return device.type == "cuda" or bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 def _keep_pages() -> None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Workers side by side have a core each: threads of two that wait for each other, spinning, took five times as long.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from edge_tse.cli import main
 from quantization.corpus import Corpus, Speech, decode, open_corpus

@@ -1,0 +1,62 @@
+"""Steps of the optimizer in either arithmetic, and the choice between them."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="training extra not installed")
+pytest.importorskip("lightning_fabric", reason="training extra not installed")
+
+from quantization import arithmetic  # noqa: E402
+from quantization.arithmetic import Muon, fastest, orthogonalized  # noqa: E402
+
+
+def _weights():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in ((20, 8), (8, 30))]
+
+
+@pytest.mark.parametrize(("bfloat16", "tolerance"), [(True, 0), (False, 0.02)])
+def test_steps_are_those_of_pytorch(bfloat16, tolerance):
+    ours, theirs = _weights(), _weights()
+    own = Muon(ours, 1e-2, 0.01, bfloat16)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    torch.manual_seed(1)
+    for _ in range(5):
+        for a, b in zip(ours, theirs, strict=True):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.clone()
+        own.step()
+        reference.step()
+    for a, b, begun in zip(ours, theirs, _weights(), strict=True):
+        assert (a - b).abs().max() <= tolerance * (b - begun).abs().max()
+
+
+def test_a_state_of_pytorchs_goes_on():
+    weights = _weights()
+    reference = torch.optim.Muon(weights, lr=1e-2, adjust_lr_fn="match_rms_adamw")
+    for weight in weights:
+        weight.grad = torch.ones_like(weight)
+    reference.step()
+    own = Muon(_weights(), 1e-2, 0.01, False)
+    own.load_state_dict(reference.state_dict())
+    assert all("momentum_buffer" in state for state in own.state.values())
+
+
+@pytest.mark.parametrize("shape", [(6, 40), (40, 6)])
+def test_singular_values_become_about_one(shape):
+    torch.manual_seed(2)
+    found = torch.linalg.svdvals(orthogonalized(torch.randn(shape), torch.float32))
+    assert 0.6 < float(found.min()) <= float(found.max()) < 1.3
+
+
+@pytest.mark.parametrize(("layers", "steps"), [(True, False), (False, True)])
+def test_the_faster_one_is_taken_and_said(monkeypatch, layers, steps):
+    times = iter([2.0, 1.0 if layers else 3.0, 2.0, 1.0 if steps else 3.0])
+    monkeypatch.setattr(arithmetic, "_best_ms", lambda run: next(times))
+    fastest.cache_clear()
+    found = fastest("cpu")
+    fastest.cache_clear()
+    assert (found.layers, found.steps) == (layers, steps)
+    assert str(found) == f"layers in {'bfloat16' if layers else 'float32'}, steps in {'bfloat16' if steps else 'float32'}"
+    assert fastest("cuda").layers
