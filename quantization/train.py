@@ -77,7 +77,8 @@ class Progress:
 
     phase: str
     step: int
-    steps: int
+    steps: int | None
+    """None: there is no planned end."""
     figures: dict[str, float]
 
 
@@ -207,17 +208,19 @@ class Run:
             raise DataError(f"{data}: {held} named talkers are left for validation, 2 are needed: add talkers")
         frame = made.student.frame
 
-        def tell(phase: str) -> Callable[[int, int], None]:
-            return lambda done, of: watch(Progress(phase=phase, step=done, steps=of, figures={}))
-
         cache = folder.parent / "cache"
         stored = folder / "voices.pt"
         speeds = embeddings.speeds if embeddings else _speeds(stored) if made.encoder is None else SPEEDS
         self.speech = decode(
-            self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, speeds, cache=cache, progress=tell("decode")
+            self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, speeds, cache=cache, progress=_teller(watch, "decode")
         )
         self.validation = decode(
-            self.corpus, self.corpus.validation_speakers, frame.sample_rate_hz, (1.0,), cache=cache, progress=tell("decode")
+            self.corpus,
+            self.corpus.validation_speakers,
+            frame.sample_rate_hz,
+            (1.0,),
+            cache=cache,
+            progress=_teller(watch, "decode"),
         )
         self.encoder, self.enrollments, self.held_out = _enrollments(self, stored, watch, encoder, embeddings, refine)
         if made.encoder is None:
@@ -233,12 +236,18 @@ class Run:
         return _tensors(batch, self.enrollments, self.recipe.seed, step, rank, self.recipe.blur)
 
 
+def _teller(watch: Watch, phase: str) -> Callable[[int, int], None]:
+    return lambda done, of: watch(Progress(phase=phase, step=done, steps=of, figures={}))
+
+
 def _enrollments(
     run: Run, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None, refine: bool
 ) -> tuple[Encoder | None, Enrollments, Enrollments]:
     """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
     made = run.recipe
-    how = dataclasses.asdict(made.encoder) if made.encoder else None
+    how = dataclasses.asdict(made.encoder) if made.encoder else {}
+    how.pop("goes_on", None)  # says with what it began, not how
+    how = how or None
     if stored.exists() and embeddings is None:
         state = torch.load(stored, map_location="cpu", weights_only=True)
         if state.get("how") != how:
@@ -270,7 +279,8 @@ def _encoded(
     """What the encoder, trained now unless given, makes of all talkers."""
     made, frame = run.recipe, run.recipe.student.frame
     noises = noise_levels([mono_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
-    levels = clip_levels(run.speech, frame, [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled])
+    known = [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled]
+    levels = clip_levels(run.speech, frame, known, _teller(watch, "levels"))
     if encoder is None or refine:
         encoder = train_encoder(
             levels,
@@ -282,7 +292,7 @@ def _encoded(
             encoder,
         )
     local = _voice_size(made.student) > made.student.embedding
-    trained = embed_all(encoder, levels, frame, how, made.seed, noises=noises, local=local)
+    trained = embed_all(encoder, levels, frame, how, made.seed, noises=noises, local=local, told=_teller(watch, "enroll"))
     held_out = embed_all(encoder, clip_levels(run.validation, frame), frame, how, made.seed, noises=noises, local=local)
     return encoder.cpu(), trained, held_out
 
@@ -432,6 +442,11 @@ class Plan:
     falls_from: int | None = None
     """Step from which a constant rate falls, to be zero at ``steps``; None: the cosine."""
 
+    @property
+    def ends(self) -> bool:
+        """Whether the rate comes down to zero."""
+        return self.falls_from is None or self.falls_from < self.steps
+
     def learning_rate(self, step: int) -> float:
         if self.falls_from is not None and step >= self.falls_from:
             return self.lr * (self.steps - step) / max(1, self.steps - self.falls_from)
@@ -498,7 +513,7 @@ def fit(
                 *means, late = (fabric.all_reduce(shared) if ranks > 1 else shared).tolist()
                 window.append(means)
                 told = {"loss": means[0], objective.terms[1]: means[1]}
-                watch(Progress(phase=phase, step=at, steps=plan.steps, figures=told))
+                watch(Progress(phase=phase, step=at, steps=plan.steps if plan.ends else None, figures=told))
                 if rows and (now - logged > LOG_EVERY_S or at == plan.steps):
                     rows.row(at, now - began, *np.mean(window, axis=0), plan.learning_rate(at - 1), len(window) / (now - logged))
                     window, logged = [], now

@@ -105,7 +105,7 @@ def _log_lines(every_s: float = 30.0) -> Callable[[Any], None]:
         if told.phase in last and told.step != told.steps and now - last[told.phase] < every_s:
             return
         last[told.phase] = now
-        sys.stderr.write(f"{told.phase} {told.step}/{told.steps}  {_short(told.figures)}\n")
+        sys.stderr.write(f"{told.phase} {told.step}{f'/{told.steps}' if told.steps else ''}  {_short(told.figures)}\n")
 
     return watch
 

@@ -65,10 +65,11 @@ def _unit_trace(c: Covariance) -> Covariance:
     return Covariance(c.left * unit, c.right * unit, c.real * unit, c.imaginary * unit, _LOADING_FLOOR * unit)
 
 
-def beamed(spectra: Tensor, mask_BTK: Tensor, unit: float) -> Tensor:
+def beamed(spectra: Tensor, mask_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
     """The beam towards what the mask keeps, ``complex [B, 2, T, K]``, each ear as heard there.
 
-    ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before.
+    ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before. ``heard`` is what goes through the filters
+    instead of the sound that points them: a part of it, to see what becomes of that.
     """
     s = covariance(spectra, mask_BTK.square(), unit, float(TARGET_KEEPS))
     n = covariance(spectra, (1 - mask_BTK).square(), unit, float(NOISE_KEEPS))
@@ -84,7 +85,8 @@ def beamed(spectra: Tensor, mask_BTK: Tensor, unit: float) -> Tensor:
     b21 = torch.complex(n1 * s.real - s.left * n.real, s.left * n.imaginary - n1 * s.imaginary)
     determinant = n1 * n2 - n.real.square() - n.imaginary.square()
     share = torch.reciprocal(b11 + b22 + _TRACE_FLOOR * determinant)
-    left, right = spectra[:, 0] * share, spectra[:, 1] * share
+    through = spectra if heard is None else heard
+    left, right = through[:, 0] * share, through[:, 1] * share
     return torch.stack(
         [torch.complex(b11, across) * left + b21.conj() * right, b12.conj() * left + torch.complex(b22, -across) * right], dim=1
     )

@@ -1,0 +1,269 @@
+"""What does the beam do to cues, to a head that turns, and to ears that are not a pair? A float checkpoint, unseen talkers, heads.
+
+python -m benchmarks.two_ears --checkpoint RUN --data DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from benchmarks import RESULTS, interval
+from edge_tse.errors import DataError, EdgeTseError
+from edge_tse.metrics import si_sdr
+from edge_tse.nn.beam import beamed
+from edge_tse.nn.front import Front
+from edge_tse.nn.student import Moves, Student
+from edge_tse.report import Report, environment
+from quantization.mixing import Mixer, Scene
+from quantization.quantize import prepare
+from quantization.train import Run
+
+__all__ = ["EARS", "cues", "shadow", "turning", "unequal"]
+
+Float = NDArray[np.float64]
+_SCENE = Scene(seconds=6.0, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=1)
+_SKIPPED_S = 1.0
+"""Before anything is scored: a beam has to hear somebody before it can point."""
+
+
+def _ear(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Changes the right ear of ``[B, 2, N]``."""
+    return lambda x: torch.stack([x[:, 0], change(x[:, 1])], dim=1)
+
+
+EARS: dict[str, Callable[[Tensor], Tensor]] = {
+    "a pair": lambda x: x,
+    "right ear dead": _ear(torch.zeros_like),
+    "right ear 20 dB weaker": _ear(lambda x: 0.1 * x),
+    "right ear inverted": _ear(torch.neg),
+    "right ear 0.5 ms late": _ear(lambda x: x.roll(8, -1)),
+    "right ear 1 ms late": _ear(lambda x: x.roll(16, -1)),
+    "the same sound twice": lambda x: x[:, :1].expand(-1, 2, -1).contiguous(),
+}
+"""What two channels may be; both mixture and talker go through it."""
+_CLIPPED = "right ear clipped"
+
+
+class Scenes(NamedTuple):
+    """Mixtures of two talkers around heads."""
+
+    mixture: Tensor
+    target: Tensor
+    voice: Tensor
+
+
+def scenes(run: Run, heads: Sequence[Path], items: int, seed: int = 77) -> Scenes:
+    """Unseen talkers around ``heads``, the same ones for the same seed."""
+    mixer = Mixer(run.validation, _SCENE, run.recipe.student.frame, seed, hrirs=heads)
+    batch = mixer.batch(0, items)
+    voices = [
+        run.held_out.draw(np.random.default_rng([seed, i]), talker, int(utterance))
+        for i, (talker, utterance) in enumerate(zip(batch.talker, batch.utterance, strict=True))
+    ]
+    return Scenes(batch.mixture, batch.target, torch.from_numpy(np.stack(voices)))
+
+
+def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
+    """What the time-varying filters that a mixture brought about make of a part of it, all ``complex [B, 2, T, K]``."""
+    if moves.beam is None or moves.share is None:
+        return front.amplify(part, moves.gain)
+    bins = moves.mask.index_select(-1, front.band_of_bin)
+    free = front.energy(beamed(spectra, bins, front.unit)).mean(dim=1)
+    held = (front.energy(moves.beam).mean(dim=1) / (free + 1e-20)).clamp_max(1).sqrt()
+    through = front.amplify(beamed(spectra, bins, front.unit, part), held)
+    return front.amplify(part, moves.gain - moves.share * moves.mask) + front.amplify(through, moves.share)
+
+
+def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> Float:
+    """SI-SDR improvements, mean over the ears that hear the talker at all, ``[B]``; estimates are spectra."""
+    sound = front.synthesize(estimate)[..., front.frame.delay :]
+    skipped, n = round(_SKIPPED_S * front.frame.sample_rate_hz), sound.shape[-1]
+    found = []
+    for e, m, t in zip(*(x[..., skipped:n].numpy() for x in (sound, mixture, target)), strict=True):
+        found.append(np.mean([si_sdr(e[i], t[i]) - si_sdr(m[i], t[i]) for i in (0, 1) if np.any(t[i])]))
+    return np.array(found)
+
+
+@torch.no_grad()
+def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
+    """For each kind of ears: gain of the mask alone, of the whole, and of that over the mask with half its 95 % interval, dB."""
+    out = {}
+    for name in (*EARS, _CLIPPED):
+        change = EARS.get(name, EARS["a pair"])
+        mixture, target = change(given.mixture), change(given.target)
+        if name == _CLIPPED:
+            peak = 0.2 * mixture[:, 1:].abs().amax(dim=-1, keepdim=True)
+            mixture = torch.cat([mixture[:, :1], mixture[:, 1:].clamp(-peak, peak)], dim=1)
+        spectra = front.analyze(mixture)
+        moves = student.listen(front, spectra, given.voice)
+        mask, whole = (
+            _gains(front, estimate, mixture, target)
+            for estimate in (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
+        )
+        more, half = interval(whole - mask)
+        out[name] = {"mask": float(mask.mean()), "whole": float(whole.mean()), "whole_over_mask": more, "half_interval": half}
+    return out
+
+
+@torch.no_grad()
+def cues(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
+    """Medians of how far interaural level (dB) and time (microseconds) of the talker and of the rest are moved.
+
+    Each goes alone through the filters that the mixture brought about. Level of the whole band; time where the ears' correlation is
+    largest below 1.5 kHz.
+    """
+    spectra = front.analyze(given.mixture)
+    moves = student.listen(front, spectra, given.voice)
+    rate, skipped = front.frame.sample_rate_hz, round(_SKIPPED_S * front.frame.sample_rate_hz)
+    out = {}
+    for name, part in (("talker", given.target), ("rest", given.mixture - given.target)):
+        before = front.synthesize(front.analyze(part))[..., skipped:].numpy()
+        after = front.synthesize(shadow(front, spectra, moves, front.analyze(part)))[..., skipped:].numpy()
+        level = [abs(_ild_db(a) - _ild_db(b)) for a, b in zip(after, before, strict=True)]
+        late = [abs(_itd_us(a, rate) - _itd_us(b, rate)) for a, b in zip(after, before, strict=True)]
+        out[name] = {"ild_db": float(np.median(level)), "itd_us": float(np.median(late))}
+    return out
+
+
+def _ild_db(ears: NDArray[np.float32]) -> float:
+    left, right = (ears.astype(np.float64) ** 2).sum(axis=1)
+    return float(10 * np.log10((left + 1e-12) / (right + 1e-12)))
+
+
+_FINER, _LARGEST_S, _LOW_HZ = 16, 1e-3, 1500.0
+
+
+def _itd_us(ears: NDArray[np.float32], rate: int) -> float:
+    """By how much the left ear lags the right, below 1.5 kHz, of at most 1 ms."""
+    n = 2 * ears.shape[1]
+    left, right = np.fft.rfft(ears.astype(np.float64), n)
+    cross = left * right.conj() * (np.fft.rfftfreq(n, 1 / rate) < _LOW_HZ)
+    correlation = np.fft.irfft(cross, n * _FINER)
+    reach = round(_LARGEST_S * rate * _FINER)
+    around = np.concatenate([correlation[-reach:], correlation[: reach + 1]])
+    return float((int(np.argmax(around)) - reach) / (rate * _FINER) * 1e6)
+
+
+_TURN_DEG_S, _TURN_S, _BEFORE_S, _AFTER_S, _STEP_S = 60.0, 1.0, 4.0, 4.0, 0.25
+
+
+@torch.no_grad()
+def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 78) -> dict[str, Any]:
+    """Gain over time while a head turns by 60 degrees in a second, after four seconds in which it was still.
+
+    ``recovery_s``: after the turn, until the mean gain is within 1 dB of what it was before.
+    """
+    rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
+    seconds = _BEFORE_S + _TURN_S + _AFTER_S
+    dry = dataclasses.replace(_SCENE, seconds=seconds, binaural_every=0, paired=True)
+    batch = Mixer(run.validation, dry, front.frame, seed).batch(0, 2 * items)
+    n = batch.mixture.shape[-1]
+    turned_deg = np.clip((np.arange(n) / rate - _BEFORE_S) * _TURN_DEG_S, 0, _TURN_DEG_S * _TURN_S)
+    curves = []
+    for i in range(items):
+        with np.load(heads[int(rng.integers(len(heads)))]) as file:
+            responses, azimuths = file["ir"].astype(np.float32), file["azimuth_deg"]
+        first = rng.uniform(-180, 180)
+        apart = rng.uniform(40, 140) * rng.choice((-1, 1))
+        target, other = (
+            _around(batch.target[j, 0].numpy(), responses, azimuths, at + turned_deg)
+            for j, at in ((i, first), (items + i, first + apart))
+        )
+        voice = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
+        mixture = torch.from_numpy(target + other)[None]
+        moves = student.listen(front, front.analyze(mixture), torch.from_numpy(voice)[None])
+        heard = front.synthesize(moves.applied(front, front.analyze(mixture)))[0, :, front.frame.delay :].numpy()
+        curves.append(_over_time(heard, (target + other)[:, : heard.shape[1]], target[:, : heard.shape[1]], rate))
+    gain = np.nanmedian(np.array(curves), axis=0)
+    times = (np.arange(len(gain)) + 0.5) * _STEP_S
+    before = float(np.mean(gain[(times > 2) & (times < _BEFORE_S)]))
+    after = [float(t) for t, g in zip(times, gain, strict=True) if t > _BEFORE_S + _TURN_S and g > before - 1]
+    recovery_s = after[0] - _BEFORE_S - _TURN_S if after else None
+    return {"time_s": times.tolist(), "gain_db": gain.tolist(), "before_db": before, "recovery_s": recovery_s}
+
+
+def _around(x: NDArray[np.float32], responses: NDArray[np.float32], azimuths: Float, deg: Float) -> NDArray[np.float32]:
+    """``[n]`` heard by two ears from a direction that changes: the two nearest responses, one faded into the other, ``[2, n]``."""
+    order = np.argsort(azimuths)
+    sorted_deg = azimuths[order]
+    wrapped = (deg - sorted_deg[0]) % 360 + sorted_deg[0]
+    above = np.searchsorted(sorted_deg, wrapped, side="right") % len(order)
+    below = (above - 1) % len(order)
+    gap = (sorted_deg[above] - sorted_deg[below]) % 360
+    towards = np.where(gap > 0, ((wrapped - sorted_deg[below]) % 360) / np.maximum(gap, 1e-9), 0)
+    out = np.zeros((2, len(x)), np.float32)
+    for place, direction in enumerate(order):
+        weight = np.where(below == place, 1 - towards, 0) + np.where(above == place, towards, 0)
+        if weight.any():
+            heard = np.stack([np.convolve(x, responses[direction, ear])[: len(x)] for ear in (0, 1)])
+            out += (heard * weight).astype(np.float32)
+    return out
+
+
+def _over_time(estimate: NDArray[np.float32], mixture: NDArray[np.float32], target: NDArray[np.float32], rate: int) -> Float:
+    """Signal over error, estimate against mixture, in dB, for each quarter of a second in which the talker is loud enough."""
+    step = round(_STEP_S * rate)
+    windows = target.shape[1] // step
+    power = (target.astype(np.float64) ** 2).mean()
+    out = np.full(windows, np.nan)
+    for i in range(windows):
+        e, m, t = (x[:, i * step : (i + 1) * step].astype(np.float64) for x in (estimate, mixture, target))
+        if (t**2).mean() > 0.05 * power:
+            out[i] = 10 * np.log10(((m - t) ** 2).sum() / (((e - t) ** 2).sum() + 1e-12) + 1e-12)
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print tables, and write the file; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="RUN")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where decoded speech and enrollments are kept")
+    parser.add_argument("--items", type=int, default=32)
+    parser.add_argument("--name", default="two_ears", help="name of the result")
+    given = parser.parse_args(arguments)
+    try:
+        source, run, _ = prepare(given.checkpoint, given.data, given.work)
+        if not source.recipe.student.frame.beam:
+            raise DataError(f"{given.checkpoint}: a student of recipe {source.recipe.name!r} has no beam: give one with a beam")
+        heads = [path for path in run.corpus.hrirs_validation if "room" not in path.stem.lower()]
+        if not heads:
+            raise DataError(f"{given.data}: no held-out head is there, 1 is needed")
+    except EdgeTseError as failure:
+        sys.stderr.write(f"two_ears: {failure}\n")
+        return 2
+    student, front = source.student.eval(), Front(source.recipe.student.frame)
+    around = scenes(run, heads, given.items)
+    figures = {
+        "checkpoint": {"recipe": source.recipe.name, "step": source.step, "sha256": source.digest},
+        "items": given.items,
+        "unequal": unequal(student, front, around),
+        "cues": cues(student, front, around),
+        "turning": turning(student, front, run, heads, given.items),
+    }
+    question = "What does the beam do to cues, to a head that turns, and to ears that are not a pair?"
+    Report(question=question, figures=figures, environment=environment()).save(RESULTS / f"{given.name}.json")
+    table = Table("ears", "mask, dB", "whole, dB", "whole over mask, dB", title="SI-SDR gain", title_justify="left")
+    for name, row in figures["unequal"].items():
+        over = f"{row['whole_over_mask']:+.2f} ± {row['half_interval']:.2f}"
+        table.add_row(name, f"{row['mask']:.2f}", f"{row['whole']:.2f}", over)
+    console = Console(width=110)
+    console.print(table)
+    console.print(figures["cues"], {key: figures["turning"][key] for key in ("before_db", "recovery_s")})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What a benchmark says of ears, cues and turning heads, on sound whose answer is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="training extra not installed")
+pytest.importorskip("brevitas", reason="training extra not installed")
+
+from benchmarks import two_ears  # noqa: E402
+from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.student import NANO_BEAM, Student  # noqa: E402
+
+FRAME = NANO_BEAM.frame
+RATE = FRAME.sample_rate_hz
+
+
+@pytest.fixture(scope="module")
+def moved():
+    """Front, spectra and moves of a student that computes something, on two ears of noise."""
+    torch.manual_seed(3)
+    student, front = Student(NANO_BEAM).eval(), Front(FRAME)
+    with torch.no_grad():
+        for name, parameter in student.named_parameters():
+            if "project" in name or "head" in name:
+                parameter.normal_(std=0.1)
+        spectra = front.analyze(0.1 * torch.randn(2, 2, 64 * 400))
+        return front, spectra, student.listen(front, spectra, torch.nn.functional.normalize(torch.randn(2, 128), dim=-1))
+
+
+def test_the_shadow_of_a_mixture_is_what_is_heard_and_shadows_add_up(moved):
+    front, spectra, moves = moved
+    part = front.analyze(0.05 * torch.randn(2, 2, 64 * 400))
+    whole = two_ears.shadow(front, spectra, moves, spectra)
+    torch.testing.assert_close(whole, moves.applied(front, spectra), atol=1e-3, rtol=1e-3)
+    parts = two_ears.shadow(front, spectra, moves, part) + two_ears.shadow(front, spectra, moves, spectra - part)
+    torch.testing.assert_close(parts, whole, atol=1e-3, rtol=1e-3)
+
+
+def test_a_gain_moves_no_cue_and_a_swap_moves_them(moved):
+    front, spectra, moves = moved
+    alone = moves._replace(beam=None)
+    part = spectra * torch.tensor([1.0, 0.5])[None, :, None, None]
+    after = front.synthesize(two_ears.shadow(front, spectra, alone, part))[0].numpy()
+    before = front.synthesize(part)[0].numpy()
+    assert two_ears._ild_db(before) == pytest.approx(6, abs=0.5)
+    assert two_ears._ild_db(after) == pytest.approx(two_ears._ild_db(before), abs=0.7)
+
+
+@pytest.mark.parametrize("late", [-7, 0, 3])
+def test_time_between_ears(late):
+    noise = np.random.default_rng(0).standard_normal(RATE).astype(np.float32)
+    ears = np.stack([np.roll(noise, late), noise])
+    assert two_ears._itd_us(ears, RATE) == pytest.approx(late / RATE * 1e6, abs=5)
+
+
+def test_ears_are_changed_as_they_are_named():
+    x = torch.randn(3, 2, 100)
+    changed = {name: change(x) for name, change in two_ears.EARS.items()}
+    assert torch.equal(changed["a pair"], x)
+    assert (changed["right ear dead"][:, 1] == 0).all()
+    assert torch.equal(changed["right ear inverted"][:, 1], -x[:, 1])
+    assert torch.equal(changed["right ear 1 ms late"][:, 1, 16:], x[:, 1, :-16])
+    assert torch.equal(changed["the same sound twice"][:, 1], x[:, 0])
+    assert all(torch.equal(y[:, 0], x[:, 0]) for y in changed.values())
+
+
+def test_a_direction_between_two_responses_is_both():
+    responses = np.zeros((4, 2, 2), np.float32)
+    responses[:, 0, 0] = [1, 2, 3, 4]  # of the left ear, at -180, -90, 0 and 90 degrees
+    azimuths = np.array([-180.0, -90.0, 0.0, 90.0])
+    x = np.ones(5, np.float32)
+    heard = two_ears._around(x, responses, azimuths, np.array([-90.0, -45.0, 0.0, 135.0, 450.0]))
+    np.testing.assert_allclose(heard[0], [2, 2.5, 3, 2.5, 4], atol=1e-5)
+    assert (heard[1] == 0).all()
+
+
+def test_gain_over_time_is_that_of_each_quarter_of_a_second():
+    rng = np.random.default_rng(1)
+    target, noise = rng.standard_normal((2, 2, 2 * RATE)).astype(np.float32)
+    estimate = target + noise * np.repeat([0.1, 1.0], RATE).astype(np.float32)
+    found = two_ears._over_time(estimate, target + noise, target, RATE)
+    np.testing.assert_allclose(found, [20] * 4 + [0] * 4, atol=1e-3)
