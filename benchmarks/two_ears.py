@@ -161,7 +161,7 @@ _TURN_DEG_S, _TURN_S, _BEFORE_S, _AFTER_S, _STEP_S = 60.0, 1.0, 4.0, 4.0, 0.25
 
 @torch.no_grad()
 def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 78) -> dict[str, Any]:
-    """Gain over time while a head turns by 60 degrees in a second, after four seconds in which it was still.
+    """Gain over time, of all mixtures together, while a head turns by 60 degrees in a second, after four seconds of being still.
 
     ``recovery_s``: after the turn, until the mean gain is within 1 dB of what it was before.
     """
@@ -186,7 +186,8 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
         moves = student.listen(front, front.analyze(mixture), torch.from_numpy(voice)[None])
         heard = front.synthesize(moves.applied(front, front.analyze(mixture)))[0, :, front.frame.delay :].numpy()
         curves.append(_over_time(heard, (target + other)[:, : heard.shape[1]], target[:, : heard.shape[1]], rate))
-    gain = np.nanmedian(np.array(curves), axis=0)
+    left, there = np.sum(curves, axis=0)
+    gain = 10 * np.log10(there / left)
     times = (np.arange(len(gain)) + 0.5) * _STEP_S
     before = float(np.mean(gain[(times > 2) & (times < _BEFORE_S)]))
     after = [float(t) for t, g in zip(times, gain, strict=True) if t > _BEFORE_S + _TURN_S and g > before - 1]
@@ -213,16 +214,16 @@ def _around(x: NDArray[np.float32], responses: NDArray[np.float32], azimuths: Fl
 
 
 def _over_time(estimate: NDArray[np.float32], mixture: NDArray[np.float32], target: NDArray[np.float32], rate: int) -> Float:
-    """Signal over error, estimate against mixture, in dB, for each quarter of a second in which the talker is loud enough."""
+    """What is wrong with the estimate and what was with the mixture in each quarter second, over the talker's power, ``[2, n]``.
+
+    To be summed over mixtures before they are compared: people pause.
+    """
     step = round(_STEP_S * rate)
-    windows = target.shape[1] // step
+    whole = target.shape[1] // step * step
     power = (target.astype(np.float64) ** 2).mean()
-    out = np.full(windows, np.nan)
-    for i in range(windows):
-        e, m, t = (x[:, i * step : (i + 1) * step].astype(np.float64) for x in (estimate, mixture, target))
-        if (t**2).mean() > 0.05 * power:
-            out[i] = 10 * np.log10(((m - t) ** 2).sum() / (((e - t) ** 2).sum() + 1e-12) + 1e-12)
-    return out
+    wrong = np.stack([(x[:, :whole].astype(np.float64) - target[:, :whole]) ** 2 for x in (estimate, mixture)])
+    found: Float = wrong.sum(axis=1).reshape(2, -1, step).mean(axis=-1) / power
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -81,4 +81,5 @@ def test_gain_over_time_is_that_of_each_quarter_of_a_second():
     target, noise = rng.standard_normal((2, 2, 2 * RATE)).astype(np.float32)
     estimate = target + noise * np.repeat([0.1, 1.0], RATE).astype(np.float32)
     found = two_ears._over_time(estimate, target + noise, target, RATE)
-    np.testing.assert_allclose(found, [20] * 4 + [0] * 4, atol=1e-3)
+    np.testing.assert_allclose(10 * np.log10(found[1] / found[0]), [20] * 4 + [0] * 4, atol=1e-3)
+    np.testing.assert_allclose(found[1], 1 / 1 * np.mean(noise**2) / np.mean(target**2) * 2, rtol=0.1)
