@@ -17,6 +17,7 @@ from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
 from edge_tse.nn.front import Front
 from edge_tse.voice import MIN_SPEECH_S, POOL, active_levels, pooled_levels
 from quantization.corpus import Speech
+from quantization.narrowband import draw_pass_band
 from quantization.recipes import EncoderRecipe
 
 __all__ = ["Enrollments", "clip_levels", "embed_all", "equal_error_rate", "error_rate", "noise_levels", "train_encoder"]
@@ -105,12 +106,12 @@ def _narrowed(rng: np.random.Generator, x: Float) -> Float:
 
     Powers outside the pass band fall by a slope from soft (24 dB an octave) to hard, down to a floor 60 to 80 dB below the mean.
     """
-    high = rng.choice([3400.0, 4000.0, 5500.0, 7000.0]) * rng.uniform(0.93, 1.07)
-    slope = 0.6 if rng.random() < 0.3 else 20.0  # 24 dB an octave, or a wall; in units of 40 dB
+    low_hz, high_hz, walls = draw_pass_band(rng)
+    slope = 20.0 if walls else 0.6  # in units of 40 dB an octave: a wall, or 24 dB
     octaves = np.log2(np.maximum(_BAND_CENTRES_HZ, 1.0))
-    loss = slope * np.maximum(octaves - np.log2(high), 0)
-    if high < 4500 and rng.random() < 0.7:
-        loss = loss + slope * np.maximum(np.log2(300 * rng.uniform(0.8, 1.2)) - octaves, 0)
+    loss = slope * np.maximum(octaves - np.log2(high_hz), 0)
+    if low_hz:
+        loss = loss + slope * np.maximum(np.log2(low_hz) - octaves, 0)
     floor = x.mean() - rng.uniform(1.5, 2.0)
     return np.maximum(x - loss.astype(np.float32), floor + 0.05 * rng.standard_normal(x.shape)).astype(np.float32)
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from edge_tse.errors import DataError
 from edge_tse.frame import FrameSpec
 from quantization.corpus import Speech, mono_at
+from quantization.narrowband import PassBand, draw_pass_band
 
 __all__ = ["TWO_EARS", "Batch", "Mixer", "Scene"]
 
@@ -91,7 +92,7 @@ TWO_EARS = Scene(
     indoors=0.6,
     moving=0.1,
     unequal=0.15,
-    narrow=0.1,
+    narrow=0.25,
     late=0.1,
     disturbed=0.03,
 )
@@ -164,8 +165,8 @@ class _Item:
     """Which of them."""
     amount: float
     """Of the wrong, from 0 to 1."""
-    edges_hz: tuple[float, float, bool] | None
-    """Low and high edge of a narrow band, and whether they are walls; None: wide."""
+    band: PassBand | None
+    """What passes; None: everything."""
     begins: int
     """Samples of silence at the start."""
     disturbance: tuple[float, float]
@@ -275,7 +276,7 @@ class Mixer:
             ears=str(rng.choice(_UNEQUAL)) if unequal else "",
             ear=int(rng.integers(2)),
             amount=rng.random(),
-            edges_hz=_edges(rng) if rng.random() < scene.narrow else None,
+            band=draw_pass_band(rng) if rng.random() < scene.narrow else None,
             begins=int(rng.uniform(0.05, 0.5) * self.length) if rng.random() < scene.late else 0,
             disturbance=disturbance,
             move=(rng.uniform(0.1, 0.7), rng.uniform(0.05, 0.5)),
@@ -389,8 +390,8 @@ class Mixer:
     def _heard(self, sound: Tensor, items: list[_Item], ears: int) -> Tensor:
         """What devices do to mixture and talkers alike, ``[3, B, E, N]``; offset and hum join the mixture alone."""
         for i, item in enumerate(items):
-            if item.edges_hz is not None:
-                sound[:, i] = _narrowed(sound[:, i], item.edges_hz, self._rate)
+            if item.band is not None:
+                sound[:, i] = _narrowed(sound[:, i], item.band, self._rate)
             if item.begins:
                 sound[:, i, :, : item.begins] = 0
             offset, hum = item.disturbance
@@ -489,16 +490,9 @@ def _convolved(x_SN: Tensor, responses: Sequence[Tensor]) -> Tensor:
     return torch.fft.irfft(torch.fft.rfft(x_SN, size)[:, None] * torch.fft.rfft(padded, size), size)[..., :n]
 
 
-def _edges(rng: np.random.Generator) -> tuple[float, float, bool]:
-    """Of a telephone, a codec or a low sampling rate, in Hz, and whether they are walls."""
-    high = float(rng.choice([3400, 4000, 5500, 7000]) * rng.uniform(0.95, 1.05))
-    low = float(300 * rng.uniform(0.8, 1.2)) if high < 4500 and rng.random() < 0.7 else 0.0
-    return low, high, bool(rng.random() < 0.7)
-
-
-def _narrowed(x: Tensor, edges_hz: tuple[float, float, bool], rate: int) -> Tensor:
-    """``[..., N]`` without what is outside the band; soft edges fall by 24 dB an octave."""
-    low, high, walls = edges_hz
+def _narrowed(x: Tensor, band: PassBand, rate: int) -> Tensor:
+    """``[..., N]`` without what is outside the band."""
+    low, high, walls = band
     n = x.shape[-1]
     hz = torch.fft.rfftfreq(n, 1 / rate).to(x.device)
     order = 200.0 if walls else 4.0

@@ -130,7 +130,7 @@ def base_beam() -> Recipe:
 
 
 def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
-    encoder = EncoderRecipe(steps=2000, batch=96, lr=1.5e-3, goes_on=True)
+    encoder = EncoderRecipe(steps=3500, batch=96, lr=1.5e-3, narrow=0.4, goes_on=True)
     return Recipe(
         name=name,
         student=student,
