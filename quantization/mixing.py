@@ -111,6 +111,8 @@ class Batch:
     """Whose voice to enroll (``talker@speed``), also where that talker is absent."""
     utterance: NDArray[np.int64]
     """Index of the talker's span that the target was cut from; -1 where absent. Enrollment must use another."""
+    others: list[list[str]]
+    """Who else is heard."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +145,8 @@ class _Item:
     talker: str
     utterance: int
     """-1: the talker is absent, and only sets the levels."""
+    others: list[str]
+    """Interfering talkers."""
     excerpts: list[_Excerpt]
     """The target's, then the interferers'."""
     sir_db: list[float]
@@ -226,11 +230,13 @@ class Mixer:
         items = [self._drawn(np.random.default_rng([self._seed, step, rank * count + i]), ears, step) for i in range(count)]
         mixture, target, second = self._mixed(items, ears)
         talkers, utterances = [item.talker for item in items], [item.utterance for item in items]
+        others = [item.others for item in items]
         if paired:
             mixture, target = torch.cat([mixture, mixture]), torch.cat([target, second])
             talkers += [item.second_talker for item in items]
             utterances += [item.second_utterance for item in items]
-        return Batch(mixture, target, talkers, np.array(utterances))
+            others += [[n for n in (item.talker, *item.others) if n != item.second_talker] for item in items]
+        return Batch(mixture, target, talkers, np.array(utterances), others)
 
     def _drawn(self, rng: np.random.Generator, ears: int, step: int) -> _Item:
         scene, speech = self._scene, self._speech
@@ -263,6 +269,7 @@ class Mixer:
         return _Item(
             talker=talker,
             utterance=-1 if kind == 0 else spans[0],
+            others=others,
             excerpts=excerpts,
             sir_db=sir_db,
             head=head,

@@ -88,6 +88,11 @@ class Recipe:
     flow: FlowWeights = field(default_factory=FlowWeights)
     """What the published system is trained to, instead of the terms above."""
 
+    def hours(self, step: int) -> float:
+        """Of mixture up to a step; one that serves two voices counts once."""
+        served = 2 if self.scene.paired else 1
+        return step * self.batch * self.scene.seconds / served / 3600
+
     @property
     def weights(self) -> Weights:
         """Of the terms that a student is trained to."""

@@ -15,7 +15,7 @@ import math
 import os
 import pickle
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -69,6 +69,10 @@ __all__ = [
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY_S = 60.0
+VALIDATE_EVERY_S = 900.0
+"""Of a run without a planned end, whose curve is in ``RUN/validation.csv``; others are validated when they stop."""
+_KINDS, _SUMMARY = ("validation", "two_ears", "two_ears_room"), ("mean", "median", "p10", "alike", "unlike")
+_CURVE = ("hours", *(f"{kind}_{key}" for kind in _KINDS for key in _SUMMARY))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -476,7 +480,8 @@ def fit(
     """Minimise the losses of ``student``, or of the published system, in place; returns the step reached.
 
     Stops at the plan's steps, when ``time.monotonic()`` passes ``stop_at``, or on Ctrl-C. ``save(step, optimizer state)`` is called
-    every two minutes and at the end; ``log`` gets a row a minute (``RUN/log/`` holds it for TensorBoard).
+    every two minutes and at the end; ``log`` gets a row a minute (``RUN/log/`` holds it for TensorBoard): seconds of this start,
+    core seconds of all of them, hours of mixture, the terms of the loss.
     """
     made = run.recipe
     if made.batch % fabric.world_size:
@@ -487,7 +492,9 @@ def fit(
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
     share, rank, ranks = made.batch // fabric.world_size, fabric.global_rank, fabric.world_size
-    rows = _Log(log, objective.terms, append=start > 0 and log.exists()) if rank == 0 else None
+    columns = ("seconds", "core_s", "hours", *objective.terms, "lr", "steps_per_s")
+    rows = _Log(log, columns, append=start > 0) if rank == 0 else None
+    busy = time.process_time()
     began = saved = logged = time.monotonic()
     window: list[list[float]] = []
     at = start
@@ -515,7 +522,10 @@ def fit(
                 told = {"loss": means[0], objective.terms[1]: means[1]}
                 watch(Progress(phase=phase, step=at, steps=plan.steps if plan.ends else None, figures=told))
                 if rows and (now - logged > LOG_EVERY_S or at == plan.steps):
-                    rows.row(at, now - began, *np.mean(window, axis=0), plan.learning_rate(at - 1), len(window) / (now - logged))
+                    spent = {"seconds": now - began, "core_s": rows.core_s + (time.process_time() - busy) * ranks}
+                    terms = dict(zip(objective.terms, np.mean(window, axis=0), strict=True))
+                    pace = {"lr": plan.learning_rate(at - 1), "steps_per_s": len(window) / (now - logged)}
+                    rows.row(at, {**spent, "hours": made.hours(at), **terms, **pace})
                     window, logged = [], now
                 if rank == 0 and now - saved > CHECKPOINT_EVERY_S:
                     save(at, [optimizer.state_dict() for optimizer in optimizers])
@@ -612,13 +622,24 @@ def train(
     if teaches:
         teaches.student.mixed_precision = student.mixed_precision
 
+    curve = (
+        _Log(folder / "validation.csv", _CURVE, append=goes_on is not None) if made.constant and not fabric.global_rank else None
+    )
+    judged = time.monotonic()
+
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
+        nonlocal judged
         figures: dict[str, Any] = {"encoder_eer": run.eer}
-        if step == made.steps or (stop_at is not None and time.monotonic() >= stop_at):
+        ends = step == made.steps or (stop_at is not None and time.monotonic() >= stop_at)
+        if ends or (curve and time.monotonic() - judged > VALIDATE_EVERY_S):
             with average.applied() if average else nullcontext():
                 figures["validation"] = validate(student, run)
                 figures |= {name: validate(student, run, 32, heads=heads) for name, heads in _two_ears(run).items()}
+            if curve:
+                found = {f"{kind}_{key}": figures[kind][key] for kind in _KINDS if kind in figures for key in _SUMMARY}
+                curve.row(step, {"hours": made.hours(step), **found})
             watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
+            judged = time.monotonic()
         state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizers, "figures": figures}
         state |= {"teaching": dataclasses.asdict(made.teaching), "falls_from": falls_from}
         weights = average.state if average else student.state_dict()
@@ -681,8 +702,13 @@ def launch() -> Fabric:
 def validate(
     student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
 ) -> dict[str, float]:
-    """What :func:`unseen_gains` come to. A compass, not the figure to report."""
-    return summed_up(unseen_gains(student, run, items, seed, heads=heads))
+    """What :func:`unseen_gains` come to, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
+
+    A compass, not the figure to report.
+    """
+    gains, likeness = _unseen(student, run, items, seed, heads=heads)
+    order, third = np.argsort(likeness), max(1, len(gains) // 3)
+    return {**summed_up(gains), "alike": float(gains[order[-third:]].mean()), "unlike": float(gains[order[:third]].mean())}
 
 
 def summed_up(gains: NDArray[np.float64]) -> dict[str, float]:
@@ -695,39 +721,41 @@ _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=
 """Two talkers, one ear, nothing else: what a validation item is unless said."""
 
 
-@torch.no_grad()
 def unseen_gains(
-    student: Student | Mask2Flow,
-    run: Run,
-    items: int,
-    seed: int = 99,
-    *,
-    scene: Scene = _PLAIN,
-    heads: Sequence[Path] = (),
+    student: Student | Mask2Flow, run: Run, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
 ) -> NDArray[np.float64]:
     """SI-SDR improvements on mixtures of two unseen talkers, mono, -5 to 5 dB, no noise: the same mixtures for the same seed.
 
     ``heads`` put them on two ears: the gain is then the mean of both, after the first second.
     """
+    return _unseen(student, run, items, seed, heads=heads)[0]
+
+
+@torch.no_grad()
+def _unseen(
+    student: Student | Mask2Flow, run: Run, items: int, seed: int, *, heads: Sequence[Path]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The gains, and how alike (cosine) the two voices of each mixture are."""
     was_training, precision = student.training, student.mixed_precision
     student.eval()
     student.mixed_precision = False
     frame = run.recipe.student.frame
-    if heads:
-        scene = dataclasses.replace(scene, binaural_every=1, seconds=6.0)
+    scene = dataclasses.replace(_PLAIN, binaural_every=1, seconds=6.0) if heads else _PLAIN
     device = next(student.parameters()).device
     mixer = Mixer(run.validation, scene, frame, seed, hrirs=heads, device=device)
     skipped = frame.sample_rate_hz if heads else 0
-    gains = []
+    gains, likeness, centres = [], [], run.held_out.centres
     for start in range(0, items, 8):
-        mixture, target, voice, _ = _tensors(mixer.batch(start, min(8, items - start)), run.held_out, seed, start, 0)
+        batch = mixer.batch(start, min(8, items - start))
+        likeness += [float(centres[a] @ centres[others[0]]) for a, others in zip(batch.talker, batch.others, strict=True)]
+        mixture, target, voice, _ = _tensors(batch, run.held_out, seed, start, 0)
         estimate = estimated(student, mixture, voice.to(device))
         for m, t, e in zip(*(x.numpy(force=True) for x in (mixture, target, estimate)), strict=True):
             ears = [(m[i, skipped:], t[i, skipped : e.shape[1]], e[i, skipped:]) for i in range(len(m))]
             gains.append(np.mean([si_sdr(c, b) - si_sdr(a[: len(b)], b) for a, b, c in ears]))
     student.train(was_training)
     student.mixed_precision = precision
-    return np.array(gains)
+    return np.array(gains), np.array(likeness)
 
 
 def estimated(
@@ -745,18 +773,26 @@ def estimated(
 
 
 class _Log:
-    """One row a minute, as CSV and for TensorBoard beside it."""
+    """Rows of figures by step, as CSV and for TensorBoard beside it. What is appended to keeps the columns that it has."""
 
-    def __init__(self, path: Path, terms: tuple[str, ...], append: bool) -> None:
-        self._path = path
-        self._columns = ("step", "seconds", *terms, "lr", "steps_per_s")
-        if not append:
+    def __init__(self, path: Path, columns: Sequence[str], append: bool) -> None:
+        self._path, self._columns = path, ["step", *columns]
+        self.core_s = 0.0
+        """What the rows before have taken of processors."""
+        if append and path.exists():
+            with path.open(newline="") as file:
+                rows = csv.DictReader(file)
+                self._columns = list(rows.fieldnames or ())
+                for row in rows:
+                    self.core_s = float(row.get("core_s") or 0)
+        else:
             self._write("w", self._columns)
 
-    def row(self, step: int, *values: float) -> None:
-        self._write("a", [f"{v:.6g}" for v in (step, *values)])
+    def row(self, step: int, figures: Mapping[str, float]) -> None:
+        known = {"step": step, **figures}
+        self._write("a", [f"{known[name]:.6g}" if name in known else "" for name in self._columns])
         with SummaryWriter(self._path.with_suffix("")) as board:
-            for name, value in zip(self._columns[1:], values, strict=True):
+            for name, value in figures.items():
                 board.add_scalar(name, value, step)
 
     def _write(self, mode: str, cells: Iterable[str]) -> None:

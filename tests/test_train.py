@@ -63,7 +63,7 @@ def test_training_changes_weights_and_reports_validation(finished):
     torch.manual_seed(recipe("smoke").seed)
     fresh = Student(NANO)
     assert any(not torch.equal(a, b) for a, b in zip(fresh.parameters(), checkpoint.student.parameters(), strict=True))
-    assert set(checkpoint.figures["validation"]) == {"n", "mean", "median", "p10"}
+    assert set(checkpoint.figures["validation"]) == {"n", "mean", "median", "p10", "alike", "unlike"}
     assert np.isfinite(_losses(finished)).all()
 
 
@@ -148,7 +148,22 @@ class TestWithoutEnd:
         assert any(not torch.equal(value, averaged[name]) for name, value in own.items())
 
     def test_both_ears_and_rooms_are_validated(self, run):
-        assert {"validation", "two_ears"} <= set(load_checkpoint(run).figures)
+        figures = load_checkpoint(run).figures
+        assert {"validation", "two_ears"} <= set(figures)
+        with (run / "validation.csv").open() as file:
+            (row,) = csv.DictReader(file)
+        assert row["step"] == "4"
+        for kind in ("validation", "two_ears"):
+            for name in ("mean", "alike", "unlike"):
+                assert float(row[f"{kind}_{name}"]) == pytest.approx(figures[kind][name], rel=1e-4)
+        assert not row["two_ears_room_mean"], "no head of this corpus is in a room"
+
+    def test_the_log_counts_hours_and_processors(self, run):
+        with (run / "log.csv").open() as file:
+            last = list(csv.DictReader(file))[-1]
+        made = recipe("smoke_beam")
+        assert float(last["hours"]) == pytest.approx(4 * made.batch / 2 * made.scene.seconds / 3600, rel=1e-3)
+        assert float(last["core_s"]) > 0
 
     def test_a_cut_goes_on_where_the_run_is_and_the_rate_falls(self, data, run, tmp_path):
         log = run / "log.csv"

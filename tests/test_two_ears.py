@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("brevitas", reason="training extra not installed")
 
-from benchmarks import two_ears  # noqa: E402
+from benchmarks import learning_curves, two_ears  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.student import NANO_BEAM, Student  # noqa: E402
 
@@ -83,3 +83,21 @@ def test_gain_over_time_is_that_of_each_quarter_of_a_second():
     found = two_ears._over_time(estimate, target + noise, target, RATE)
     np.testing.assert_allclose(10 * np.log10(found[1] / found[0]), [20] * 4 + [0] * 4, atol=1e-3)
     np.testing.assert_allclose(found[1], 1 / 1 * np.mean(noise**2) / np.mean(target**2) * 2, rtol=0.1)
+
+
+def test_learning_curves_are_drawn_and_older_logs_refused(tmp_path, capsys):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "log.csv").write_text("step,seconds,core_s,hours,output_db\n10,60,55,0.1,-1\n20,120,110,0.2,-2.5\n")
+    (run / "validation.csv").write_text(
+        "step,hours,validation_mean,two_ears_mean,two_ears_room_mean\n10,0.1,1.5,2.5,\n20,0.2,2.0,4.0,\n"
+    )
+    figure = learning_curves.drawn([run])
+    lines = figure.axes[1].get_lines()
+    assert lines[0].get_xdata().tolist() == pytest.approx([55 / 3600, 110 / 3600])
+    assert [line.get_ydata().tolist() for line in figure.axes[2].get_lines()][:2] == [[1.5, 2.0], [2.5, 4.0]]
+    assert learning_curves.main([str(run), "-o", str(tmp_path / "curves.svg")]) == 0
+    assert "hours of mixture" in (tmp_path / "curves.svg").read_text()
+    (run / "log.csv").write_text("step,seconds,output_db\n10,60,-1\n")
+    assert learning_curves.main([str(run), "-o", str(tmp_path / "curves.svg")]) == 2
+    assert "its log has no core_s, hours" in capsys.readouterr().err
