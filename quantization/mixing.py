@@ -160,7 +160,7 @@ class _Item:
     snr_db: float
     level_db: float
     second: int
-    """Which excerpt is the second voice's, -1: its talker is absent."""
+    """Which excerpt is the second voice's, -1: its talker is absent, or says nothing."""
     second_talker: str
     second_utterance: int
     ears: str
@@ -258,17 +258,20 @@ class Mixer:
                 noise = int(rng.integers(len(self._noises)))
                 starts = rng.integers(len(self._noises[noise]), size=ears)
             snr_db = rng.uniform(*scene.snr_db)
+        utterance = -1 if kind == 0 else spans[0]
         second = next((i for i, name in enumerate(others, 1) if name in self._targets), -1)
-        if second < 0:  # nobody else here can be enrolled: listen for somebody who is not here
+        if second > 0:
+            second_talker, second_utterance = others[second - 1], spans[second]
+        else:  # nobody else here can be enrolled: listen for somebody who is not here, or for the talker again
             here = {name.rpartition("@")[0] for name in (talker, *others)}
-            elsewhere = talker
-            while elsewhere.rpartition("@")[0] in here and self._known > len(here):
-                elsewhere = str(rng.choice(speech.targets))
+            elsewhere = [name for name in speech.targets if name.rpartition("@")[0] not in here]
+            second_talker, second_utterance = (str(rng.choice(elsewhere)), -1) if elsewhere else (talker, utterance)
+            second = -1 if second_utterance < 0 else 0
         unequal = ears == 2 and rng.random() < scene.unequal
         disturbance = (rng.uniform(-1, 1), rng.uniform(0, 0.5)) if rng.random() < scene.disturbed else (0.0, 0.0)
         return _Item(
             talker=talker,
-            utterance=-1 if kind == 0 else spans[0],
+            utterance=utterance,
             others=others,
             excerpts=excerpts,
             sir_db=sir_db,
@@ -278,8 +281,8 @@ class Mixer:
             snr_db=snr_db,
             level_db=rng.uniform(*scene.level_db),
             second=second,
-            second_talker=others[second - 1] if second > 0 else elsewhere,
-            second_utterance=spans[second] if second > 0 else -1,
+            second_talker=second_talker,
+            second_utterance=second_utterance,
             ears=str(rng.choice(_UNEQUAL)) if unequal else "",
             ear=int(rng.integers(2)),
             amount=rng.random(),
@@ -368,7 +371,7 @@ class Mixer:
         db_S = [db for item in items for db in (0.0, *item.sir_db)]
         gain_S = (power_B[of_S] / (power_S + 1e-12)).sqrt() * self._amplitude(db_S)
         second_B = self._at([at + max(item.second, 0) for at, item in zip(first, items, strict=True)])
-        there = self._flags([item.second > 0 for item in items])
+        there = self._flags([item.second >= 0 for item in items])
         second_BEN = image_SEN[second_B] * (gain_S[second_B] * there)[:, None, None]
         gain_S = gain_S.index_fill(0, first_B, 0)  # targets join last: absent ones are silent, but set the levels
         mixture_BEN = torch.zeros_like(target_BEN).index_add(0, of_S, image_SEN * gain_S[:, None, None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -135,6 +137,14 @@ class TestTwoEars:
         assert (batch.utterance[4:] == -1).all()
         for here, elsewhere in zip(batch.talker[:4], batch.talker[4:], strict=True):
             assert here.rpartition("@")[0] != elsewhere.rpartition("@")[0]
+
+    def test_one_talker_who_can_be_enrolled_is_enrolled_twice(self, pack, speech):
+        """Where nobody else can be: no mixture waits for somebody who does not exist."""
+        alone = dataclasses.replace(speech, targets=speech.targets[:1])
+        batch = self.plain(pack, alone)
+        assert set(batch.talker) == set(alone.targets)
+        np.testing.assert_array_equal(batch.target[:4], batch.target[4:])
+        assert batch.target.square().sum() > 0
 
     def test_a_room_rings_on(self, pack, speech):
         dry, wet = (self.plain(pack, speech, indoors=share, t60_s=(0.5, 0.5), direct_db=(0, 0)) for share in (0, 1))
