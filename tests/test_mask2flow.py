@@ -355,7 +355,7 @@ def test_a_run_logs_its_own_terms_and_validates(finished):
     with (finished / "log.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert all(math.isfinite(float(row[name])) for row in rows for name in ("total", "mask", "flow"))
-    assert set(load_checkpoint(finished).figures["validation"]) == {"n", "mean", "median", "p10"}
+    assert set(load_checkpoint(finished).figures["validation"]) == {"n", "mean", "median", "p10", "alike", "unlike"}
 
 
 def test_it_teaches_a_student(data, finished, tmp_path):
