@@ -41,7 +41,7 @@ __all__ = ["ARMS", "table"]
 
 _SEEN = 256
 """Mixtures of unseen talkers that a student is scored on."""
-_ALL = recipe("nano").teaching
+_ALL = recipe("nano_gains").teaching
 ARMS: dict[str, Teaching] = {"nobody": Teaching(), "its output": Teaching(output=_ALL.output), "mask, velocity and output": _ALL}
 
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--teacher", type=Path, required=True, metavar="RUN")
     parser.add_argument("--run", type=Path, default=Path("runs/distillation"), metavar="DIR")
-    parser.add_argument("--recipe", default="nano", metavar="NAME", help="of the student")
+    parser.add_argument("--recipe", default="nano_gains", metavar="NAME", help="of the student")
     parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

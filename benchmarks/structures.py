@@ -46,7 +46,7 @@ class Structure:
 
 
 STRUCTURES: dict[str, Structure] = {
-    "channels": Structure(title="frequency as channels (`nano`)", make=lambda: Student(NANO)),
+    "channels": Structure(title="frequency as channels (`nano_gains`)", make=lambda: Student(NANO)),
     "few channels": Structure(
         title="frequency as channels, as few weights as the next",
         make=lambda: Student(replace(NANO, mask=StageConfig(24, 32, _DILATIONS))),
@@ -134,7 +134,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    made = replace(recipe("nano"), steps=given.steps, warmup=min(100, given.steps // 4), scene=Scene(seconds=_CLIP_S))
+    made = replace(recipe("nano_gains"), steps=given.steps, warmup=min(100, given.steps // 4), scene=Scene(seconds=_CLIP_S))
     given.run.mkdir(parents=True, exist_ok=True)
     rows = compare(given.only, made, given.data, given.run, lambda line: print(line, flush=True))
     figures = {"steps": made.steps, "batch": made.batch, "clip_s": _CLIP_S, "seed": made.seed, "structures": rows}

@@ -79,7 +79,7 @@ def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
     """What the time-varying filters that a mixture brought about make of a part of it, all ``complex [B, 2, T, K]``."""
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
-    bins = moves.mask.index_select(-1, front.band_of_bin)
+    bins = moves.part.index_select(-1, front.band_of_bin)
     free = front.energy(beamed(spectra, bins, front.unit)).mean(dim=1)
     held = (front.energy(moves.beam).mean(dim=1) / (free + 1e-20)).clamp_max(1).sqrt()
     through = front.amplify(beamed(spectra, bins, front.unit, part), held)

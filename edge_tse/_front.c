@@ -12,7 +12,7 @@
 #include "front_math.h"
 
 enum { EARS = 2, TABLES = 7, MOST_MOVES = 3 };
-/* of bins: four of the beam, and two covariances */
+/* of bins: four of the beam, and two covariances; energies of a hop come after them */
 enum { BEAM_ROWS = 12 };
 
 typedef struct {
@@ -24,8 +24,8 @@ typedef struct {
     const float *window_even, *window_odd, *synthesis;
     float *history[EARS], *re[EARS], *im[EARS], *carry[EARS];
     float running_level;
-    /* with a beam and two ears: the beam as each hears it, and the past of talker and noise */
-    float *beam_re[EARS], *beam_im[EARS];
+    /* with a beam and two ears: the beam as each hears it and then what is heard, the past of talker and noise, energies of the last hop */
+    float *beam_re[EARS], *beam_im[EARS], *mixture;
     etse_covariance_t talker, noise;
     /* two complex buffers of half a window */
     float *scratch;
@@ -60,7 +60,7 @@ static void forget(Stream *self) {
     }
     self->running_level = 0.0f;
     if (beams(self)) /* one after the other in memory */
-        memset(self->beam_re[0], 0, BEAM_ROWS * (half + 1) * sizeof(float));
+        memset(self->beam_re[0], 0, (BEAM_ROWS * (half + 1) + self->front.bands) * sizeof(float));
 }
 
 /* Every band is at least one bin, in order, and all of them are the bins. */
@@ -119,7 +119,7 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         goto done;
     const size_t stored = window + synthesis + twiddles + split + (bands + 1 + 1) / 2;
     const size_t per_ear = window + 2 * bins + hop;
-    const size_t beamed = beam && ears == EARS ? BEAM_ROWS * bins : 0;
+    const size_t beamed = beam && ears == EARS ? BEAM_ROWS * bins + bands : 0;
     self->memory = PyMem_Calloc(stored + ears * per_ear + beamed + 2 * window + 3 * bands, sizeof(float));
     if (self->memory == NULL) {
         Py_CLEAR(self);
@@ -159,6 +159,7 @@ static PyObject *stream_new(PyTypeObject *type, PyObject *arguments, PyObject *k
         etse_covariance_t *const both[] = {&self->talker, &self->noise};
         for (int i = 0; i < 2; i++)
             *both[i] = (etse_covariance_t){carve(&rest, bins), carve(&rest, bins), carve(&rest, bins), carve(&rest, bins)};
+        self->mixture = carve(&rest, bands);
     }
     self->scratch = rest;
     self->front = (etse_front_t){
@@ -215,7 +216,7 @@ static void analyze(Stream *self, const float *samples, int8_t *features) {
         etse_split(f, second ? re2 : re, second ? im2 : im, self->re[e], self->im[e]);
     }
     const uint32_t right = self->ears - 1;
-    float *const energies = self->scratch + 4 * half, *const mean = energies + 2 * f->bands;
+    float *const energies = self->scratch + 4 * half, *const mean = beams(self) ? self->mixture : energies + 2 * f->bands;
     etse_front_features(f, self->ears, self->re[0], self->im[0], self->re[right], self->im[right], energies, energies + f->bands, mean,
                         &self->running_level, features);
     int8_t *const of_beam = features + f->bands + 3 * f->spatial_bands;
@@ -242,12 +243,14 @@ static void apply_gains(Stream *self, const int8_t *mask, const int8_t *velocity
 
 static void mix(Stream *self, const int8_t *mask, const int8_t *velocity, const int8_t *share) {
     const etse_front_t *const f = &self->front;
-    etse_beam_learn(f, mask, &self->talker, &self->noise, self->re[0], self->im[0], self->re[1], self->im[1], self->scratch);
+    float *const part = self->scratch, *const free = part + f->bands;
     etse_beam_moves(f, mask, velocity, share, self->scratch);
     for (uint32_t e = 0; e < EARS; e++) {
-        etse_beam_mix(f, self->scratch, self->beam_re[e], self->re[e]);
-        etse_beam_mix(f, self->scratch, self->beam_im[e], self->im[e]);
+        etse_beam_mix(f, self->scratch, self->re[e], self->beam_re[e]);
+        etse_beam_mix(f, self->scratch, self->im[e], self->beam_im[e]);
     }
+    etse_beam_talker(f, mask, self->mixture, self->beam_re[0], self->beam_im[0], self->beam_re[1], self->beam_im[1], part);
+    etse_beam_learn(f, part, &self->talker, &self->noise, self->re[0], self->im[0], self->re[1], self->im[1], free);
 }
 
 /* share: NULL without a beam */
@@ -255,12 +258,16 @@ static void synthesize(Stream *self, const int8_t *mask, const int8_t *velocity,
     const etse_front_t *const f = &self->front;
     const uint32_t half = f->half, hop = self->hop, first = half - hop;
     float *const re = self->scratch, *const im = re + half, *const re2 = im + half, *const im2 = re2 + half;
-    if (beams(self))
+    float *const *heard_re = self->re, *const *heard_im = self->im;
+    if (beams(self)) {
         mix(self, mask, velocity, share);
-    else
+        heard_re = self->beam_re;
+        heard_im = self->beam_im;
+    } else {
         apply_gains(self, mask, velocity);
+    }
     for (uint32_t e = 0; e < self->ears; e++, out += hop) {
-        etse_merge(f, self->re[e], self->im[e], re, im);
+        etse_merge(f, heard_re[e], heard_im[e], re, im);
         const int second = etse_fft_stages(half, f->twiddles, re, im, re2, im2);
         const float *const odd = (second ? re2 : re) + first, *const even = (second ? im2 : im) + first;
         const float *const rise = self->synthesis, *const fall = rise + hop;

@@ -1,10 +1,11 @@
-"""A beam of two ears, pointed by the mask of a network: what a real gain cannot take away, two microphones can.
+"""A beam of two ears, pointed by a network: what a real gain cannot take away, two microphones can.
 
 Per bin, two covariances of the ears: of what the mask keeps (talker, ``S``) and of what it leaves (noise, ``N``). The beam is the
 parameterised multichannel Wiener filter at its distortionless end, ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x`` (Souden, Benesty &
 Affes, IEEE TASLP 2010), with covariances from masks (Heymann, Drude & Haeb-Umbach, ICASSP 2016). Each column of ``W`` has another
-ear for its reference, so that the talker keeps the cues of each. Filters of a hop are made of the hops before it: the mask that
-points them needs the same network as what uses them.
+ear for its reference, so that the talker keeps the cues of each. Filters of a hop are made of the hops before it: what points them
+needs the same network as what uses them. That is half the mask and half what was heard: a better beam makes a better talker makes
+a better beam (docs/decisions/0037 has what that is worth, and why the mask keeps its half).
 
 Defined to the bit as :mod:`edge_tse.frame` is: the C is ``etse_beam_*`` in ``front_math.h``. Covariances are lifted by
 :data:`COVARIANCE_LIFT`, and what is below :data:`COVARIANCE_SILENCE` is zero, so that no product of two is subnormal
@@ -40,6 +41,7 @@ RATIO_FLOOR, RATIO_SLOPE = np.float32(1e-12), np.float32(0.2 * np.log(2))
 """Level of the beam over that of the mixture: ``SLOPE * log2(ratio)``; a factor of 148 in energy is 1."""
 LOUDEST_RATIO = np.float32(2)
 """3 dB: as loud as a beam may be over the mixture in a band."""
+HALF = np.float32(0.5)
 
 
 class Beam:
@@ -48,6 +50,7 @@ class Beam:
     def __init__(self, frame: FrameSpec) -> None:
         self._frame = frame
         self._target, self._noise = np.zeros((2, 4, frame.bins), np.float32)
+        self._whole = np.full(frame.bands, RATIO_FLOOR)
         self._unit = frame.power_unit * COVARIANCE_LIFT
 
     def listen(self, spectrum: Complex) -> tuple[Complex, Float]:
@@ -58,15 +61,22 @@ class Beam:
         frame = self._frame
         beam = self._filtered(spectrum)
         loud, whole = (over_ears(frame.band_energy(x)) + RATIO_FLOOR for x in (beam, spectrum))
+        self._whole = whole
         ratio = loud / whole
         held = np.sqrt(np.minimum(LOUDEST_RATIO / ratio, np.float32(1)))
         beam *= frame.bin_gains(held)
         level: Float = np.maximum(np.minimum(log2(ratio) * RATIO_SLOPE, np.float32(1)), np.float32(-1))
         return beam, level
 
-    def learn(self, spectrum: Complex, mask: Float) -> None:
-        """Take a hop ``[2, bins]`` into the covariances, as much of it as the mask ``[bands]`` says is the talker."""
-        kept = np.minimum(np.maximum(mask, np.float32(0)), np.float32(1))
+    def learn(self, spectrum: Complex, mask: Float, heard: Complex) -> None:
+        """Take the hop ``[2, bins]`` that was listened to into the covariances, as the talker's or as noise.
+
+        The talker's part of a band is the mean of the mask ``[bands]`` and of the amplitude that is left of the band in what is
+        ``heard`` of the hop, ``[2, bins]``.
+        """
+        ratio = (over_ears(self._frame.band_energy(_sound(heard))) + RATIO_FLOOR) / self._whole
+        left = np.sqrt(np.where(ratio < 1, ratio, np.float32(1)))
+        kept = np.minimum(np.maximum(mask, np.float32(0)), np.float32(1)) * HALF + left * HALF
         left_out = np.float32(1) - kept
         (l_re, r_re), (l_im, r_im) = spectrum.real, spectrum.imag
         products = np.stack(
@@ -79,6 +89,7 @@ class Beam:
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
         self._target[:] = self._noise[:] = 0
+        self._whole[:] = RATIO_FLOOR
 
     def _filtered(self, spectrum: Complex) -> Complex:
         s1, s2, s_re, s_im = self._target
@@ -100,9 +111,7 @@ class Beam:
         out.imag[0] = (w11 * l_im + turn * l_re) + (w21_re * r_im - w21_im * r_re)
         out.real[1] = (w12_re * l_re + w12_im * l_im) + (w22 * r_re + turn * r_im)
         out.imag[1] = (w12_re * l_im - w12_im * l_re) + (w22 * r_im - turn * r_re)
-        for part in (out.real, out.imag):
-            part[np.abs(part) < SILENCE] = 0
-        return out
+        return _sound(out)
 
 
 def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Float) -> Complex:
@@ -112,6 +121,14 @@ def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Flo
         more = y - x * mask
         more[np.abs(more) < SILENCE] = 0
         to[:] = x * gain + more * share
+    return out
+
+
+def _sound(spectrum: Complex) -> Complex:
+    """A spectrum without what is next to nothing."""
+    out = spectrum.copy()
+    for part in (out.real, out.imag):
+        part[np.abs(part) < SILENCE] = 0
     return out
 
 

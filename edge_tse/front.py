@@ -106,8 +106,8 @@ class NumpyFront:
         frame, (mask, _, gain, share) = self._frame, gains(self._tensors, *moves)
         if self._beam is None or share is None:  # with one ear the beam is what the mask keeps
             return self._synthesizer.push(self._spectrum * frame.bin_gains(gain))
-        self._beam.learn(self._spectrum, mask)
         heard = mixed(self._spectrum, frame.bin_gains(gain), self._beamed, frame.bin_gains(mask), frame.bin_gains(share))
+        self._beam.learn(self._spectrum, mask, heard)
         return self._synthesizer.push(heard)
 
     def reset(self) -> None:

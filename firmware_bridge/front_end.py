@@ -27,8 +27,8 @@ def scratch_bytes(frame: FrameSpec) -> int:
 
 
 def beam_bytes(frame: FrameSpec) -> int:
-    """What a beam keeps: itself as each ear hears it, and two covariances, four numbers a bin each."""
-    return 12 * frame.bins * np.dtype(np.float32).itemsize if frame.beam else 0
+    """What a beam keeps: itself as each ear hears it, two covariances, four numbers a bin each, and the energies of a hop."""
+    return (12 * frame.bins + frame.bands) * np.dtype(np.float32).itemsize if frame.beam else 0
 
 
 def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:

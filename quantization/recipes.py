@@ -99,39 +99,39 @@ class Recipe:
         return Weights(mask=self.mask_weight, flow=self.flow_weight, magnitude=self.magnitude_weight, suppression=self.suppression)
 
 
-def nano() -> Recipe:
-    """At most 150 k resident weights: for microcontrollers."""
-    return Recipe(name="nano", student=NANO)
+def nano_gains() -> Recipe:
+    """One real gain a band for both ears, no beam: at most 150 k resident weights, for microcontrollers."""
+    return Recipe(name="nano_gains", student=NANO)
 
 
-def small() -> Recipe:
-    """At most 600 k resident weights: the default model."""
-    return Recipe(name="small", student=SMALL)
+def small_gains() -> Recipe:
+    """One real gain a band for both ears, no beam: at most 600 k resident weights."""
+    return Recipe(name="small_gains", student=SMALL)
 
 
 def small_local() -> Recipe:
-    """``small`` that also listens to the layers of the enrollment encoder: the same on a device, may start from ``small``."""
-    return replace(small(), name="small_local", student=replace(SMALL, local=16))
+    """``small_gains`` that also listens to the layers of the enrollment encoder: the same on a device, may start from ``small_gains``."""
+    return replace(small_gains(), name="small_local", student=replace(SMALL, local=16))
+
+
+def base_gains() -> Recipe:
+    """One real gain a band for both ears, no beam: at most 2 M resident weights, for phones."""
+    return Recipe(name="base_gains", student=BASE)
+
+
+def nano() -> Recipe:
+    """For microcontrollers: at most 230 k multiply-accumulates a hop."""
+    return _of_two_ears("nano", NANO_BEAM)
+
+
+def small() -> Recipe:
+    """The default model: a beam between the stages, a second stage that decides; a run without a planned end."""
+    return _of_two_ears("small", SMALL_BEAM)
 
 
 def base() -> Recipe:
-    """At most 2 M resident weights: for phones."""
-    return Recipe(name="base", student=BASE)
-
-
-def nano_beam() -> Recipe:
-    """Two ears for microcontrollers: at most 230 k multiply-accumulates a hop."""
-    return _of_two_ears("nano_beam", NANO_BEAM)
-
-
-def small_beam() -> Recipe:
-    """Two ears, a beam between the stages, a second stage that decides; a run without a planned end."""
-    return _of_two_ears("small_beam", SMALL_BEAM)
-
-
-def base_beam() -> Recipe:
-    """The same for phones: at most 2.3 M multiply-accumulates a hop."""
-    return _of_two_ears("base_beam", BASE_BEAM)
+    """For phones: at most 2.3 M multiply-accumulates a hop."""
+    return _of_two_ears("base", BASE_BEAM)
 
 
 def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
@@ -151,7 +151,7 @@ def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
 
 
 def teacher_s() -> Recipe:
-    """``small`` that also sees the future, from which it may be grown: to be distilled, not to be worn."""
+    """``small_gains`` that also sees the future, from which it may be grown: to be distilled, not to be worn."""
     return Recipe(name="teacher_s", student=TEACHER_S)
 
 
@@ -163,7 +163,7 @@ def teacher() -> Recipe:
 def smoke() -> Recipe:
     """Seconds, not hours: shows that every part runs. Learns nothing worth hearing."""
     return replace(
-        nano(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0)
+        nano_gains(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0)
     )
 
 
@@ -171,7 +171,7 @@ def smoke_beam() -> Recipe:
     """As ``smoke``, with a beam: no end but the steps that are asked for."""
     scene = replace(TWO_EARS, seconds=1.0)
     return replace(
-        nano_beam(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16, goes_on=True), scene=scene, average=0.5
+        nano(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16, goes_on=True), scene=scene, average=0.5
     )
 
 
@@ -198,7 +198,7 @@ def mask2flow_smoke() -> Recipe:
 
 _ENDLESS = 10**9
 
-_STUDENTS = (nano, small, small_local, base, nano_beam, small_beam, base_beam, teacher_s, teacher, smoke, smoke_beam)
+_STUDENTS = (nano, small, base, nano_gains, small_gains, base_gains, small_local, teacher_s, teacher, smoke, smoke_beam)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
 RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
 

@@ -43,7 +43,8 @@ def test_it_takes_away_what_comes_from_elsewhere_and_keeps_the_talker_of_each_ea
     beam = Beam(FRAME)
     for hop, (target, masker) in enumerate(zip(talker, other, strict=True)):
         beam.listen(target * speaks[hop] + masker)
-        beam.learn(target * speaks[hop] + (not speaks[hop]) * masker, np.full(FRAME.bands, speaks[hop], np.float32))
+        alone = target * speaks[hop] + (not speaks[hop]) * masker
+        beam.learn(alone, np.full(FRAME.bands, speaks[hop], np.float32), alone * speaks[hop])
     kept, left = beam.listen(talker[0])[0], beam.listen(other[0])[0]
     np.testing.assert_allclose(kept, talker[0], atol=0.05 * np.abs(talker[0]).max())
     assert (10 * np.log10(energy(left) / energy(other[0])) < -12).all()
@@ -53,7 +54,7 @@ def test_it_says_how_loud_it_is_and_is_never_more_than_3_db_louder() -> None:
     rng = np.random.default_rng(1)
     beam = Beam(FRAME)
     for spectrum in ears_of(rng, np.ones(300, np.float32), 1, 0.01):
-        beam.learn(spectrum, np.full(FRAME.bands, 0.5, np.float32))
+        beam.learn(spectrum, np.full(FRAME.bands, 0.5, np.float32), spectrum * np.float32(0.5))
     # What the filters have not seen: ears that contradict each other.
     made, level = beam.listen(ears_of(rng, np.ones(1, np.float32), -1)[0])
     assert level.shape == (FRAME.bands,)
@@ -78,12 +79,13 @@ def test_it_stays_within_bounds(sound: str) -> None:
         assert np.abs(feature).max() <= 1
         loud, whole = (FRAME.band_energy(x).sum(axis=0) for x in (made, spectrum))
         assert (loud <= FRACTION_OF_3_DB * whole + 1e-11).all()
-        beam.learn(spectrum, mask)
+        beam.learn(spectrum, mask, made)
         most = max(most, float(np.abs(spectrum).max()) ** 2 * float(FRAME.power_unit * COVARIANCE_LIFT))
         for left, right, re, im in (beam._target, beam._noise):
             assert max(left.max(), right.max()) <= most
             assert min(left.min(), right.min()) >= 0
-            assert (np.hypot(re, im) <= np.sqrt(left * right) * 1.001 + COVARIANCE_SILENCE).all()
+            powers = (left + COVARIANCE_SILENCE) * (right + COVARIANCE_SILENCE)  # what is less than that is zero
+            assert (np.hypot(re, im) <= np.sqrt(powers) * 1.001 + COVARIANCE_SILENCE).all()
     if sound == "silence":
         assert not beam.listen(spectra[-1])[0].any()
 

@@ -80,7 +80,7 @@ def test_a_checkpoint_is_known_by_its_weights() -> None:
         student = torch.nn.Linear(2, 2)
         torch.nn.init.constant_(student.weight, value)
         torch.nn.init.zeros_(student.bias)
-        return Checkpoint(recipe=recipe("nano"), student=student, encoder=None, step=1, figures={}, resume=resume)
+        return Checkpoint(recipe=recipe("nano_gains"), student=student, encoder=None, step=1, figures={}, resume=resume)
 
     assert found(1.0, []).digest == found(1.0, [{"state": 1}]).digest != found(2.0, []).digest
 

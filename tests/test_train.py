@@ -107,13 +107,13 @@ def test_enrollments_made_in_another_way_are_not_taken(data, finished, tmp_path)
 
 def test_a_larger_student_starts_from_a_smaller_one(data, finished, tmp_path):
     """It begins as good as that one, and a smaller or another network does not begin with it."""
-    train("small", tmp_path / "large", data, start=finished, steps=0)
+    train("small_gains", tmp_path / "large", data, start=finished, steps=0)
     small, large = load_checkpoint(finished).student, load_checkpoint(tmp_path / "large").student
     features, voice = torch.randn(1, 40, NANO.frame.features), torch.randn(1, 128)
     with torch.no_grad():
         for got, want in zip(large(features, voice), small(features, voice), strict=True):
             torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-4)
-    for name, start in (("nano", tmp_path / "large"), ("mask2flow_smoke", finished)):
+    for name, start in (("nano_gains", tmp_path / "large"), ("mask2flow_smoke", finished)):
         with pytest.raises(DataError, match=rf"'{name}' cannot hold a student of '(small|smoke)'"):
             train(name, tmp_path / name, data, start=start)
 
@@ -290,7 +290,7 @@ def test_bad_checkpoints_are_refused(tmp_path, content):
 
 
 def test_unknown_recipe_lists_the_known_ones(data, tmp_path):
-    with pytest.raises(DataError, match="nano, nano_beam, small, small_beam, small_local, smoke, smoke_beam, teacher"):
+    with pytest.raises(DataError, match="nano, nano_gains, small, small_gains, small_local, smoke, smoke_beam, teacher"):
         train("tiny", tmp_path / "run", data)
 
 
@@ -382,7 +382,7 @@ def test_torch_points_the_beam_as_the_front_end_does(ears):
     voice = torch.nn.functional.normalize(torch.randn(1, 128), dim=-1)
     with torch.no_grad():
         spectra = front.analyze(signal)
-        moves = student.listen(front, spectra, voice)
+        moves = student.listen(front, spectra, voice, rounds=24)
         heard = moves.applied(front, spectra)[0].numpy()
     mask, gain = moves.mask[0].numpy(), moves.gain[0].numpy()
     level, beam = RunningLevel(), Beam(frame)
@@ -395,5 +395,5 @@ def test_torch_points_the_beam_as_the_front_end_does(ears):
             np.testing.assert_allclose(moves.features[0, hop, frame.heard :].numpy(), loud, atol=2e-3)
             kept, share = (frame.bin_gains(x[hop]) for x in (mask, moves.share[0].numpy()))
             wanted = mixed(spectrum, frame.bin_gains(gain[hop]), pointed, kept, share)
-            beam.learn(spectrum, mask[hop])
+            beam.learn(spectrum, mask[hop], wanted)
         np.testing.assert_allclose(heard[:, hop], wanted, atol=2e-3 * np.abs(spectrum).max())

@@ -1,4 +1,4 @@
-"""The mask-driven beam of :mod:`edge_tse.beam` in torch: whole signals at once, differentiable in the mask.
+"""The beam of :mod:`edge_tse.beam` in torch: whole signals at once, differentiable in what points it.
 
 ``B`` items, 2 ears, ``T`` frames, ``K`` bins. A recursion that forgets is a running sum of what was scaled up before and is scaled
 down after, so all frames are made together.
@@ -65,14 +65,14 @@ def _unit_trace(c: Covariance) -> Covariance:
     return Covariance(c.left * unit, c.right * unit, c.real * unit, c.imaginary * unit, _LOADING_FLOOR * unit)
 
 
-def beamed(spectra: Tensor, mask_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
-    """The beam towards what the mask keeps, ``complex [B, 2, T, K]``, each ear as heard there.
+def beamed(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
+    """The beam towards the talker, whose part of each bin is in [0, 1], ``complex [B, 2, T, K]``, each ear as heard there.
 
     ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before. ``heard`` is what goes through the filters
     instead of the sound that points them: a part of it, to see what becomes of that.
     """
-    s = covariance(spectra, mask_BTK.square(), unit, float(TARGET_KEEPS))
-    n = covariance(spectra, (1 - mask_BTK).square(), unit, float(NOISE_KEEPS))
+    s = covariance(spectra, part_BTK.square(), unit, float(TARGET_KEEPS))
+    n = covariance(spectra, (1 - part_BTK).square(), unit, float(NOISE_KEEPS))
     # A filter does not depend on how large they are: with a trace of 1 no gradient of their products leaves float32.
     s, n = _unit_trace(s), _unit_trace(n)
     load = _LOADING * (n.left + n.right) + n.floor

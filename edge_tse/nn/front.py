@@ -101,15 +101,22 @@ class Front(nn.Module):
         deviation = (1 - (grouped(cross.real) + _FLOOR) * weight) * 0.5
         return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
 
-    def beam(self, spectra: Tensor, mask_BTG: Tensor) -> tuple[Tensor, Tensor]:
-        """What the mask points at, as two ears hear it, ``complex [B, 2, T, K]``, and its level features ``[B, T, G]``.
+    def beam(self, spectra: Tensor, part_BTG: Tensor) -> tuple[Tensor, Tensor]:
+        """What is pointed at by the talker's part of each band, as two ears hear it, ``complex [B, 2, T, K]``, and its level features
+        ``[B, T, G]``.
 
         Nowhere more than 3 dB louder than the mixture in a band.
         """
-        beam = beamed(spectra, mask_BTG.index_select(-1, self.band_of_bin), self.unit)
+        beam = beamed(spectra, part_BTG.index_select(-1, self.band_of_bin), self.unit)
         ratio = (self.energy(beam).mean(dim=1) + _RATIO_FLOOR) / (self.energy(spectra).mean(dim=1) + _RATIO_FLOOR)
         held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
+
+    def left(self, heard: Tensor, spectra: Tensor) -> Tensor:
+        """Amplitude that is left of each band in what both ears hear of a mixture, ``2 x complex [B, 2, T, K] -> [B, T, G]`` in
+        [0, 1]."""
+        after, before = (self.energy(x).mean(dim=1) + _RATIO_FLOOR for x in (heard, spectra))
+        return (after / before).clamp_max(1).sqrt()
 
     @staticmethod
     def level(energy: Tensor) -> Tensor:

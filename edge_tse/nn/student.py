@@ -243,6 +243,8 @@ class Moves(NamedTuple):
     """Stream of the first stage, ``[B, T, C]``."""
     features: Tensor
     """Of the whole frame, ``[B, T, features]``."""
+    part: Tensor
+    """What the beam took for the talker, in [0, 1]: the mask where there is no beam."""
 
     @property
     def gain(self) -> Tensor:
@@ -387,18 +389,35 @@ class Student(nn.Module):
         velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features_BTF)
         return (mask, velocity) if share is None else (mask, velocity, share)
 
-    def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor) -> Moves:
-        """Both stages on ``complex [B, E, T, K]``, and between them the beam that the mask points."""
+    def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
+        """Both stages on ``complex [B, E, T, K]``, and between them the beam of two ears.
+
+        A device points it with the mask and with what was heard of the hops before. All frames at once, the mask points it alone, and
+        each of ``rounds`` again with what was heard in the round before; as many as frames are the device's loop, one is near it. No
+        gradient goes back through what was heard.
+        """
         features = front.features(spectra)
         hidden, mask = self.masked(features, voice_BE)
+        part = mask
+        for _ in range(rounds if self.config.frame.beam and spectra.shape[1] == 2 else 0):
+            with torch.no_grad():
+                heard = self._decided(front, spectra, voice_BE, hidden, mask, features, part).applied(front, spectra)
+                left = front.left(heard, spectra)
+            part = (mask + left) / 2
+        return self._decided(front, spectra, voice_BE, hidden, mask, features, part)
+
+    def _decided(
+        self, front: Front, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
+    ) -> Moves:
+        """The second stage's moves, with a beam that is pointed by ``part``."""
         beam = None
         if self.config.frame.beam:
             levels = torch.zeros_like(mask)
             if spectra.shape[1] == 2:
-                beam, levels = front.beam(spectra, mask)
+                beam, levels = front.beam(spectra, part)
             features = torch.cat([features, levels], dim=-1)
         velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features)
-        return Moves(mask, velocity, share, beam, hidden, features)
+        return Moves(mask, velocity, share, beam, hidden, features, part)
 
     @property
     def resident_weights(self) -> int:

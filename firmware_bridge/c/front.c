@@ -14,9 +14,11 @@ ETSE_STATE static float spectrum_im[ETSE_EARS][ETSE_BINS];
 ETSE_STATE static float carry[ETSE_EARS][ETSE_HOP];
 static float running_level;
 #if ETSE_BEAM
-/* As each ear hears it. */
+/* As each ear hears it; then what is heard. */
 ETSE_STATE static float beam_re[ETSE_EARS][ETSE_BINS];
 ETSE_STATE static float beam_im[ETSE_EARS][ETSE_BINS];
+/* Energies of the last hop. */
+ETSE_STATE static float mixture[ETSE_BANDS];
 /* The past of the talker and of the noise. */
 ETSE_STATE static float covariances[2][4][ETSE_BINS];
 static const etse_covariance_t of_talker = {covariances[0][0], covariances[0][1], covariances[0][2], covariances[0][3]};
@@ -69,6 +71,7 @@ void etse_reset(void) {
     memset(beam_re, 0, sizeof beam_re);
     memset(beam_im, 0, sizeof beam_im);
     memset(covariances, 0, sizeof covariances);
+    memset(mixture, 0, sizeof mixture);
 #endif
     running_level = 0.0f;
     oldest = 0;
@@ -87,8 +90,8 @@ static void load(const int16_t *samples, float *restrict re, float *restrict im)
 }
 
 #if ETSE_BEAM
-/* Of one ear, nothing can be pointed. mixture: its energies, in the arena behind what is free. */
-static void listen(const float *mixture, float *free, int8_t *features) {
+/* Of one ear, nothing can be pointed. */
+static void listen(float *free, int8_t *features) {
     if (ears == 1) {
         memset(features, etse_feature(&front, 0.0f), ETSE_BANDS);
         return;
@@ -111,11 +114,15 @@ void etse_analyze(const int16_t *in, int8_t *features) {
     }
     /* The transforms are done: their scratch holds the energies. */
     enum { RIGHT = ETSE_EARS - 1 };
+#if ETSE_BEAM
+    float *const mean = mixture, *const left = etse_arena, *const right = left + ETSE_BANDS;
+#else
     float *const mean = etse_arena, *const left = mean + ETSE_BANDS, *const right = left + ETSE_BANDS;
+#endif
     etse_front_features(&front, ETSE_EARS == 1 ? 1 : ears, spectrum_re[0], spectrum_im[0], spectrum_re[RIGHT], spectrum_im[RIGHT], left,
                         right, mean, &running_level, features);
 #if ETSE_BEAM
-    listen(mean, left, features + ETSE_FEATURES - ETSE_BANDS);
+    listen(etse_arena, features + ETSE_FEATURES - ETSE_BANDS);
 #endif
 }
 
@@ -129,12 +136,14 @@ void etse_network(const int8_t *features, int8_t *moves) {
 #if ETSE_BEAM
 static void mix(const int8_t *moves) {
     const int8_t *const mask = moves, *const velocity = mask + ETSE_BANDS, *const share = velocity + ETSE_BANDS;
-    etse_beam_learn(&front, mask, &of_talker, &of_noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], etse_arena);
+    float *const part = etse_arena, *const free = part + ETSE_BANDS;
     etse_beam_moves(&front, mask, velocity, share, etse_arena);
     for (uint32_t e = 0; e < ETSE_EARS; e++) {
-        etse_beam_mix(&front, etse_arena, beam_re[e], spectrum_re[e]);
-        etse_beam_mix(&front, etse_arena, beam_im[e], spectrum_im[e]);
+        etse_beam_mix(&front, etse_arena, spectrum_re[e], beam_re[e]);
+        etse_beam_mix(&front, etse_arena, spectrum_im[e], beam_im[e]);
     }
+    etse_beam_talker(&front, mask, mixture, beam_re[0], beam_im[0], beam_re[1], beam_im[1], part);
+    etse_beam_learn(&front, part, &of_talker, &of_noise, spectrum_re[0], spectrum_im[0], spectrum_re[1], spectrum_im[1], free);
 }
 #endif
 
@@ -153,16 +162,20 @@ void etse_synthesize(const int8_t *moves, int16_t *out) {
     enum { FIRST = (ETSE_WINDOW - ETSE_SYNTHESIS) / 2, HALF_HOP = ETSE_HOP / 2 };
     float *const re = etse_arena, *const im = re + ETSE_HALF, *const re2 = im + ETSE_HALF, *const im2 = re2 + ETSE_HALF;
     const float *const rise = etse_synthesis_window, *const fall = rise + ETSE_HOP;
+    float(*heard_re)[ETSE_BINS] = spectrum_re, (*heard_im)[ETSE_BINS] = spectrum_im;
 #if ETSE_BEAM
-    if (ears == 2)
+    if (ears == 2) {
         mix(moves);
-    else
+        heard_re = beam_re;
+        heard_im = beam_im;
+    } else {
         apply_gains(moves, moves + ETSE_BANDS);
+    }
 #else
     apply_gains(moves, moves + ETSE_BANDS);
 #endif
     for (uint32_t e = 0; e < ears; e++, out += ETSE_HOP) {
-        etse_merge(&front, spectrum_re[e], spectrum_im[e], re, im);
+        etse_merge(&front, heard_re[e], heard_im[e], re, im);
         const int second = etse_fft(re, im, re2, im2);
         const float *const odd = (second ? re2 : re) + FIRST, *const even = (second ? im2 : im) + FIRST;
         for (uint32_t i = 0; i < HALF_HOP; i++) {

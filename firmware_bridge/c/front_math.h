@@ -445,13 +445,43 @@ ETSE_INLINE float etse_kept(const etse_front_t *f, const int8_t *mask, uint32_t 
     return (float)(mask[b] - f->mask_zero_point) * (f->mask_scale * ETSE_GAIN_LOWERED);
 }
 
-/* As much of a hop as the mask keeps goes to the talker, the rest to the noise. scratch: [2][half + 1]. */
-ETSE_INLINE void etse_beam_learn(const etse_front_t *f, const int8_t *mask, const etse_covariance_t *s, const etse_covariance_t *n,
-                                 const float *l_re, const float *l_im, const float *r_re, const float *r_im, float *restrict scratch) {
+/* Energy of each band of what an ear hears, a lifted spectrum through lifted gains. power: [half + 1]. */
+ETSE_INLINE void etse_heard_energies(const etse_front_t *f, const float *restrict heard_re, const float *restrict heard_im,
+                                     float *restrict power, float *restrict energy) {
+    for (uint32_t k = 0; k <= f->half; k++) {
+        const float re = etse_audible(f, heard_re[k] * ETSE_GAIN_LOWERED), im = etse_audible(f, heard_im[k] * ETSE_GAIN_LOWERED);
+        power[k] = re * re + im * im;
+    }
+    for (uint32_t b = 0; b < f->bands; b++) {
+        uint32_t k = f->edges[b];
+        float sum = power[k];
+        while (++k < f->edges[b + 1])
+            sum += power[k];
+        energy[b] = sum * f->power_unit;
+    }
+}
+
+/* How much of each band of a hop is the talker: half by the mask, half by the amplitude that is left of it in what both ears hear.
+ * mixture: energies of the hop, [bands]; scratch: [2][bands] and [half + 1], of which the first [bands] are the result. */
+ETSE_INLINE void etse_beam_talker(const etse_front_t *f, const int8_t *mask, const float *mixture, const float *l_re, const float *l_im,
+                                  const float *r_re, const float *r_im, float *restrict scratch) {
+    float *const left = scratch, *const right = left + f->bands, *const power = right + f->bands;
+    etse_heard_energies(f, l_re, l_im, power, left);
+    etse_heard_energies(f, r_re, r_im, power, right);
+    for (uint32_t b = 0; b < f->bands; b++) {
+        const float m = etse_kept(f, mask, b), kept = m < 0.0f ? 0.0f : m > 1.0f ? 1.0f : m;
+        const float ratio = ((left[b] + right[b]) * 0.5f + 1e-12f) / (mixture[b] + 1e-12f);
+        left[b] = kept * 0.5f + __builtin_sqrtf(ratio < 1.0f ? ratio : 1.0f) * 0.5f;
+    }
+}
+
+/* So much of a hop, [bands], goes to the talker, the rest to the noise. scratch: [2][half + 1]. */
+ETSE_INLINE void etse_beam_learn(const etse_front_t *f, const float *restrict part, const etse_covariance_t *s,
+                                 const etse_covariance_t *n, const float *l_re, const float *l_im, const float *r_re, const float *r_im,
+                                 float *restrict scratch) {
     float *const talker = scratch, *const noise = scratch + f->half + 1;
     for (uint32_t b = 0; b < f->bands; b++) {
-        const float m = etse_kept(f, mask, b), kept = m < 0.0f ? 0.0f : m > 1.0f ? 1.0f : m, left_out = 1.0f - kept;
-        const float unit = f->power_unit * ETSE_COVARIANCE_LIFT;
+        const float kept = part[b], left_out = 1.0f - kept, unit = f->power_unit * ETSE_COVARIANCE_LIFT;
         for (uint32_t k = f->edges[b]; k < f->edges[b + 1]; k++) {
             talker[k] = (0.004f * (kept * kept)) * unit;
             noise[k] = (0.001f * (left_out * left_out)) * unit;
@@ -476,12 +506,12 @@ ETSE_INLINE void etse_beam_moves(const etse_front_t *f, const int8_t *mask, cons
     }
 }
 
-/* One part of an ear's spectrum becomes what is heard: its gain, and its share of what the beam has beyond the mask. */
-ETSE_INLINE void etse_beam_mix(const etse_front_t *f, const float *moves, const float *restrict beam, float *restrict spectrum) {
+/* One part of an ear's beam becomes what is heard: the gain of the spectrum, and its share of what the beam has beyond the mask. */
+ETSE_INLINE void etse_beam_mix(const etse_front_t *f, const float *moves, const float *restrict spectrum, float *restrict beam) {
     const uint32_t bins = f->half + 1;
     for (uint32_t k = 0; k < bins; k++) {
         const float x = spectrum[k];
-        spectrum[k] = x * moves[k] + etse_audible(f, beam[k] - x * moves[bins + k]) * moves[2 * bins + k];
+        beam[k] = x * moves[k] + etse_audible(f, beam[k] - x * moves[bins + k]) * moves[2 * bins + k];
     }
 }
 
