@@ -110,7 +110,7 @@ def small_gains() -> Recipe:
 
 
 def small_local() -> Recipe:
-    """``small_gains`` that also listens to the layers of the enrollment encoder: the same on a device, may start from ``small_gains``."""
+    """``small_gains``, from which it may start, that also listens to the layers of the enrollment encoder."""
     return replace(small_gains(), name="small_local", student=replace(SMALL, local=16))
 
 

@@ -102,7 +102,7 @@ class Front(nn.Module):
         return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
 
     def beam(self, spectra: Tensor, part_BTG: Tensor) -> tuple[Tensor, Tensor]:
-        """What is pointed at by the talker's part of each band, as two ears hear it, ``complex [B, 2, T, K]``, and its level features
+        """What the talker's part of each band points at, as two ears hear it, ``complex [B, 2, T, K]``, and its level features
         ``[B, T, G]``.
 
         Nowhere more than 3 dB louder than the mixture in a band.
