@@ -392,9 +392,9 @@ class Student(nn.Module):
     def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
         """Both stages on ``complex [B, E, T, K]``, and between them the beam of two ears.
 
-        A device points it with the mask and with what was heard of the hops before. Here all frames are made at once: the mask points
-        it alone, then each of ``rounds`` with what was heard in the round before. One is near the device's loop, as many as there are
-        frames would be it. No gradient goes back through what was heard.
+        A device points it with the mask and with what was heard of the hops before. Here all frames are made at once: the mask
+        points it alone, then each of ``rounds`` with what was heard in the round before. One is near the device's loop, as many as
+        there are frames would be it. No gradient goes back through what was heard.
         """
         features = front.features(spectra)
         hidden, mask = self.masked(features, voice_BE)
