@@ -1,4 +1,4 @@
-"""Synthesise the demo clips in edge_tse/assets/demo: ``python benchmarks/make_demo_clips.py [FOLDER]``.
+"""Synthesise the demo clips in edge_tse/assets/demo, and make their room: ``python -m benchmarks.make_demo_clips [FOLDER]``.
 
 Needs Debian 12's package ``flite`` (2.2). The same version makes the same samples, so the clips in the repository can be checked:
 ``--check`` compares instead of writing and exits 1 on a difference.
@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from benchmarks.simulated_room import Room, Sphere, heard_in
+
 TEXTS = {
     "slt-enroll": "Good morning. My name is not important, but please remember my voice. "
     "I will read you the weather, and perhaps a short story about a lighthouse near the sea.",
@@ -25,7 +27,11 @@ TEXTS = {
 }
 """By file name: voice and role. What a target says is not in its enrollment."""
 
+ROOM = Room(t60_s=0.3)
+PLACES = ((40.0, 1.0), (-50.0, 1.3))
+"""Azimuth in degrees (positive: left) and distance in metres of the talker to be heard and of the other."""
 RMS = 10 ** (-26 / 20)
+RATE_HZ = 16000
 _FOLDER = Path(__file__).resolve().parent.parent / "edge_tse" / "assets" / "demo"
 
 
@@ -42,18 +48,29 @@ def synthesise(voice: str, text: str) -> tuple[np.ndarray, int]:
     return np.rint(np.clip(samples, -1, 1 - 2**-15) * 2**15).astype(np.int16), rate_hz
 
 
+def room() -> tuple[np.ndarray, int]:
+    """16-bit responses ``[samples, 4]``: of the first place, left and right ear of a sphere, then of the second; and the rate."""
+    azimuths = np.arange(-180.0, 180.0, 5.0)
+    responses = heard_in(ROOM, PLACES, Sphere().responses(azimuths, RATE_HZ), azimuths, RATE_HZ).reshape(4, -1)
+    return np.rint(responses.T * (0.9 / np.abs(responses).max()) * 2**15).astype(np.int16), RATE_HZ
+
+
 def main(arguments: list[str]) -> int:
     check = "--check" in arguments
     folders = [a for a in arguments if a != "--check"]
     folder = Path(folders[0]) if folders else _FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     different = 0
-    for name, text in TEXTS.items():
-        samples, rate_hz = synthesise(name.partition("-")[0], text)
+    made = [(name, *synthesise(name.partition("-")[0], text)) for name, text in TEXTS.items()]
+    for name, samples, rate_hz in [*made, ("room", *room())]:
         path = folder / f"{name}.flac"
         if check:
             stored, stored_hz = soundfile.read(path, dtype="int16")
-            same = stored_hz == rate_hz and np.array_equal(stored, samples)
+            same = (
+                stored_hz == rate_hz
+                and stored.shape == samples.shape
+                and np.abs(stored.astype(int) - samples).max() <= (name == "room")
+            )
             different += not same
             print(f"{path.name}: {'equal' if same else 'DIFFERENT'}")
         else:

@@ -25,7 +25,7 @@ class Room:
     """A box and where in it a head stands, looking along its length."""
 
     size_m: tuple[float, float, float] = (5.8, 4.3, 2.6)
-    head_m: tuple[float, float, float] = (2.6, 1.9, 1.3)
+    head_m: tuple[float, float, float] = (2.6, 1.9, 1.2)
     t60_s: float = 0.4
     order: int = 24
     """Reflections that the longest path has."""

@@ -142,9 +142,10 @@ class Shown:
 
 
 def shipped_cases() -> list[Case]:
-    """Two talkers at equal level, of different gender and of the same."""
+    """Two talkers at equal level: of different gender, the same two around a head in a room, and of the same gender."""
     return [
         _shipped_case("mixed-gender", "A woman and a man", "slt", "rms"),
+        _shipped_case("two-ears", "The same two in a room, for two ears", "slt", "rms", _clip("room").signal.reshape(2, 2, -1)),
         _shipped_case("same-gender", "Two men", "rms", "awb"),
     ]
 
@@ -265,20 +266,33 @@ def run(
     return shown
 
 
-def _shipped_case(name: str, title: str, target: str, interferer: str) -> Case:
+def _shipped_case(name: str, title: str, target: str, interferer: str, room: Float | None = None) -> Case:
+    """``room``: responses of the talkers at two ears, ``[2, 2, samples]``."""
     wanted, other = _clip(f"{target}-speech"), _clip(f"{interferer}-speech")
     n = max(wanted.signal.shape[1], other.signal.shape[1])
     alone, disturbing = (np.pad(s.signal, ((0, 0), (0, n - s.signal.shape[1]))) for s in (wanted, other))
+    where = ""
+    if room is not None:
+        where = " She talks on the left, he on the right, both about a metre away: use headphones."
+        alone, disturbing = (_around(x, responses) for x, responses in zip((alone, disturbing), room, strict=True))
     # 0 dB: equal energy over the whole mixture.
     disturbing = disturbing * np.float32(np.sqrt(np.sum(alone**2) / np.sum(disturbing**2)))
     return Case(
         name=name,
         title=title,
-        talkers=f"To be heard: {_VOICES[target]}. To be removed: {_VOICES[interferer]}, just as loud.",
+        talkers=f"To be heard: {_VOICES[target]}. To be removed: {_VOICES[interferer]}, just as loud.{where}",
         mixture=Sound(name=f"{target} + {interferer}", signal=alone + disturbing, rate_hz=wanted.rate_hz),
         enrollments=(_clip(f"{target}-enroll"),),
         reference=Sound(name=wanted.name, signal=alone, rate_hz=wanted.rate_hz),
     )
+
+
+def _around(mono: Float, responses: Float) -> Float:
+    """``[1, n]`` at the ears of a head whose responses are ``[2, samples]``, at the level that it had, ``[2, n]``."""
+    n = mono.shape[1]
+    heard = np.stack([np.convolve(mono[0], response)[:n] for response in responses])
+    placed: Float = (heard * np.sqrt(np.mean(mono**2) / np.mean(heard**2))).astype(np.float32)
+    return placed
 
 
 def _clip(name: str) -> Sound:

@@ -72,16 +72,18 @@ def page(shown: demo.Shown) -> Page:
 class TestClips:
     def test_are_small_and_at_16_khz(self) -> None:
         clips = sorted(CLIPS.glob("*.flac"))
-        assert len(clips) == 5
-        assert sum(p.stat().st_size for p in clips) < 600_000
-        assert {(i.samplerate, i.channels) for i in map(soundfile.info, clips)} == {(16000, 1)}
+        assert len(clips) == 6
+        assert sum(p.stat().st_size for p in clips) < 620_000
+        assert {p.stem: soundfile.info(p).channels for p in clips if soundfile.info(p).channels > 1} == {"room": 4}
+        assert {soundfile.info(p).samplerate for p in clips} == {16000}
 
     def test_are_what_the_script_makes(self) -> None:
         if shutil.which("flite") is None:
             pytest.skip("flite is not installed (Debian package flite)")
-        command = [sys.executable, str(ROOT / "benchmarks" / "make_demo_clips.py"), "--check"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.stdout.count("equal") == 5, done
+        pytest.importorskip("pyroomacoustics", reason="pyroomacoustics is not installed (extra [dev])")
+        command = [sys.executable, "-m", "benchmarks.make_demo_clips", "--check"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+        assert done.stdout.count("equal") == 6, done
 
     def test_mixtures_are_at_0_db_and_add_up(self) -> None:
         for case in demo.shipped_cases():
@@ -90,7 +92,7 @@ class TestClips:
             interferer = mixed - wanted
             assert 10 * np.log10(np.sum(wanted**2) / np.sum(interferer**2)) == pytest.approx(0, abs=1e-3)
             assert np.abs(mixed).max() < 1
-            assert abs(si_sdr(mixed, wanted)) < 0.5
+            assert abs(si_sdr(mixed, wanted)) < 1
 
     def test_enrollment_is_long_enough_and_other_words(self) -> None:
         for case in demo.shipped_cases():
@@ -98,12 +100,13 @@ class TestClips:
             (clip,) = case.enrollments
             assert clip.signal.shape[1] / clip.rate_hz > 3 * MIN_SPEECH_S
             n = min(clip.signal.shape[1], case.reference.signal.shape[1])
-            assert si_sdr(clip.signal[:, :n], case.reference.signal[:, :n]) < -10
+            assert si_sdr(clip.signal[:, :n], case.reference.signal[:1, :n]) < -10
 
 
 class TestFiles:
     def test_sound_of_each_case(self, shown: demo.Shown) -> None:
-        assert [o.folder.name for o in shown.outcomes] == ["new", "same-gender"]
+        assert [o.folder.name for o in shown.outcomes] == ["new", "two-ears", "same-gender"]
+        assert [o.extraction.signal.shape[0] for o in shown.outcomes] == [1, 2, 1]
         for outcome in shown.outcomes:
             sounds = {name: soundfile.read(outcome.folder / f"{name}.wav") for name in ("mixture", "estimate", "reference")}
             assert {(len(signal), rate_hz) for signal, rate_hz in sounds.values()} == {
@@ -125,9 +128,9 @@ class TestFiles:
     def test_figures_are_those_of_the_files(self, shown: demo.Shown) -> None:
         report = json.loads((shown.page.parent / "figures.json").read_text())
         for stated, outcome in zip(report["figures"]["cases"], shown.outcomes, strict=True):
-            wanted = soundfile.read(outcome.folder / "reference.wav")[0]
+            wanted = soundfile.read(outcome.folder / "reference.wav", always_2d=True)[0].T
             for name in ("mixture", "estimate"):
-                measured = si_sdr(soundfile.read(outcome.folder / f"{name}.wav")[0], wanted)
+                measured = si_sdr(soundfile.read(outcome.folder / f"{name}.wav", always_2d=True)[0].T, wanted)
                 assert stated["si_sdr_db"][name] == pytest.approx(measured, abs=1e-3)
             assert stated["algorithmic_latency_ms"] == 8.0
             assert stated["compute"]["hops"] == len(outcome.extraction.timing.hop_s)
@@ -144,7 +147,7 @@ class TestPage:
 
     def test_players_hold_the_sound(self, page: Page, shown: demo.Shown) -> None:
         players = [source for tag, source in page.sources if tag == "audio"]
-        assert len(players) == 8
+        assert len(players) == 12
         content = base64.b64decode(players[1].removeprefix("data:audio/wav;base64,"))
         heard, rate_hz = soundfile.read(io.BytesIO(content))
         wanted = soundfile.read(shown.page.parent / "estimate.wav")[0]
@@ -153,7 +156,7 @@ class TestPage:
 
     def test_light_and_dark_picture(self, page: Page) -> None:
         images = [source for tag, source in page.sources if tag in ("img", "source")]
-        assert len(images) == len(set(images)) == 4
+        assert len(images) == len(set(images)) == 6
         assert all(base64.b64decode(i.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG") for i in images)
 
     def test_figures_voices_and_machine(self, page: Page, shown: demo.Shown) -> None:
@@ -226,7 +229,8 @@ def test_the_command(artifact: Artifact, tmp_path: Path, capfd: pytest.CaptureFi
     assert main([*line, "--json"]) == 0
     captured = capfd.readouterr()
     assert captured.err == ""
-    assert [c["title"] for c in json.loads(captured.out)["cases"]] == ["A woman and a man", "Two men"]
+    titles = [case["title"] for case in json.loads(captured.out)["cases"]]
+    assert titles == ["A woman and a man", "The same two in a room, for two ears", "Two men"]
     soundfile.write(tmp_path / "mix.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 16000)
     own = ["--mix", str(tmp_path / "mix.wav"), "--enroll", str(CLIPS / "slt-enroll.flac"), "--engine", "reference"]
     assert main([*line, *own]) == 0
