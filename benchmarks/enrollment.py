@@ -25,7 +25,7 @@ from rich.progress import track
 from benchmarks import RESULTS
 from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
-from edge_tse.enrollment import enroll_clips
+from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError, EdgeTseError
 from edge_tse.report import Report, environment
 from edge_tse.voice import VoiceModel

@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from edge_tse.extract import Extraction, Extractor
     from edge_tse.frame import FrameSpec
     from edge_tse.graph import IntegerGraph
+    from edge_tse.personalization import personalize
     from edge_tse.report import Report, Timing
-    from edge_tse.voice import Voice, enroll, personalize
+    from edge_tse.voice import Voice, enroll
 
 __version__ = "0.1.0"
 
@@ -49,7 +50,7 @@ _HOME = {
     "Voice": "voice",
     "enroll": "voice",
     "open_network": "engines",
-    "personalize": "voice",
+    "personalize": "personalization",
 }
 
 

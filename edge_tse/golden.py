@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.errors import ArtifactError, EngineError, ParityError
+from edge_tse.errors import ArtifactError
 from edge_tse.graph import IntegerGraph
 from edge_tse.reference import ReferenceNetwork
 
 if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
+    pass
 
-__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "UniversalNetwork", "record", "replay", "verify"]
+__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "UniversalNetwork", "record", "replay"]
 
 Int8 = NDArray[np.int8]
 
@@ -113,26 +113,6 @@ def replay(golden: Golden, network: Network) -> Parity:
         per_output[name] = int(distance.max(initial=0)), float(np.count_nonzero(distance) / max(distance.size, 1))
     worst = max((w for w, _ in per_output.values()), default=0)
     return Parity(worst_lsb=worst, mismatch_rate=differing / max(total, 1), frames=len(golden.features), per_output=per_output)
-
-
-def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = None) -> Parity:
-    """Replay the artifact's golden frames; ``ParityError`` beyond the tolerance (that of the engine's name if None).
-
-    A personalised artifact whose frames have not been recorded is recorded on the reference engine first.
-    """
-    if tolerance_lsb is None:
-        if network.name not in TOLERANCE_LSB:
-            raise EngineError(f"engine {network.name} states no tolerance, known: {', '.join(TOLERANCE_LSB)}; give one")
-        tolerance_lsb = TOLERANCE_LSB[network.name]
-    golden = artifact.golden if artifact.golden.outputs is not None else artifact.record().golden
-    parity = replay(golden, network)
-    if parity.worst_lsb > tolerance_lsb:
-        output = max(parity.per_output, key=lambda name: parity.per_output[name][0])
-        raise ParityError(
-            f"{network.name}: {output} differs by {parity.worst_lsb} LSB, {tolerance_lsb} allowed "
-            f"({parity.mismatch_rate:.2%} of values over {parity.frames} frames): do not deploy; report it with `edge-tse doctor`"
-        )
-    return parity
 
 
 def _run(network: Network, names: tuple[str, ...], features: Int8) -> dict[str, Int8]:

@@ -26,7 +26,7 @@ from edge_tse.files import write_bytes
 from edge_tse.frame import FrameSpec
 
 if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
+    pass
 
 __all__ = [
     "MIN_SPEECH_S",
@@ -34,11 +34,9 @@ __all__ = [
     "Voice",
     "VoiceModel",
     "active_levels",
-    "check_voice",
     "enroll",
     "load_voice",
     "matching_layers",
-    "personalize",
     "pooled_levels",
     "read_embeddings",
     "save_voice",
@@ -283,25 +281,6 @@ def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str
     every = np.concatenate(vectors)
     embedding = model.average(list(every), [1.0] * len(every))
     return Voice(embedding=embedding, model_digest=model.digest, created=created, source=", ".join(path.name for path in files))
-
-
-def personalize(artifact: Artifact, voice: Voice) -> Artifact:
-    """The artifact with this voice folded into its constants: same weights, same size, no speaker input.
-
-    ``ArtifactError`` if the voice was enrolled with another model, or a voice is already folded in.
-    """
-    model = artifact.voice_model
-    check_voice(model, voice)
-    return artifact.with_graph(artifact.graph.fold(model.modulation(voice.embedding)))
-
-
-def check_voice(model: VoiceModel, voice: Voice) -> None:
-    """``ArtifactError`` if the voice was enrolled with another model."""
-    if voice.model_digest != model.digest:
-        raise ArtifactError(
-            f"the voice was enrolled with model {voice.model_digest[:12]}, this artifact has {model.digest[:12]}: "
-            "enroll again with `edge-tse enroll --artifact`"
-        )
 
 
 def save_voice(voice: Voice, path: str | Path) -> None:

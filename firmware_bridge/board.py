@@ -26,7 +26,7 @@ from firmware_bridge.link import Link, SocketLink, open_link
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.target import Target
+    from edge_tse.deployment.target import Target
 
 __all__ = ["EmulatedBoard", "Flashed", "Step", "core_of", "flash", "image_for", "open_board", "tool_steps"]
 

@@ -17,8 +17,9 @@ from edge_tse.artifact import Artifact
 from edge_tse.errors import ArtifactError
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh
 from edge_tse.operators import activation_table, node_inputs
+from edge_tse.personalization import personalize
 from edge_tse.quant import multiplier
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from firmware_bridge import front_end
 from firmware_bridge.c_source import NOTE, array, comment
 from firmware_bridge.plan import LANES, Buffer, Ring, find_rings, padded, place

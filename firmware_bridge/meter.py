@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.target import Target, load_target, targets
 from edge_tse.errors import TargetError
-from edge_tse.target import Target, load_target, targets
 from firmware_bridge.build import C_FOLDER, CORES, Core, Image, build_image, zig
 from firmware_bridge.codegen import generate
 from firmware_bridge.elf import read_sections, read_symbols

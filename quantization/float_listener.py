@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_tse.enrollment import enroll_clips
+from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError
 from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver

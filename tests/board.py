@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse.artifact import Artifact
-from edge_tse.target import find_target
+from edge_tse.deployment.target import find_target
 from firmware_bridge.build import C_FOLDER, SOURCES
 from firmware_bridge.codegen import generate
 from firmware_bridge.link import Link, ProcessLink

@@ -249,7 +249,7 @@ class TestDamage:
         assert "enroll again" in run("extract", files.mixture, *rest).complaint
 
     def test_personalized_artifact_takes_no_voice(self, run: Run, files: Files) -> None:
-        from edge_tse.voice import personalize
+        from edge_tse.personalization import personalize
 
         personalize(Artifact.load(files.artifact), load_voice(files.voice)).record().save(files.artifact)
         rest = ("--voice", files.voice, "-o", files.folder / "out.wav", "--artifact", files.artifact)

@@ -18,7 +18,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.errors import ArtifactError, TargetError
 from edge_tse.frame import FrameSpec
 from edge_tse.graph import Add, Append, IntegerGraph, Pointwise, State, Tail, Tensor
-from edge_tse.voice import Voice, personalize
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice
 from firmware_bridge import front_end
 from firmware_bridge.build import C_FOLDER, CORES, Core, Region, build_image, linker_script, shared_library
 from firmware_bridge.c_source import array, real

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from edge_tse.artifact import Artifact
-from edge_tse.compilation import compile_for, emit
+from edge_tse.deployment.compilation import compile_for, emit
+from edge_tse.deployment.runtime import RUNTIMES, lacking
+from edge_tse.deployment.target import Target, find_target, load_target
 from edge_tse.errors import EngineError, ParityError, TargetError
 from edge_tse.graph import IntegerGraph, Pointwise, Tanh
-from edge_tse.runtime import RUNTIMES, lacking
-from edge_tse.target import Target, find_target, load_target
 from edge_tse.voice import Voice, save_voice
 from targets import tflite
 from tests import graphs

@@ -23,7 +23,7 @@ OURS = {
 """Package -> which of ours it may import. What it must reach otherwise, it finds by name when a verb or an engine needs it."""
 
 LEAVES = {
-    "PIL": ("edge_tse/picture.py",),
+    "PIL": ("edge_tse/demo/picture.py",),
     "ai_edge_litert": ("edge_tse/engines/litert.py",),
     "brevitas": ("quantization/qat.py",),
     "clarity": ("quantization/hearing_scores.py",),
@@ -31,12 +31,12 @@ LEAVES = {
     "executorch": ("edge_tse/engines/executorch.py", "targets/pte.py", "targets/torch_graph.py"),
     "flatbuffers": ("targets/tflite.py",),
     "lightning_fabric": ("quantization/train.py",),
-    "matplotlib": ("edge_tse/picture.py",),
+    "matplotlib": ("edge_tse/demo/picture.py",),
     "numpy": ("",),
     "onnx": ("targets/onnx.py",),
     "onnxruntime": ("edge_tse/engines/onnxrt.py",),
     "pesq": ("quantization/evaluate.py",),
-    "pyaudio": ("edge_tse/capture.py",),
+    "pyaudio": ("edge_tse/live/devices.py",),
     "pystoi": ("quantization/evaluate.py",),
     "rich": ("edge_tse/cli/",),
     "scipy": ("quantization/mixing.py", "quantization/trials.py"),

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.target import find_target
 from edge_tse.errors import AudioError, DeviceError, EngineError, LinkError
-from edge_tse.golden import record, verify
-from edge_tse.target import find_target
-from edge_tse.voice import Voice, personalize
+from edge_tse.golden import record
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice
 from firmware_bridge import wire
 from firmware_bridge.build import C_FOLDER
 from firmware_bridge.codegen import generate, voice_patch

@@ -15,17 +15,17 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 from edge_tse import audio  # noqa: E402
 from edge_tse.artifact import Artifact  # noqa: E402
 from edge_tse.cli import main  # noqa: E402
-from edge_tse.enrollment import enroll_files  # noqa: E402
+from edge_tse.enrollment.recordings import enroll_files  # noqa: E402
 from edge_tse.errors import ArtifactError, AudioError, DataError  # noqa: E402
 from edge_tse.nn.encoder import BLOCKS, CHANNELS, AdditiveMargin, Encoder, GeneralizedEndToEnd  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
+from edge_tse.personalization import personalize  # noqa: E402
 from edge_tse.reference import ReferenceNetwork  # noqa: E402
 from edge_tse.voice import (  # noqa: E402
     Voice,
     active_levels,
     load_voice,
     matching_layers,
-    personalize,
     read_embeddings,
     save_voice,
     speech_levels,

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from benchmarks import contracts
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.target import load_target, targets
 from edge_tse.engines.litert import open_interpreter
 from edge_tse.graph import IntegerGraph
-from edge_tse.target import load_target, targets
-from edge_tse.universal import universal
+from edge_tse.personalization import universal
 from edge_tse.voice import Voice
 from firmware_bridge.build import C_FOLDER, SOURCES, zig
 from firmware_bridge.codegen import generate, voice_patch

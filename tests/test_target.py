@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from edge_tse import runtime
-from edge_tse.arena import plan
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.cli import targets as shown
-from edge_tse.emission import Emitted
+from edge_tse.deployment import runtime
+from edge_tse.deployment.arena import plan
+from edge_tse.deployment.emission import Emitted
+from edge_tse.deployment.runtime import RUNTIMES, lacking
+from edge_tse.deployment.target import CONTENTS, Region, Target, find_target, load_target, targets
 from edge_tse.errors import TargetError
 from edge_tse.graph import IntegerGraph
 from edge_tse.operators import node_inputs
-from edge_tse.runtime import RUNTIMES, lacking
-from edge_tse.target import CONTENTS, Region, Target, find_target, load_target, targets
 from firmware_bridge.codegen import plan_memory
 from targets import tflite
 from tests import graphs

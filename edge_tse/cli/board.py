@@ -17,7 +17,7 @@ from edge_tse.errors import AudioError, DeviceError, EngineError
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.target import Target
+    from edge_tse.deployment.target import Target
     from edge_tse.voice import Voice
 
 __all__ = ["on_board"]
@@ -57,8 +57,8 @@ def flash(
     as_json: Json = False,
 ) -> None:
     """Build an image with the model in it, put it on a board, compare, and let it prove itself."""
+    from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output, write_bytes
-    from edge_tse.target import find_target
 
     boards, images = _bridge("board"), _bridge("image")
     board = find_target(target)
@@ -130,8 +130,8 @@ def board(
     as_json: Json = False,
 ) -> None:
     """Ask a flashed board who it is, give it a voice, replay the golden frames through it, or let it work."""
+    from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output
-    from edge_tse.target import find_target
     from edge_tse.voice import load_voice
 
     if (mixture is None) != (to is None):
@@ -170,7 +170,7 @@ def on_board(target: str, port: str | None, model: Artifact, voice: Voice) -> It
 
     ``EngineError`` without a target, ``DeviceError`` if the board runs another model.
     """
-    from edge_tse.target import find_target
+    from edge_tse.deployment.target import find_target
 
     if not target:
         raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
@@ -181,7 +181,8 @@ def on_board(target: str, port: str | None, model: Artifact, voice: Voice) -> It
 
 def _image(boards: Any, images: Any, target: Target, path: Path | None, voice: Path | None) -> tuple[Any, Artifact | None]:
     """An image, and the model in it if it was built here."""
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.personalization import personalize
+    from edge_tse.voice import load_voice
 
     if path is not None and path.is_file():
         with path.open("rb") as file:
@@ -196,7 +197,7 @@ def _image(boards: Any, images: Any, target: Target, path: Path | None, voice: P
 
 def _in_force(device: Any, model: Artifact, voice: Any) -> tuple[Artifact, Artifact]:
     """The model as it was flashed, and as it is once this voice is in force."""
-    from edge_tse.voice import personalize
+    from edge_tse.personalization import personalize
 
     if voice is None:
         return model, model
@@ -209,7 +210,7 @@ def _in_force(device: Any, model: Artifact, voice: Any) -> tuple[Artifact, Artif
 
 def _proved(device: Any, flashed: Artifact, wanted: Artifact) -> dict[str, Any]:
     """Golden frames of ``wanted`` over the link; ``ParityError`` past what its kernels state."""
-    from edge_tse.golden import verify
+    from edge_tse.artifact import verify
 
     network = _bridge("device").DeviceNetwork(device, flashed)
     parity = verify(wanted, network)

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, quietly, table
+from edge_tse.deployment.runtime import RUNTIMES, runtime_of
 from edge_tse.engines import Network
 from edge_tse.errors import EdgeTseError
 from edge_tse.front import compiled_state
 from edge_tse.graph import IntegerGraph
 from edge_tse.operators import node_inputs
 from edge_tse.report import environment
-from edge_tse.runtime import RUNTIMES, runtime_of
 
 __all__ = ["EngineFinding", "ExtraFinding", "Findings", "examine"]
 

@@ -15,8 +15,8 @@ from edge_tse.errors import EngineError
 if TYPE_CHECKING:
     from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
-    from edge_tse.demo import Case
-    from edge_tse.prescription import Audiogram
+    from edge_tse.demo.cases import Case
+    from edge_tse.hearing.prescription import Audiogram
 
 __all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "examples", "quantize", "train"]
 

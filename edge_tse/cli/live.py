@@ -20,12 +20,12 @@ from edge_tse.cli.verbs import ArtifactOption, Json, VoiceOption, app
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.calibration import Calibration
-    from edge_tse.capture import Wiring
     from edge_tse.frame import FrameSpec
-    from edge_tse.hearing import Hearing
-    from edge_tse.live import Run
-    from edge_tse.session import Session, Starts
+    from edge_tse.hearing.calibration import Calibration
+    from edge_tse.hearing.chain import Hearing
+    from edge_tse.live.devices import Wiring
+    from edge_tse.live.session import Session, Starts
+    from edge_tse.live.supervision import Run
     from edge_tse.voice import Voice
 
 __all__ = ["engine_for", "opened", "until_interrupted", "wired"]
@@ -72,7 +72,7 @@ def devices(as_json: Json = False) -> None:
     """List sound devices with their channels, rates and latencies."""
     from rich.table import Table
 
-    from edge_tse import capture
+    from edge_tse.live import devices as capture
 
     found = capture.devices()
     shown = Table(title="sound devices", title_justify="left", title_style="bold")
@@ -120,14 +120,15 @@ def live(
     as_json: Json = False,
 ) -> None:
     """Play what the enrolled talker says into the ears, as it is said."""
-    from edge_tse.capture import Duplex
     from edge_tse.files import check_output
-    from edge_tse.hearing import Chain
-    from edge_tse.live import supervise
-    from edge_tse.loop import Loop
-    from edge_tse.recording import Recorder
-    from edge_tse.session import Session
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.hearing.chain import Chain
+    from edge_tse.live.devices import Duplex
+    from edge_tse.live.loop import Loop
+    from edge_tse.live.recording import Recorder
+    from edge_tse.live.session import Session
+    from edge_tse.live.supervision import supervise
+    from edge_tse.personalization import personalize
+    from edge_tse.voice import load_voice
 
     if report is not None:
         check_output(report, [voice])
@@ -184,8 +185,8 @@ def _needs(file: Path | None, audiogram: str, typed: Mapping[str, float | None])
     """What the wearer needs, from a file and what was typed over it."""
     from dataclasses import replace
 
-    from edge_tse.hearing import Hearing, load_hearing
-    from edge_tse.prescription import parse_audiogram
+    from edge_tse.hearing.chain import Hearing, load_hearing
+    from edge_tse.hearing.prescription import parse_audiogram
 
     wanted = Hearing() if file is None else load_hearing(file)
     if audiogram:
@@ -196,7 +197,7 @@ def _needs(file: Path | None, audiogram: str, typed: Mapping[str, float | None])
 
 def _calibrated(path: Path | None, said: bool) -> Calibration:
     """The calibration; that there is none is said where levels in air were asked for."""
-    from edge_tse.calibration import UNCALIBRATED, load_calibration
+    from edge_tse.hearing.calibration import UNCALIBRATED, load_calibration
 
     if path is not None:
         return load_calibration(path)
@@ -215,8 +216,8 @@ def wired(
     plays: bool = True,
 ) -> Wiring:
     """The devices as asked for; what the user should know about them goes to stderr."""
-    from edge_tse import capture
     from edge_tse.errors import AudioError
+    from edge_tse.live import devices as capture
 
     try:
         ears = tuple(int(part) for part in channels.split(",") if part.strip())
@@ -323,7 +324,7 @@ def _tables(run: Run, wiring: Wiring, engine: str) -> dict[str, dict[str, str]]:
 
 def _leave(report: Path, session: Session, run: Run, tables: dict[str, dict[str, str]], began_s: float) -> None:
     from edge_tse.files import write_bytes
-    from edge_tse.live_page import live_page
+    from edge_tse.live.page import live_page
     from edge_tse.report import environment
 
     page = live_page("Live session", tables, run.timing, session.events, began_s, environment())
@@ -335,7 +336,7 @@ def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port
     """What runs the model with this voice in it, here or on a board, and its name."""
     from edge_tse.cli.board import on_board
     from edge_tse.engines import Engine
-    from edge_tse.voice import personalize
+    from edge_tse.personalization import personalize
 
     if engine == "device":
         with on_board(target, port, universal, voice) as board:

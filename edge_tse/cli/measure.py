@@ -25,8 +25,8 @@ from edge_tse.cli.live import (
 from edge_tse.cli.verbs import ArtifactOption, Json, app
 
 if TYPE_CHECKING:
-    from edge_tse.capture import Wiring
     from edge_tse.frame import FrameSpec
+    from edge_tse.live.devices import Wiring
 
 __all__ = ["take_clip"]
 
@@ -60,9 +60,9 @@ def latency(
 ) -> None:
     """Measure the round trip of a device with a pseudo-random sequence, and what `live` adds to it."""
     from edge_tse.artifact import Artifact
-    from edge_tse.latency import round_trip, sequence
-    from edge_tse.loop import Loop
-    from edge_tse.session import Session
+    from edge_tse.live.loop import Loop
+    from edge_tse.live.round_trip import round_trip, sequence
+    from edge_tse.live.session import Session
 
     frame = Artifact.shipped().frame
     wiring = live.wired(frame, input_device, output_device, channels, rate, block)
@@ -122,10 +122,10 @@ def calibrate(
     """Say what full scale is in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
     from dataclasses import asdict, replace
 
-    from edge_tse import calibration as levels
     from edge_tse.artifact import Artifact
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
+    from edge_tse.hearing import calibration as levels
 
     if microphone is None and not receiver and not play_tone:
         raise AudioError("nothing to calibrate: give --microphone DB, --tone, or --receiver L,R after a --tone")
@@ -169,14 +169,15 @@ def replay(
     import tempfile
 
     from edge_tse import audio
-    from edge_tse.calibration import Calibration
     from edge_tse.errors import ArtifactError, AudioError, ParityError
     from edge_tse.files import check_output
-    from edge_tse.hearing import Chain, Hearing
-    from edge_tse.prescription import Audiogram
-    from edge_tse.recording import load_recording
-    from edge_tse.recording import replay as again
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.hearing.calibration import Calibration
+    from edge_tse.hearing.chain import Chain, Hearing
+    from edge_tse.hearing.prescription import Audiogram
+    from edge_tse.live.recording import load_recording
+    from edge_tse.live.recording import replay as again
+    from edge_tse.personalization import personalize
+    from edge_tse.voice import load_voice
 
     if to is not None:
         audio.check_format(to)
@@ -267,8 +268,8 @@ def _pair(text: str) -> tuple[float, float]:
 
 def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json: bool) -> tuple[Float, float, int]:
     """``[ears, samples]`` from the device while ``play [n, ears]`` is repeated; its stated latency; how many blocks it flagged."""
-    from edge_tse.capture import Duplex
-    from edge_tse.live import Take, record
+    from edge_tse.live.devices import Duplex
+    from edge_tse.live.supervision import Take, record
 
     take = Take(samples, wiring.ears, play)
     stated: list[float] = []

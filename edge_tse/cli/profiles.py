@@ -14,16 +14,16 @@ from rich import box
 from rich.table import Table
 
 from edge_tse.cli.output import open_quietly, quietly, table
-from edge_tse.compilation import emit, open_here
-from edge_tse.emission import Emitted
+from edge_tse.deployment.compilation import emit, open_here
+from edge_tse.deployment.emission import Emitted
+from edge_tse.deployment.runtime import RUNTIMES, Runtime, runtime_of
+from edge_tse.deployment.target import Target, find_target
 from edge_tse.errors import DataError, TargetError
 from edge_tse.files import write_bytes
-from edge_tse.operator_times import OperatorTime
-from edge_tse.profile import compare, load_profile, profile
-from edge_tse.profile_page import page
+from edge_tse.profiling.operator_times import OperatorTime
+from edge_tse.profiling.page import page
+from edge_tse.profiling.profile import compare, load_profile, profile
 from edge_tse.report import to_json
-from edge_tse.runtime import RUNTIMES, Runtime, runtime_of
-from edge_tse.target import Target, find_target
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact

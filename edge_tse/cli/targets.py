@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 
 from edge_tse.cli.output import table
-from edge_tse.fit import Fit, count
-from edge_tse.runtime import RUNTIMES, lacking
-from edge_tse.target import EVIDENCE, FLASHERS, Target
+from edge_tse.deployment.fit import Fit, count
+from edge_tse.deployment.runtime import RUNTIMES, lacking
+from edge_tse.deployment.target import EVIDENCE, FLASHERS, Target
 
 __all__ = ["Ability", "abilities", "explained", "figures", "fit_table", "listed"]
 

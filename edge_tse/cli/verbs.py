@@ -12,7 +12,7 @@ from edge_tse.cli import lab, output
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.prescription import Audiogram
+    from edge_tse.hearing.prescription import Audiogram
 
 __all__ = ["app"]
 
@@ -96,8 +96,8 @@ def enroll(
     from dataclasses import asdict, replace
 
     from edge_tse import audio
-    from edge_tse.clip import assess
-    from edge_tse.enrollment import enroll_clips
+    from edge_tse.enrollment.quality import assess
+    from edge_tse.enrollment.recordings import enroll_clips
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice
@@ -120,7 +120,7 @@ def enroll(
     clipped = [audio.clipped_samples(signal) for _, signal, _ in recordings]
     shares = {}
     if scene:
-        from edge_tse.scene import in_front
+        from edge_tse.enrollment.scene import in_front
 
         for i, (name, signal, rate_hz) in enumerate(recordings):
             front = in_front(model.frame, signal, rate_hz, name)
@@ -182,8 +182,9 @@ def extract(
     from edge_tse.errors import AudioError
     from edge_tse.extract import extract as run
     from edge_tse.files import check_output
+    from edge_tse.personalization import personalize
     from edge_tse.report import memory
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.voice import load_voice
 
     audio.check_format(to)
     check_output(to, [mixture, voice, *_given(artifact)], AudioError)
@@ -225,8 +226,8 @@ def targets(
     as_json: Json = False,
 ) -> None:
     """List what a model can be compiled for and what this machine can do with each, or explain one."""
-    from edge_tse import target as known
     from edge_tse.cli import targets as shown
+    from edge_tse.deployment import target as known
 
     if name is not None:
         one = known.find_target(name)
@@ -252,11 +253,11 @@ def compile_(
     """Write what a device loads, if the model fits and the file computes the golden integers."""
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
-    from edge_tse.compilation import compile_for
+    from edge_tse.deployment.compilation import compile_for
+    from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output
-    from edge_tse.target import find_target
-    from edge_tse.universal import universal
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.personalization import personalize, universal
+    from edge_tse.voice import load_voice
 
     board = find_target(target)
     inputs = [*_given(artifact), *_given(voice), *([Path(target)] if target.endswith(".toml") else [])]
@@ -326,7 +327,8 @@ def profile(
     """Say where the time and memory of a step go, operator by operator."""
     from edge_tse.cli import profiles
     from edge_tse.files import check_output
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.personalization import personalize
+    from edge_tse.voice import load_voice
 
     inputs = [*_given(artifact), *_given(voice), *_given(against)]
     if artifact is not None and artifact.suffix == ".toml":
@@ -353,7 +355,7 @@ def profile(
 @app.command()
 def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
     """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
-    from edge_tse import golden
+    from edge_tse import artifact as artifacts
 
     if artifact is not None and artifact.suffix == ".toml":
         from edge_tse.cli.foreign import verify_foreign
@@ -363,7 +365,7 @@ def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", a
         return
     model = _artifact(artifact)
     network = output.open_quietly(model, engine)
-    parity = golden.verify(model, network)
+    parity = artifacts.verify(model, network)
     figures = {
         "engine": network.name,
         "artifact": model.digest,
@@ -501,7 +503,7 @@ def _artifact(path: Path | None) -> Artifact:
 
 def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
     from edge_tse.errors import AudioError
-    from edge_tse.hearing import load_hearing
+    from edge_tse.hearing.chain import load_hearing
 
     wanted = load_hearing(path)
     if wanted.left is None or wanted.right is None:

@@ -15,7 +15,7 @@ from edge_tse.errors import AudioError, EngineError
 from edge_tse.frame import FrameSpec
 from edge_tse.front import Moves, gains, open_front
 from edge_tse.golden import Network, UniversalNetwork
-from edge_tse.universal import voice_inputs
+from edge_tse.personalization import voice_inputs
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact

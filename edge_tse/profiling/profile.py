@@ -15,19 +15,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.arena import plan
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.arena import plan
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import DataError
 from edge_tse.extract import Extractor
 from edge_tse.front import features_of
 from edge_tse.graph import IntegerGraph
-from edge_tse.operator_times import OperatorTime, operator_times
+from edge_tse.profiling.operator_times import OperatorTime, operator_times
 from edge_tse.report import Report, Timing, busy, environment, memory
 
 if TYPE_CHECKING:
-    from edge_tse.emission import Emitted
-    from edge_tse.target import Target
+    from edge_tse.deployment.emission import Emitted
+    from edge_tse.deployment.target import Target
 
 __all__ = ["Steps", "Watched", "compare", "load_profile", "network_parts", "profile", "sound", "steps"]
 
@@ -129,7 +129,7 @@ def profile(
     Times of operators come from ``trace``, the runtime's own profiler over features ``[steps, n]``, else from ``open_graph``, which
     opens other graphs on the same engine; without either they are unavailable.
     ``emitted`` is the file that the engine loads, ``arena_bytes`` what its runtime plans for activations, if not
-    what :mod:`edge_tse.arena` does. ``target`` adds its fit.
+    what :mod:`edge_tse.deployment.arena` does. ``target`` adds its fit.
     """
     signal = sound(artifact, WARM_UP + hops, ears)
     taken = steps(artifact, network, signal, clock)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING
 
+from edge_tse.deployment.runtime import RUNTIMES
 from edge_tse.errors import TargetError
-from edge_tse.runtime import RUNTIMES
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.emission import Emitted
-    from edge_tse.target import Region, Target
+    from edge_tse.deployment.emission import Emitted
+    from edge_tse.deployment.target import Region, Target
 
 __all__ = ["Fit", "Row", "count", "fit"]
 
@@ -47,7 +47,7 @@ class Fit:
     target: str
     evidence: str
     needs_bytes: Mapping[str, int]
-    """By content (:data:`edge_tse.target.CONTENTS`); the code only if the target knows it."""
+    """By content (:data:`edge_tse.deployment.target.CONTENTS`); the code only if the target knows it."""
     placed: Mapping[str, str]
     """Content to the region it is put into; empty where no memory is stated."""
     rows: tuple[Row, ...]

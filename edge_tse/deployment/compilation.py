@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from edge_tse.artifact import Artifact
-from edge_tse.emission import Emitted
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.emission import Emitted
+from edge_tse.deployment.fit import Fit
+from edge_tse.deployment.runtime import RUNTIMES, Replay, Runtime, lacking
+from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError, TargetError
 from edge_tse.files import check_output, write_bytes
-from edge_tse.fit import Fit
-from edge_tse.golden import Network, Parity, verify
-from edge_tse.runtime import RUNTIMES, Replay, Runtime, lacking
-from edge_tse.target import Target
+from edge_tse.golden import Network, Parity
 
 __all__ = ["Compiled", "compile_for", "emit", "open_here"]
 

@@ -23,9 +23,9 @@ from edge_tse import audio
 from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.files import check_output
 from edge_tse.frame import FrameSpec
-from edge_tse.loop import Fate, Loop
-from edge_tse.ring import Ring
-from edge_tse.session import GRID, Session, Starts
+from edge_tse.live.loop import Fate, Loop
+from edge_tse.live.ring import Ring
+from edge_tse.live.session import GRID, Session, Starts
 
 __all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.arena import shape
+from edge_tse.deployment.arena import shape
 from edge_tse.golden import Network
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, State, Tail, Tensor
 from edge_tse.operators import node_inputs

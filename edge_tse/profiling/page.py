@@ -9,7 +9,7 @@ from importlib import resources
 from string import Template
 from typing import Any
 
-from edge_tse.fit import count
+from edge_tse.deployment.fit import count
 
 __all__ = ["page"]
 
@@ -18,7 +18,7 @@ _BINS = 72
 
 
 def page(report: Mapping[str, Any], comparison: Mapping[str, Any] | None = None, before: Mapping[str, Any] | None = None) -> str:
-    """HTML of a profile's JSON; with ``comparison`` (of :func:`edge_tse.profile.compare`) and the profile it was made with."""
+    """HTML of a profile's JSON; with ``comparison`` (:func:`edge_tse.profiling.compare`) and the profile it was made with."""
     figures, here = report["figures"], report["environment"]
     sections = [_jitter(figures, None if before is None else before["figures"]), _parts(figures)]
     if comparison is not None:

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.frame import FrameSpec
-from edge_tse.loop import Event, Fate, Health, Latency, Loop
+from edge_tse.live.loop import Event, Fate, Health, Latency, Loop
+from edge_tse.live.resampling import Resampler
+from edge_tse.live.ring import Ring
 from edge_tse.report import Timing
-from edge_tse.resampling import Resampler
-from edge_tse.ring import Ring
 
 __all__ = ["GRID", "Session", "Starts", "Tap"]
 

@@ -1,24 +1,21 @@
-"""Pictures: the demonstration (what went in, what was applied, what came out, what was wanted), and what stages move."""
+"""The picture of a demonstration: what went in, what was applied, what came out, and what was wanted."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.analysis import FlowStep
 from edge_tse.errors import EdgeTseError
 
 if TYPE_CHECKING:
-    from edge_tse.analysis import Moves
-    from edge_tse.demo import Outcome
+    from edge_tse.demo.cases import Outcome
     from edge_tse.frame import FrameSpec
 
-__all__ = ["moves_picture", "picture"]
+__all__ = ["picture", "sheet", "small_png"]
 
 Float = NDArray[np.float32]
 
@@ -44,7 +41,7 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
     if case.reference is not None:
         panels.append(("Reference: the talker alone", _levels_db(frame, case.reference.signal, case.reference.rate_hz), False))
 
-    figure, canvas = _sheet((10, 2.35 * len(panels)), paper)
+    figure, canvas = sheet((10, 2.35 * len(panels)), paper)
     axes = figure.subplots(len(panels), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axis, (title, values, is_gain) in zip(axes, panels, strict=True):
         seconds = values.shape[0] * frame.period_s
@@ -69,65 +66,10 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
             spine.set_visible(False)
     axes[-1].set_xlabel("time (s)", color=ink)
     canvas.draw()
-    return _small_png(canvas.buffer_rgba())
+    return small_png(canvas.buffer_rgba())
 
 
-def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
-    """PNG of what is deleted and inserted, ``{condition: {stage: moves}}``: to the left what goes, to the right what comes.
-
-    Where there are steps of a flow, a panel a condition follows: how far it has come after each of them.
-    """
-    ink = "#1f2630"
-    rows = [
-        (f"{condition}: {stage}", moved)
-        for condition, stages in found.items()
-        for stage, moved in stages.items()
-        if FlowStep.parse(stage) is None
-    ]
-    flows = {condition: flow for condition, stages in found.items() if (flow := _flows(stages))}
-    heights = [0.9 + 0.42 * len(rows), *[2.6] * len(flows)]
-    figure, canvas = _sheet((9, sum(heights)), "#ffffff")
-    axis, *panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-    for panel, (condition, flow) in zip(panels, flows.items(), strict=True):
-        _draw_flows(panel, condition, flow, ink)
-    places = range(len(rows), 0, -1)
-    axis.barh(places, [-100 * moved.deleted for _, moved in rows], color="#5e3c99", label="deleted")
-    axis.barh(places, [100 * moved.inserted for _, moved in rows], color="#e66101", label="inserted")
-    axis.set_yticks(list(places), [name for name, _ in rows])
-    axis.axvline(0, color=ink, linewidth=0.8)
-    axis.set_xlabel("share of the mixture's energy (%)", color=ink)
-    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
-    for spine in axis.spines.values():
-        spine.set_visible(False)
-    canvas.draw()
-    return _small_png(canvas.buffer_rgba())
-
-
-def _flows(stages: Mapping[str, Moves]) -> dict[tuple[str, int], list[Moves]]:
-    """Moves from the mixture along each flow, by solver and number of steps, beginning where the mask ends."""
-    flows: dict[tuple[str, int], list[Moves]] = {}
-    for stage, moved in stages.items():
-        at = FlowStep.parse(stage)
-        if at is not None:
-            flows.setdefault((at.solver, at.steps), [stages["mask"]]).append(moved)
-    return flows
-
-
-def _draw_flows(axis: Any, condition: str, flows: Mapping[tuple[str, int], list[Moves]], ink: str) -> None:
-    """Lines over the time of the flow: Euler's full, Heun's dashed, the more steps the darker."""
-    for (solver, steps), path in flows.items():
-        times = [k / steps for k in range(steps + 1)]
-        style = {"linestyle": "-" if solver == "euler" else "--", "marker": "o", "markersize": 3, "linewidth": 1.2}
-        style["alpha"] = 0.35 + 0.65 * steps / max(n for _, n in flows)
-        axis.plot(times, [-100 * moved.deleted for moved in path], color="#5e3c99", **style)
-        axis.plot(times, [100 * moved.inserted for moved in path], color="#e66101", **style)
-    axis.axhline(0, color=ink, linewidth=0.8)
-    axis.set_title(f"{condition}: along the flow (dashed: Heun, darker: more steps)", loc="left", fontsize=9, color=ink)
-    axis.set_xlabel("time of the flow", color=ink)
-    axis.set_ylabel("deleted / inserted (%)", color=ink)
-
-
-def _sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
+def sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
     """An empty figure and its canvas."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -138,7 +80,7 @@ def _sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
     return figure, FigureCanvasAgg(figure)
 
 
-def _small_png(pixels: Any) -> bytes:
+def small_png(pixels: Any) -> bytes:
     """A palette of 256 colours: nothing visible is lost in two colour maps, and the page is less than half as long."""
     from PIL import Image  # matplotlib brings it
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from edge_tse import audio
 
 if TYPE_CHECKING:
-    from edge_tse.demo import Outcome, Sound
+    from edge_tse.demo.cases import Outcome, Sound
 
 __all__ = ["page"]
 

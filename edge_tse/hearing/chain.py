@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.calibration import UNCALIBRATED, Calibration
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.limiter import Limiter, scrub
-from edge_tse.passing import Openings
-from edge_tse.prescription import BANDS_HZ, Audiogram, compression_ratio, nal_r_db, speech_levels_db, take
+from edge_tse.hearing.calibration import UNCALIBRATED, Calibration
+from edge_tse.hearing.limiter import Limiter, scrub
+from edge_tse.hearing.openings import Openings
+from edge_tse.hearing.prescription import BANDS_HZ, Audiogram, compression_ratio, nal_r_db, speech_levels_db, take
 from edge_tse.table import load_table
 
 __all__ = ["Chain", "Hearing", "load_hearing"]
@@ -98,7 +98,7 @@ class Chain:
 
     @property
     def gain_db(self) -> Array:
-        """Insertion gain of the last hop, ``[ears, bands]`` at :data:`edge_tse.prescription.BANDS_HZ`; zeros without audiograms."""
+        """Insertion gain of the last hop, ``[ears, bands]`` at :data:`.prescription.BANDS_HZ`; zeros without audiograms."""
         return np.zeros((len(self._level), len(BANDS_HZ))) if self._shaper is None else self._shaper.gain_db
 
     def __call__(self, talker: Float, ambient: Float) -> Float:

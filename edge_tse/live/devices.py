@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.ring import Ring
+from edge_tse.live.ring import Ring
 
 __all__ = ["Device", "Duplex", "Exchange", "Wiring", "choose", "devices", "wire"]
 

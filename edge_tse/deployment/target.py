@@ -14,14 +14,14 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_tse.deployment.runtime import RUNTIMES
 from edge_tse.errors import TargetError
-from edge_tse.runtime import RUNTIMES
 from edge_tse.table import nearest, read_table
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.emission import Emitted
-    from edge_tse.fit import Fit
+    from edge_tse.deployment.emission import Emitted
+    from edge_tse.deployment.fit import Fit
 
 __all__ = ["CONTENTS", "EVIDENCE", "FLASHERS", "Region", "Target", "Toolchain", "Vela", "find_target", "load_target", "targets"]
 
@@ -96,7 +96,7 @@ class Target:
     """What executes the graph."""
     isa: str
     runtime: str
-    """One of :data:`edge_tse.runtime.RUNTIMES`."""
+    """One of :data:`edge_tse.deployment.runtime.RUNTIMES`."""
     link: str
     """What carries samples and commands to it and back."""
     flasher: str
@@ -149,7 +149,7 @@ class Target:
 
     def fits(self, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
         """Whether the model has room and time here; what is ``emitted`` counts once it is made."""
-        from edge_tse.fit import fit
+        from edge_tse.deployment.fit import fit
 
         return fit(self, artifact, emitted)
 

@@ -15,14 +15,14 @@ from importlib.util import find_spec
 from shutil import which
 from typing import TYPE_CHECKING, Any
 
-from edge_tse.arena import plan
-from edge_tse.emission import Emitted, from_graph, image_or_sources, on_npu, on_tflm, with_metadata
+from edge_tse.deployment.arena import plan
+from edge_tse.deployment.emission import Emitted, from_graph, image_or_sources, on_npu, on_tflm, with_metadata
 from edge_tse.errors import EngineError
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
+    from edge_tse.deployment.target import Target
     from edge_tse.golden import Network
-    from edge_tse.target import Target
 
 __all__ = ["OPERATORS", "RUNTIMES", "Replay", "Runtime", "lacking", "runtime_of"]
 

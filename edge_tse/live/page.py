@@ -8,7 +8,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.loop import Event
+from edge_tse.live.loop import Event
 from edge_tse.report import Timing
 
 __all__ = ["live_page"]

@@ -15,7 +15,7 @@ from edge_tse.errors import TargetError
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.target import Target
+    from edge_tse.deployment.target import Target
 
 __all__ = ["Emitted", "from_graph", "image_or_sources", "on_npu", "on_tflm", "with_metadata"]
 
@@ -28,7 +28,7 @@ class Emitted:
     kind: str
     """What it is, for people."""
     needs_bytes: Mapping[str, int] = field(default_factory=dict)
-    """What is known better than planned, now that there is a file, by content (:data:`edge_tse.target.CONTENTS`)."""
+    """What is known better than planned, now that there is a file, by content (:data:`edge_tse.deployment.target.CONTENTS`)."""
     estimate: Mapping[str, Any] | None = None
     """Of a vendor's tool, as JSON: ``tool``, ``inference_ms``, ``layers`` with ``node``, ``operator``, ``cycles``, and more."""
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
-from edge_tse.loop import Health, Latency
+from edge_tse.live.loop import Health, Latency
+from edge_tse.live.session import Session
 from edge_tse.report import Timing
-from edge_tse.session import Session
 
 __all__ = ["Opened", "Run", "Take", "record", "supervise"]
 
@@ -30,7 +30,7 @@ _SWITCH_S = 0.0005
 
 
 class Opened(Protocol):
-    """A device that is open: an :class:`edge_tse.capture.Duplex`, or a test's."""
+    """A device that is open: an :class:`edge_tse.live.devices.Duplex`, or a test's."""
 
     failure: BaseException | None
 
