@@ -27,7 +27,7 @@ from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly
 from edge_tse.demo.cases import shipped_cases
-from edge_tse.engines import ENGINES, Engine
+from edge_tse.engines import Engine, engines
 from edge_tse.engines.foreign import ForeignNetwork, load_foreign
 from edge_tse.errors import EdgeTseError
 from edge_tse.front import features_of
@@ -65,7 +65,7 @@ def ours(model: Artifact, rng: np.random.Generator) -> list[Contender]:
     rows = features_of(frame, model.graph.tensors, noise, ReferenceNetwork(model.graph))
     row, hop = rows[40], noise[:, : frame.hop].copy()
     found = []
-    for engine in ENGINES:
+    for engine in engines():
         try:
             network, other = (open_quietly(model, engine) for _ in range(2))
         except EdgeTseError as failure:

@@ -28,7 +28,8 @@ from benchmarks import RESULTS
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.cli.output import open_quietly, quietly
 from edge_tse.demo.cases import shipped_cases
-from edge_tse.engines import ENGINES, Engine, Network, open_network
+from edge_tse.engines import Engine, Network, open_network
+from edge_tse.engines import engines as host_engines
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import EdgeTseError
 from edge_tse.extract import extract
@@ -89,7 +90,7 @@ def engines() -> dict[str, dict[str, Open]]:
     def by_name(name: str) -> Callable[[Artifact], Network]:
         return lambda artifact: open_quietly(artifact, name)
 
-    known = {name: by_name(name) for name in ENGINES if name != "reference"} | {"litert builtin_ref": builtin_ref}
+    known = {name: by_name(name) for name in host_engines() if name != "reference"} | {"litert builtin_ref": builtin_ref}
     personal = {name: folded(opened) for name, opened in (known | {"native": native}).items()}
     personal["native, patched"] = lambda artifact: Board(artifact).hear
     return {"personalized": personal, "universal": {name: given(opened) for name, opened in known.items()}}

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from benchmarks import RESULTS
+from benchmarks.band_students import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import extraction_losses
-from edge_tse.nn.structures import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest

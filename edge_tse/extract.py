@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.engines import Engine
 from edge_tse.report import Timing
+from edge_tse.stream import AnyEngine, GainStep
 
 __all__ = ["Extraction", "Extractor", "extract"]
 
@@ -47,7 +47,7 @@ class Extractor:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: AnyEngine,
         ears: int,
         observe: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -91,7 +91,7 @@ class Extractor:
 def extract(
     mixture: Float,
     rate_hz: int,
-    engine: Engine,
+    engine: AnyEngine,
     *,
     trim: bool = True,
     keep_gains: bool = False,
@@ -120,7 +120,7 @@ def extract(
     def observe(seconds: float) -> None:
         nonlocal done
         hop_s[done] = seconds
-        if gains is not None:
+        if gains is not None and isinstance(extractor.step, GainStep):
             gains[done] = extractor.step.gain
         done += 1
 

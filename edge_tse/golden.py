@@ -5,7 +5,7 @@ They are how *correctness* is stated, in LSB; quality is another number, measure
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -19,7 +19,7 @@ from edge_tse.reference import ReferenceNetwork
 if TYPE_CHECKING:
     pass
 
-__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "UniversalNetwork", "record", "replay"]
+__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "TimedNetwork", "UniversalNetwork", "record", "replay"]
 
 Int8 = NDArray[np.int8]
 
@@ -71,6 +71,14 @@ class UniversalNetwork(Network, Protocol):
 
         ``ArtifactError`` if they are another graph's.
         """
+
+
+@runtime_checkable
+class TimedNetwork(Network, Protocol):
+    """A network that tells what carries tensors to its runtime and back from the runtime itself."""
+
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
+        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
 
 
 @dataclass(frozen=True, eq=False)

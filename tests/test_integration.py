@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks import contracts
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.fit import fits
 from edge_tse.deployment.target import load_target, targets
 from edge_tse.engines.litert import open_interpreter
 from edge_tse.graph import IntegerGraph
@@ -301,7 +302,7 @@ def test_the_documented_target_is_one(tmp_path: Path) -> None:
     (tmp_path / "my-board.toml").write_text(text)
     target = load_target(str(tmp_path / "my-board.toml"))
     assert (target.core, target.evidence) == ("Cortex-M33", "untested")
-    target.fits(graphs.artifact()).check()
+    fits(target, graphs.artifact()).check()
 
 
 @pytest.mark.parametrize("page", [INTEGRATION, PORTING])

@@ -14,7 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from edge_tse.deployment.emission import Emitted
+from edge_tse.deployment.runtime import Emitted
 from edge_tse.errors import DataError
 from edge_tse.graph import Add, Append, IntegerGraph
 from edge_tse.profiling.operator_times import OperatorTime, operator_times

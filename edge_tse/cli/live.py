@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from edge_tse.hearing.calibration import Calibration
     from edge_tse.hearing.chain import Hearing
     from edge_tse.live.devices import Wiring
-    from edge_tse.live.session import Session, Starts
+    from edge_tse.live.session import Session
     from edge_tse.live.supervision import Run
+    from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
 __all__ = ["engine_for", "opened", "until_interrupted", "wired"]
@@ -332,7 +333,7 @@ def _leave(report: Path, session: Session, run: Run, tables: dict[str, dict[str,
 
 
 @contextmanager
-def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port: str | None) -> Iterator[tuple[Starts, str]]:
+def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port: str | None) -> Iterator[tuple[AnyEngine, str]]:
     """What runs the model with this voice in it, here or on a board, and its name."""
     from edge_tse.cli.board import on_board
     from edge_tse.engines import Engine

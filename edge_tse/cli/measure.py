@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,16 +34,6 @@ Float = NDArray[np.float32]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
 
 
-class Still:
-    """An engine that is asked for its geometry only: what latency follows from."""
-
-    def __init__(self, frame: FrameSpec) -> None:
-        self.frame = frame
-
-    def start(self, ears: int) -> Callable[[Float], Float]:
-        return lambda hop: hop
-
-
 @app.command()
 def latency(
     input_device: InputOption = None,
@@ -62,7 +51,7 @@ def latency(
     from edge_tse.artifact import Artifact
     from edge_tse.live.loop import Loop
     from edge_tse.live.round_trip import round_trip, sequence
-    from edge_tse.live.session import Session
+    from edge_tse.live.session import session_latency
 
     frame = Artifact.shipped().frame
     wiring = live.wired(frame, input_device, output_device, channels, rate, block)
@@ -72,7 +61,7 @@ def latency(
     found = round_trip(played, heard[0], wiring.rate_hz)
 
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_ms / 1e3)
-    added = Session(Still(frame), loop).latency
+    added = session_latency(frame, loop)
     total_s = found.seconds + added.total_s
     figures = {
         "input": wiring.input.name,

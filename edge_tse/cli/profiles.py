@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,8 +14,7 @@ from rich.table import Table
 
 from edge_tse.cli.output import open_quietly, quietly, table
 from edge_tse.deployment.compilation import emit, open_here
-from edge_tse.deployment.emission import Emitted
-from edge_tse.deployment.runtime import RUNTIMES, Runtime, runtime_of
+from edge_tse.deployment.runtime import Emitted, Runtime, runtime_named, runtime_of
 from edge_tse.deployment.target import Target, find_target
 from edge_tse.errors import DataError, TargetError
 from edge_tse.files import write_bytes
@@ -51,7 +49,7 @@ def asked(engine: str | None, target: str | None, to: Path | None) -> Asked:
     if target is None:
         return Asked(engine or "litert", None)
     board = find_target(target)
-    return Asked(RUNTIMES[board.runtime].engine, board)
+    return Asked(runtime_named(board.runtime).engine, board)
 
 
 def earlier(path: Path | None) -> dict[str, Any] | None:
@@ -80,7 +78,7 @@ def measure(model: Artifact, what: Asked, hops: int, ears: int, before: Mapping[
             trace=_tracer(what.engine, model, emitted),
             quiet=quietly,
             emitted=emitted,
-            arena_bytes=None if board is None else RUNTIMES[board.runtime].needs_bytes(model)["arena"],
+            arena_bytes=None if board is None else runtime_named(board.runtime).needs_bytes(model)["arena"],
             target=what.target,
         )
     report: dict[str, Any] = json.loads(made.to_json())
@@ -92,13 +90,13 @@ def measure(model: Artifact, what: Asked, hops: int, ears: int, before: Mapping[
 
 def _counted(model: Artifact, board: Target | None, ears: int) -> dict[str, Any] | None:
     """Instructions of a hop on the board's kind of core, or why they are unavailable; None where C is not what runs."""
-    if board is None or board.runtime != "native-c":
+    count = None if board is None else runtime_named(board.runtime).count
+    if board is None or count is None:
         return None
     try:
-        counted: dict[str, Any] = import_module("firmware_bridge.meter").count_hop(model, board, ears)
+        return count(model, board, ears)
     except TargetError as failure:
         return {"unavailable": str(failure)}
-    return counted
 
 
 def save(report: Mapping[str, Any], before: Mapping[str, Any] | None, to: Path) -> None:
@@ -115,7 +113,7 @@ def _target_of(engine: str) -> Target | None:
 
 def _runtime(engine: str) -> Runtime | None:
     name = runtime_of(engine)
-    return None if name is None else RUNTIMES[name]
+    return None if name is None else runtime_named(name)
 
 
 def _opener(engine: str) -> Callable[[IntegerGraph], Network] | None:
@@ -127,16 +125,16 @@ def _opener(engine: str) -> Callable[[IntegerGraph], Network] | None:
     runtime = _runtime(engine)
     if runtime is None or not runtime.opens_quickly or not runtime.replays:
         return None
-    made: Callable[[IntegerGraph], Network] = runtime.replays[0].load()
-    return made
+    network = runtime.replays[0].load()
+    return lambda graph: network(graph, None)
 
 
 def _tracer(engine: str, model: Artifact, emitted: Emitted | None) -> Callable[[Any], list[OperatorTime]] | None:
     """What gives the runtime's own times of its operators; None where it keeps none."""
     runtime = _runtime(engine)
-    if runtime is None or not runtime.tracer:
+    traced = None if runtime is None else runtime.trace
+    if traced is None:
         return None
-    traced = import_module(runtime.tracer).profile
 
     def trace(features: Any) -> list[OperatorTime]:
         with quietly():

@@ -254,6 +254,7 @@ def compile_(
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
     from edge_tse.deployment.compilation import compile_for
+    from edge_tse.deployment.fit import fits
     from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output
     from edge_tse.personalization import personalize, universal
@@ -268,7 +269,7 @@ def compile_(
         model = universal(model, spoken)
     elif spoken is not None:
         model = personalize(model, spoken)
-    fit = board.fits(model)
+    fit = fits(board, model)
     if not fit.fits:
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
         fit.check()

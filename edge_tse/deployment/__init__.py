@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_tse.deployment.compilation import Compiled, compile_for
-from edge_tse.deployment.fit import Fit
+from edge_tse.deployment.fit import Fit, fits
 from edge_tse.deployment.target import Target, find_target, load_target, targets
 
-__all__ = ["Compiled", "Fit", "Target", "compile_for", "find_target", "load_target", "targets"]
+__all__ = ["Compiled", "Fit", "Target", "compile_for", "find_target", "fits", "load_target", "targets"]

@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from edge_tse.artifact import Artifact, verify
-from edge_tse.deployment.emission import Emitted
-from edge_tse.deployment.fit import Fit
-from edge_tse.deployment.runtime import RUNTIMES, Replay, Runtime, lacking
+from edge_tse.deployment.fit import Fit, fits
+from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.runtime import Emitted, Replay, Runtime, runtime_named
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError, TargetError
 from edge_tse.files import check_output, write_bytes
@@ -46,11 +45,11 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
     missing or an operator is, ``ParityError`` if the file computes other integers than it states; nothing is written then.
     """
     check_output(to, inputs)
-    target.fits(artifact).check()
+    fits(target, artifact).check()
     emitted = emit(target, artifact)
-    fit = target.fits(artifact, emitted)
+    fit = fits(target, artifact, emitted)
     fit.check()
-    replay = _first(target, RUNTIMES[target.runtime].replays)
+    replay = _first(target, runtime_named(target.runtime).replays)
     with replay.open(artifact, target, emitted.content) as network:
         parity = verify(artifact, network)
     write_bytes(to, emitted.content)
@@ -59,7 +58,7 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
 
 def emit(target: Target, artifact: Artifact) -> Emitted:
     """What the target loads. ``TargetError`` if this build cannot make it, ``EngineError`` if something is not installed."""
-    runtime = RUNTIMES[target.runtime]
+    runtime = runtime_named(target.runtime)
     for node in artifact.graph.nodes:
         if (operator := type(node).__name__) not in runtime.operators:
             raise TargetError(f"runtime {target.runtime} has no operator {operator} (layer {node.name}): choose another target")
@@ -67,12 +66,12 @@ def emit(target: Target, artifact: Artifact) -> Emitted:
         raise EngineError(f"{missing[0]} is not installed, target {target.name} needs it: {_install(runtime)}")
     if lacking((runtime.emitter,)):
         raise _no_emitter(target)
-    return runtime.write(import_module(runtime.emitter), artifact, target)
+    return runtime.write(artifact, target)
 
 
 def open_here(target: Target, artifact: Artifact, content: bytes) -> AbstractContextManager[Network]:
     """The emitted file on the first engine of its runtime that is available here and whose time can be measured: no emulator."""
-    here = tuple(replay for replay in RUNTIMES[target.runtime].replays if not replay.emulates)
+    here = tuple(replay for replay in runtime_named(target.runtime).replays if not replay.emulates)
     return _first(target, here).open(artifact, target, content)
 
 
@@ -87,7 +86,7 @@ def _first(target: Target, replays: tuple[Replay, ...]) -> Replay:
 
 
 def _no_emitter(target: Target) -> TargetError:
-    able = [name for name, runtime in RUNTIMES.items() if name != target.runtime and not lacking((runtime.emitter,))]
+    able = [name for name in offered() if name != target.runtime and not lacking((runtime_named(name).emitter,))]
     return TargetError(
         f"target {target.name}: this build writes no file for runtime {target.runtime} yet: choose a target of {', '.join(able)}"
     )

@@ -10,17 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
 
-from edge_tse.deployment.runtime import RUNTIMES
+from edge_tse.artifact import Artifact
+from edge_tse.deployment.runtime import Emitted, runtime_named
+from edge_tse.deployment.target import Region, Target
 from edge_tse.errors import TargetError
 
-if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
-    from edge_tse.deployment.emission import Emitted
-    from edge_tse.deployment.target import Region, Target
-
-__all__ = ["Fit", "Row", "count", "fit"]
+__all__ = ["Fit", "Row", "count", "fits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +73,14 @@ class Fit:
         }
 
 
-def fit(target: Target, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
+def fits(target: Target, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
     """Needs of ``artifact`` on ``target``.
 
     As the target's runtime plans them, or as they turned out once something is ``emitted``. A runtime's own bookkeeping comes on
     top.
     """
     graph, frame = artifact.graph, artifact.frame
-    needs = RUNTIMES[target.runtime].needs_bytes(artifact) | ({} if emitted is None else dict(emitted.needs_bytes))
+    needs = runtime_named(target.runtime).needs_bytes(artifact) | ({} if emitted is None else dict(emitted.needs_bytes))
     if target.code_bytes is not None:
         needs["code"] = target.code_bytes
     placed = _place(needs, target.memory)

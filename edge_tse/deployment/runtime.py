@@ -1,33 +1,46 @@
-"""Runtimes: what executes a graph on a device, which module writes the file it loads, and what can replay that file here.
+"""Runtimes: what executes a graph on a device, how the file it loads is made, and what can replay that file here.
 
-One table. A new runtime is a line in it, an emitter ``emit(graph, metadata) -> bytes`` and, where it runs on a host, an engine.
-Everything is named by strings and found when it is needed, so the vocabulary does not depend on what is built upon it.
+Here is what a runtime is. Which there are is stated by the packages that make their files, ``targets.runtimes`` and
+``firmware_bridge.runtime``: a new runtime is an entry there, an emitter beside it and, where it runs on a host, a network class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
-from shutil import which
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.artifact import Artifact
 from edge_tse.deployment.arena import plan
-from edge_tse.deployment.emission import Emitted, from_graph, image_or_sources, on_npu, on_tflm, with_metadata
+from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError
+from edge_tse.golden import Network
+from edge_tse.graph import IntegerGraph
 
-if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
-    from edge_tse.deployment.target import Target
-    from edge_tse.golden import Network
+__all__ = ["OPERATORS", "Emitted", "HostEngine", "Replay", "Runtime", "file_of", "host_engines", "runtime_named", "runtime_of"]
 
-__all__ = ["OPERATORS", "RUNTIMES", "Replay", "Runtime", "lacking", "runtime_of"]
+Int8 = NDArray[np.int8]
 
 OPERATORS = frozenset({"Add", "Append", "Depthwise", "Multiply", "Pointwise", "Sigmoid", "Tail", "Tanh"})
 """What every emitter knows. An operator that is new to the graph is added here, or to the runtimes that have it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emitted:
+    """What a target loads."""
+
+    content: bytes
+    kind: str
+    """What it is, for people."""
+    needs_bytes: Mapping[str, int] = field(default_factory=dict)
+    """What is known better than planned, now that there is a file, by content (:data:`edge_tse.deployment.target.CONTENTS`)."""
+    estimate: Mapping[str, Any] | None = None
+    """Of a vendor's tool, as JSON: ``tool``, ``inference_ms``, ``layers`` with ``node``, ``operator``, ``cycles``, and more."""
 
 
 def _planned(artifact: Artifact) -> dict[str, int]:
@@ -35,35 +48,27 @@ def _planned(artifact: Artifact) -> dict[str, int]:
     return {"weights": graph.weight_bytes, "arena": plan(graph).size_bytes, "state": graph.state_bytes}
 
 
-def _planned_rings(artifact: Artifact) -> dict[str, int]:
-    """States are read where they are, so little is left for an arena; a voice that can be changed is in memory too."""
-    memory = import_module("firmware_bridge.codegen").plan_memory(artifact)
-    return {"weights": memory.weights + memory.tables, "arena": memory.arena + memory.voice, "state": memory.state}
-
-
 @dataclass(frozen=True, kw_only=True)
 class Replay:
-    """A network class that runs an emitted file on this machine: ``network(graph, content, **arguments)``."""
+    """A network that runs an emitted file on this machine."""
 
     module: str
-    network: str
+    """Ours that has the network."""
+    network: Callable[[IntegerGraph, bytes | None], Network] | None
+    """Graph and file to a network; without the file it makes what it runs from the graph. None where only :meth:`open` will do."""
     needs: tuple[str, ...]
     """Modules of others, any one of which is enough."""
     extra: str
-    arguments: Mapping[str, object] = field(default_factory=dict)
-    reads: bool = True
-    """Whether it is given the file; if not, it makes what it runs from the graph as the emitter does."""
     what: str = "the file"
     """What is replayed."""
     emulates: bool = False
     """Whether it runs another processor than this machine's."""
 
-    def load(self) -> Callable[..., Any]:
-        """``network`` with its ``arguments`` given: graph, and content if it ``reads``. ``EngineError`` if this build has none."""
-        found = None if lacking((self.module,)) else getattr(import_module(self.module), self.network, None)
-        if found is None:
+    def load(self) -> Callable[[IntegerGraph, bytes | None], Network]:
+        """``network``. ``EngineError`` if this build has none."""
+        if self.network is None or lacking((self.module,)):
             raise EngineError(f"this build has no {self.module}: choose another engine")
-        return partial(found, **self.arguments)
+        return self.network
 
     def available(self, target: Target) -> bool:
         """Whether what it needs is installed here, and it is a replay for this target."""
@@ -72,25 +77,23 @@ class Replay:
     @contextmanager
     def open(self, artifact: Artifact, target: Target, content: bytes) -> Iterator[Network]:
         """The file on its engine."""
-        yield self.load()(artifact.graph, *([content] if self.reads else []))
+        yield self.load()(artifact.graph, content)
+
+
+class OpensGraph(Protocol):
+    """What puts a graph on an engine of this machine."""
+
+    def __call__(self, graph: IntegerGraph, *, kernels: str, threads: int) -> Network: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OnEmulator(Replay):
-    """The image on the emulated board that the target is: its own kernels, its own integers."""
+class HostEngine:
+    """A runtime as an engine of this machine."""
 
-    def available(self, target: Target) -> bool:
-        return target.flasher.startswith("qemu-") and which(target.flasher) is not None and super().available(target)
-
-    @contextmanager
-    def open(self, artifact: Artifact, target: Target, content: bytes) -> Iterator[Network]:
-        board, device = (import_module(f"firmware_bridge.{name}") for name in ("board", "device"))
-        program = import_module("firmware_bridge.image").parse(content).payload
-        with closing(import_module("firmware_bridge.emulator").start(board.core_of(target), program)) as link:
-            network = device.DeviceNetwork(device.Device(link), artifact)
-            # The kernels that ran on the board, whose tolerance holds wherever they run.
-            network.name = network.name.replace("device/", "native/")
-            yield network
+    description: str
+    extra: str
+    """Extra of edge-tse that installs it."""
+    open: OpensGraph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +102,7 @@ class Runtime:
 
     description: str
     emitter: str
-    """Module with ``emit``."""
+    """Module of ours that makes the file."""
     needs: tuple[str, ...]
     """Modules of others that the emitter imports."""
     extra: str
@@ -108,126 +111,44 @@ class Runtime:
     """What ``--engine`` calls it; the timing of this runtime on this machine."""
     replays: tuple[Replay, ...]
     """In order of preference."""
-    write: Callable[[Any, Artifact, Target], Emitted] = with_metadata
-    """How the emitter is called: module, artifact, target."""
+    write: Callable[[Artifact, Target], Emitted]
+    """What a target loads."""
+    file: Callable[[IntegerGraph], bytes] | None = None
+    """The file of a graph alone, where an engine of this machine loads it. ``ImportError`` if one of ``needs`` is missing."""
+    host: HostEngine | None = None
+    """None where no engine of this machine has this name."""
     needs_bytes: Callable[[Artifact], dict[str, int]] = _planned
     """Weights, arena and state that a model takes, before there is a file."""
-    tracer: str = ""
-    """Module with ``profile(graph, features, content)``, where the runtime tells the times of its operators itself."""
+    trace: Callable[[IntegerGraph, Int8, bytes | None], Sequence[tuple[str, float]]] | None = None
+    """Name and microseconds of each operator over features ``[steps, n]``, where the runtime itself tells them; graph and file."""
+    count: Callable[[Artifact, Target, int], dict[str, Any]] | None = None
+    """Instructions of a step with so many ears on the target's kind of core, where they can be counted. ``TargetError`` if not."""
     operators: frozenset[str] = OPERATORS
     """Names of the operators that the emitter knows."""
     opens_quickly: bool = True
     """Whether a graph of one operator is made and opened in well under a second, so that each can be timed alone."""
 
 
-_LITERT = ("ai_edge_litert", "tflite_runtime")
-_XNNPACK = Replay(module="edge_tse.engines.litert", network="LiteRTNetwork", needs=_LITERT, extra="litert")
-_BUILTIN = Replay(
-    module="edge_tse.engines.litert",
-    network="LiteRTNetwork",
-    needs=_LITERT,
-    extra="litert",
-    arguments={"kernels": "builtin_ref"},
-)
-
-_BEFORE_VELA = replace(_XNNPACK, reads=False, what="the .tflite that Vela was given; nothing here runs what it made of it")
-_TFLM = Replay(
-    module="edge_tse.engines.tflm",
-    network="TflmNetwork",
-    needs=("tflite_micro",),
-    extra="tflm",
-    # Room for windows of any length: what is needed is measured, not guessed.
-    arguments={"arena_bytes": 4 * 2**20},
-)
-
-RUNTIMES: Mapping[str, Runtime] = {
-    "litert": Runtime(
-        description="LiteRT with XNNPACK kernels, from a .tflite",
-        emitter="targets.tflite",
-        needs=("flatbuffers",),
-        extra="litert",
-        engine="litert",
-        replays=(_XNNPACK,),
-    ),
-    "tflm": Runtime(
-        description="TensorFlow Lite Micro, from a .tflite",
-        emitter="targets.tflite",
-        needs=("flatbuffers",),
-        extra="litert",
-        engine="tflm",
-        # The reference kernels of LiteRT round as TFLM's do, and are in the same package as its fast ones.
-        replays=(_TFLM, _BUILTIN),
-        write=on_tflm,
-    ),
-    "executorch": Runtime(
-        description="ExecuTorch with XNNPACK kernels, from a .pte",
-        emitter="targets.pte",
-        needs=("executorch", "torch"),
-        extra="executorch",
-        engine="executorch",
-        write=from_graph,
-        tracer="edge_tse.engines.executorch",
-        opens_quickly=False,
-        replays=(
-            Replay(module="edge_tse.engines.executorch", network="ExecuTorchNetwork", needs=("executorch",), extra="executorch"),
-        ),
-    ),
-    "onnx": Runtime(
-        description="ONNX Runtime, from a QDQ .onnx",
-        emitter="targets.onnx",
-        needs=("onnx",),
-        extra="onnx",
-        engine="onnx",
-        replays=(Replay(module="edge_tse.engines.onnxrt", network="OnnxNetwork", needs=("onnxruntime",), extra="onnx"),),
-    ),
-    "native-c": Runtime(
-        description="C without a runtime, weights and kernels in one image",
-        emitter="firmware_bridge.codegen",
-        needs=(),
-        extra="firmware",
-        engine="native",
-        opens_quickly=False,
-        replays=(
-            _OnEmulator(module="firmware_bridge.board", network="", needs=("ziglang",), extra="firmware", emulates=True),
-            Replay(
-                module="firmware_bridge.native",
-                network="NativeNetwork",
-                needs=("ziglang",),
-                extra="firmware",
-                reads=False,
-                what="the same sources, compiled for this machine",
-            ),
-        ),
-        write=image_or_sources,
-        needs_bytes=_planned_rings,
-        operators=OPERATORS - {"Multiply"},
-    ),
-    "vela": Runtime(
-        description="Ethos-U command stream in a .tflite, for TensorFlow Lite Micro",
-        emitter="targets.vela",
-        needs=("ethosu", "flatbuffers"),
-        extra="executorch",
-        # No NPU here: the same integers on this machine's kernels, beside Vela's estimate.
-        engine="litert",
-        replays=(_BEFORE_VELA,),
-        write=on_npu,
-        opens_quickly=False,
-    ),
-}
+def runtime_named(name: str) -> Runtime:
+    """The runtime that a target names."""
+    found = offered()[name]
+    assert isinstance(found, Runtime), name
+    return found
 
 
 def runtime_of(engine: str) -> str | None:
     """Name of the runtime that ``--engine`` calls so; None for an engine that writes no file."""
-    return next((name for name, runtime in RUNTIMES.items() if runtime.engine == engine), None)
+    return next((name for name in offered() if runtime_named(name).engine == engine), None)
 
 
-def lacking(needs: tuple[str, ...]) -> tuple[str, ...]:
-    """The modules among ``needs`` that are not installed here; nothing is imported."""
-    return tuple(name for name in needs if not _installed(name))
+def host_engines() -> dict[str, HostEngine]:
+    """Runtimes that are engines of this machine, by the name of the engine."""
+    every = map(runtime_named, offered())
+    return {runtime.engine: runtime.host for runtime in every if runtime.host is not None}
 
 
-def _installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except (ImportError, ValueError):  # a parent that is missing; a module somebody put out of reach
-        return False
+def file_of(name: str, graph: IntegerGraph) -> bytes:
+    """What runtime ``name`` loads of a graph. ``ImportError`` if a package that makes it is missing."""
+    file = runtime_named(name).file
+    assert file is not None, name
+    return file(graph)

@@ -12,16 +12,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from edge_tse.deployment.runtime import RUNTIMES
+from edge_tse.deployment.offers import offered
 from edge_tse.errors import TargetError
 from edge_tse.table import nearest, read_table
-
-if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
-    from edge_tse.deployment.emission import Emitted
-    from edge_tse.deployment.fit import Fit
 
 __all__ = ["CONTENTS", "EVIDENCE", "FLASHERS", "Region", "Target", "Toolchain", "Vela", "find_target", "load_target", "targets"]
 
@@ -96,7 +91,7 @@ class Target:
     """What executes the graph."""
     isa: str
     runtime: str
-    """One of :data:`edge_tse.deployment.runtime.RUNTIMES`."""
+    """One of :func:`edge_tse.deployment.offers.offered`."""
     link: str
     """What carries samples and commands to it and back."""
     flasher: str
@@ -124,7 +119,7 @@ class Target:
 
     def __post_init__(self) -> None:
         where = self.origin or self.name
-        _one_of(where, "runtime", self.runtime, RUNTIMES)
+        _one_of(where, "runtime", self.runtime, offered())
         _one_of(where, "evidence", self.evidence, EVIDENCE)
         _one_of(where, "flasher", self.flasher, FLASHERS)
         for region in self.memory:
@@ -147,12 +142,6 @@ class Target:
             if value is not None and not value > 0:
                 raise TargetError(f"{where}: {name} is {value}: it must be positive")
 
-    def fits(self, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
-        """Whether the model has room and time here; what is ``emitted`` counts once it is made."""
-        from edge_tse.deployment.fit import fit
-
-        return fit(self, artifact, emitted)
-
 
 def targets() -> tuple[str, ...]:
     """Names of the boards that this build describes, sorted."""
@@ -169,15 +158,15 @@ def load_target(name: str) -> Target:
             raise TargetError(f"cannot read target {name}: {getattr(failure, 'strerror', None) or failure}") from failure
     known = targets()
     if name not in known:
-        raise TargetError(f"unknown target {name!r}: one of {', '.join([*RUNTIMES, *known])}{nearest(name, known)}")
+        raise TargetError(f"unknown target {name!r}: one of {', '.join([*offered(), *known])}{nearest(name, known)}")
     return _parse((_boards() / f"{name}.toml").read_text(), name, f"targets/boards/{name}.toml")
 
 
 def find_target(name: str) -> Target:
     """:func:`load_target`, where the name of a runtime alone means this machine with that runtime."""
-    if name not in RUNTIMES:
+    if name not in offered():
         return load_target(name)
-    return replace(load_target("host"), name=name, description=RUNTIMES[name].description, runtime=name)
+    return replace(load_target("host"), name=name, description=offered()[name].description, runtime=name)
 
 
 def _boards() -> Any:

@@ -25,7 +25,8 @@ from edge_tse.files import check_output
 from edge_tse.frame import FrameSpec
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.ring import Ring
-from edge_tse.live.session import GRID, Session, Starts
+from edge_tse.live.session import GRID, Session
+from edge_tse.stream import AnyEngine
 
 __all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 
@@ -245,7 +246,7 @@ def load_recording(path: Path) -> Recording:
 
 def replay(
     recording: Recording,
-    engine: Starts,
+    engine: AnyEngine,
     shape: Callable[[Float, Float], Float] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Replayed:

@@ -27,25 +27,17 @@ from edge_tse.live.loop import Event, Fate, Health, Latency, Loop
 from edge_tse.live.resampling import Resampler
 from edge_tse.live.ring import Ring
 from edge_tse.report import Timing
+from edge_tse.stream import AnyEngine
 
-__all__ = ["GRID", "Session", "Starts", "Tap"]
+__all__ = ["GRID", "Session", "Tap", "session_latency"]
 
 Float = NDArray[np.float32]
-Hop = Callable[[Float], Float]
 
 GRID = np.float32(2.0**23)
 """Steps per unit of what enters and leaves: 24 bits, which no converter exceeds and every recording holds."""
 _TIMED_HOPS = 2**20  # 70 minutes of hops of 4 ms, 4 MB
 _HISTORY_S = 2.0  # of input: what may wait for an engine that hangs before it is given up
 _LONGEST_PAUSE = 256  # hops: one second between attempts on an engine that keeps failing
-
-
-class Starts(Protocol):
-    """What a session needs of an :class:`edge_tse.engines.Engine`."""
-
-    @property
-    def frame(self) -> FrameSpec: ...
-    def start(self, ears: int) -> Hop: ...
 
 
 class Tap(Protocol):
@@ -65,7 +57,7 @@ class Session:
 
     def __init__(
         self,
-        engine: Starts,
+        engine: AnyEngine,
         loop: Loop,
         *,
         shape: Callable[[Float, Float], Float] | None = None,
@@ -83,22 +75,9 @@ class Session:
         frame, ears = self.frame, loop.ears
         self._down = Resampler(loop.rate_hz, frame.sample_rate_hz, ears)
         self._up = Resampler(frame.sample_rate_hz, loop.rate_hz, ears)
-        ratio = loop.rate_hz / frame.sample_rate_hz
-        hop = math.ceil(frame.hop * ratio)
-        resampling = math.ceil((self._down.delay_s + self._up.delay_s) * loop.rate_hz)
-        shared = gcd(loop.block, hop) if loop.steady and not resampling else 1
-        margin, self._fade = round(loop.margin_s * loop.rate_hz), max(1, round(loop.fade_s * loop.rate_hz))
-        # Once a block is in, the engine has until the next to turn it into hops: 0015 shows that this many samples always suffice.
-        start = loop.block + hop - shared + resampling + margin
-        self.latency_samples = start + round(frame.delay * ratio)
-        """Samples of the device between a sound in a block and the same sound in another."""
-        seconds = frame.algorithmic_latency_s, resampling / loop.rate_hz, margin / loop.rate_hz
-        self.latency = Latency(
-            algorithmic_s=seconds[0],
-            resampling_s=seconds[1],
-            margin_s=seconds[2],
-            turnaround_s=self.latency_samples / loop.rate_hz - sum(seconds),
-        )
+        start, self.latency_samples, self.latency = _ahead(frame, loop)
+        hop = _device_hop(frame, loop)
+        self._fade = max(1, round(loop.fade_s * loop.rate_hz))
         capacity = round(_HISTORY_S * loop.rate_hz) + 2 * self.latency_samples + 4 * loop.block
         self._heard = Ring(capacity, ears)
         self._talker = Ring(capacity, ears, start)
@@ -347,6 +326,38 @@ class Session:
             output_underruns=self._underruns,
             longest_exchange_s=self._longest_s,
         )
+
+
+def session_latency(frame: FrameSpec, loop: Loop) -> Latency:
+    """Where the latency of a session with this geometry comes from, before there is a session."""
+    return _ahead(frame, loop)[2]
+
+
+def _device_hop(frame: FrameSpec, loop: Loop) -> int:
+    """Samples of the device in a hop, rounded up."""
+    return math.ceil(frame.hop * (loop.rate_hz / frame.sample_rate_hz))
+
+
+def _ahead(frame: FrameSpec, loop: Loop) -> tuple[int, int, Latency]:
+    """Where the talker's first sample is written, and the latency in samples of the device and in its parts."""
+    device_hz, model_hz = loop.rate_hz, frame.sample_rate_hz
+    delay_s = Resampler(device_hz, model_hz, 1).delay_s + Resampler(model_hz, device_hz, 1).delay_s
+    ratio, hop = loop.rate_hz / frame.sample_rate_hz, _device_hop(frame, loop)
+    resampling = math.ceil(delay_s * loop.rate_hz)
+    shared = gcd(loop.block, hop) if loop.steady and not resampling else 1
+    margin = round(loop.margin_s * loop.rate_hz)
+    # Once a block is in, the engine has until the next to turn it into hops: 0015 shows that this many samples always suffice.
+    start = loop.block + hop - shared + resampling + margin
+    # Samples of the device between a sound in a block and the same sound in another.
+    samples = start + round(frame.delay * ratio)
+    seconds = frame.algorithmic_latency_s, resampling / loop.rate_hz, margin / loop.rate_hz
+    latency = Latency(
+        algorithmic_s=seconds[0],
+        resampling_s=seconds[1],
+        margin_s=seconds[2],
+        turnaround_s=samples / loop.rate_hz - sum(seconds),
+    )
+    return start, samples, latency
 
 
 def _clean(heard: Float, out: Float, finite: NDArray[np.bool_]) -> None:

@@ -17,16 +17,18 @@ from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.arena import plan
+from edge_tse.deployment.fit import fits
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import DataError
 from edge_tse.extract import Extractor
 from edge_tse.front import features_of
+from edge_tse.golden import TimedNetwork
 from edge_tse.graph import IntegerGraph
 from edge_tse.profiling.operator_times import OperatorTime, operator_times
 from edge_tse.report import Report, Timing, busy, environment, memory
 
 if TYPE_CHECKING:
-    from edge_tse.deployment.emission import Emitted
+    from edge_tse.deployment.runtime import Emitted
     from edge_tse.deployment.target import Target
 
 __all__ = ["Steps", "Watched", "compare", "load_profile", "network_parts", "profile", "sound", "steps"]
@@ -100,12 +102,11 @@ def network_parts(artifact: Artifact, network: Network, signal: Float, clock: Ca
 
     None for a network that does not tell them apart.
     """
-    timed = getattr(network, "run_timed", None)
-    if timed is None:
+    if not isinstance(network, TimedNetwork):
         return None
     rows = features_of(artifact.frame, artifact.graph.tensors, signal, network)
     network.reset()
-    marshalling, inference = np.array([timed(row, clock) for row in rows]).T
+    marshalling, inference = np.array([network.run_timed(row, clock) for row in rows]).T
     period_s = artifact.frame.period_s
     return Timing(hop_s=marshalling, period_s=period_s), Timing(hop_s=inference, period_s=period_s)
 
@@ -169,7 +170,7 @@ def profile(
             "weight_bytes": graph.weight_bytes,
             "macs_per_hop": graph.macs,
         },
-        "target": None if target is None else target.fits(artifact, emitted).figures(),
+        "target": None if target is None else fits(target, artifact, emitted).figures(),
         "estimate": None if emitted is None else emitted.estimate,
         "remark": busy(),
         # Tenths of a microsecond: what a clock tells, in a file that stays small.

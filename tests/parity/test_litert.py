@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -338,7 +339,7 @@ def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_emitter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "targets")
+    monkeypatch.setitem(sys.modules, "targets.tflite", None)
     with pytest.raises(EngineError, match=r"needs targets\.tflite .* pip install 'edge-tse\[litert\]'"):
         LiteRTNetwork(graphs.student())
 
