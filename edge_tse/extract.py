@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.report import Timing
+from edge_tse.frame import FrameSpec
+from edge_tse.report import Timing, memory
 from edge_tse.stream import AnyEngine, GainStep
 
 __all__ = ["Extraction", "Extractor", "extract"]
@@ -36,6 +37,19 @@ class Extraction:
     """Samples of the mixture in runs at full scale: what was lost there cannot be extracted."""
     silent: bool
     """The mixture held nothing, so neither does the output."""
+
+    def figures(self, frame: FrameSpec) -> dict[str, object]:
+        """By name, ready for a report; ``frame`` is the geometry of the engine that extracted."""
+        return {
+            "channels": self.signal.shape[0],
+            "rate_hz": self.rate_hz,
+            "seconds": self.signal.shape[1] / self.rate_hz,
+            "algorithmic_latency_ms": frame.algorithmic_latency_s * 1e3,
+            "compute": self.timing.figures(),
+            "memory": memory(),
+            "input_clipped_samples": self.clipped_samples,
+            "input_silent": self.silent,
+        }
 
 
 class Extractor:

@@ -102,6 +102,15 @@ class Parity:
     per_output: Mapping[str, tuple[int, float]]
     """``worst_lsb`` and ``mismatch_rate`` by output name."""
 
+    def figures(self) -> dict[str, object]:
+        """By name, ready for a report."""
+        return {
+            "frames": self.frames,
+            "worst_lsb": self.worst_lsb,
+            "mismatch_rate": self.mismatch_rate,
+            "outputs": {name: {"worst_lsb": w, "mismatch_rate": rate} for name, (w, rate) in self.per_output.items()},
+        }
+
 
 def record(graph: IntegerGraph, features: Int8) -> Golden:
     """Outputs of the reference engine from reset, for int8 features ``[frames, n]``."""

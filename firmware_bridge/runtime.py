@@ -12,6 +12,7 @@ from importlib.resources.abc import Traversable
 from shutil import which
 
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.boards import Boards
 from edge_tse.deployment.runtime import OPERATORS, Emitted, Replay, Runtime
 from edge_tse.deployment.target import Target
 from edge_tse.errors import TargetError
@@ -20,12 +21,16 @@ from edge_tse.graph import IntegerGraph
 from firmware_bridge import emulator
 from firmware_bridge.board import core_of, image_for
 from firmware_bridge.codegen import generate, plan_memory
+from firmware_bridge.delivery import Delivery
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.image import pack_image, parse
 from firmware_bridge.meter import count_hop
 from firmware_bridge.native import NativeNetwork
 
-__all__ = ["RUNTIMES"]
+__all__ = ["BOARDS", "RUNTIMES"]
+
+BOARDS: Boards = Delivery()
+"""What `edge-tse flash`, `board` and `live --engine device` work with."""
 
 
 def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:

@@ -63,6 +63,7 @@ FOUND_BY_NAME = {
         "quantization.quantize",
         "quantization.train",
     },
+    "edge_tse/deployment/boards.py": {"firmware_bridge.runtime"},
     "edge_tse/deployment/offers.py": {"firmware_bridge.runtime", "targets.runtimes"},
 }
 """File of edge_tse -> the modules above it that it finds by name: the laboratory's verbs, and what the two others offer."""

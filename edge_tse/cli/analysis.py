@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edge_tse.analysis import Moves, title
 from edge_tse.cli import lab, output
-from edge_tse.cli.verbs import ArtifactOption, EngineOption, Json, app
+from edge_tse.cli.options import ArtifactOption, EngineOption, Json, app
 
 __all__ = ["analyse"]
 

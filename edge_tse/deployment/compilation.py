@@ -36,6 +36,45 @@ class Compiled:
     replayed: str
     """What of it: the file, or what its maker was given where nothing here runs the file."""
     parity: Parity
+    target: Target
+    artifact: Artifact
+
+    def figures(self) -> dict[str, object]:
+        """By name, ready for a report."""
+        graph, parity = self.artifact.graph, self.parity
+        return {
+            "output": self.path,
+            "target": self.target.name,
+            "runtime": self.target.runtime,
+            "evidence": self.target.evidence,
+            "kind": self.emitted.kind,
+            "bytes": len(self.emitted.content),
+            "weight_bytes": graph.weight_bytes,
+            "state_bytes": graph.state_bytes,
+            "macs_per_hop": graph.macs,
+            "personalized": self.artifact.personalized,
+            "voice_inputs": list(graph.voice),
+            "artifact": self.artifact.digest,
+            "fit": self.fit.figures(),
+            "estimate": self.emitted.estimate,
+            "replayed": {
+                "engine": self.engine,
+                "what": self.replayed,
+                "frames": parity.frames,
+                "worst_lsb": parity.worst_lsb,
+                "mismatch_rate": parity.mismatch_rate,
+            },
+        }
+
+    def summary(self, target: str) -> str:
+        """One line for people, who called the target so."""
+        voices, parity = self.artifact.graph.voice, self.parity
+        whose = "with the voice folded in" if self.artifact.personalized else "for no particular voice (give --voice)"
+        if voices:
+            whose = f"for every voice ({len(voices)} inputs)"
+        proved = f"{parity.frames} golden frames on {self.engine}: worst {parity.worst_lsb} LSB ({self.replayed})"
+        size = len(self.emitted.content)
+        return f"{self.path}: {self.emitted.kind}, {size} bytes for {target}, {whose}; {proved}"
 
 
 def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[Path] = ()) -> Compiled:
@@ -53,7 +92,16 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
     with replay.open(artifact, target, emitted.content) as network:
         parity = verify(artifact, network)
     write_bytes(to, emitted.content)
-    return Compiled(path=to, fit=fit, emitted=emitted, engine=network.name, replayed=replay.what, parity=parity)
+    return Compiled(
+        path=to,
+        fit=fit,
+        emitted=emitted,
+        engine=network.name,
+        replayed=replay.what,
+        parity=parity,
+        target=target,
+        artifact=artifact,
+    )
 
 
 def emit(target: Target, artifact: Artifact) -> Emitted:

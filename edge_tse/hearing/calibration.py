@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,22 @@ class Calibration:
     def ceiling(self, max_db_spl: float) -> float:
         """Largest sample that no signal can exceed ``max_db_spl`` with: the RMS of anything is at most its peak."""
         return float(min(1.0, *(10 ** ((max_db_spl - full) / 20) for full in self.receivers_db_spl)))
+
+    def with_microphones(self, heard: Float, rate_hz: int, db_spl: float, name: str) -> Calibration:
+        """Microphones called ``name`` measured by :func:`measure_microphones`."""
+        found = measure_microphones(heard, rate_hz, db_spl)
+        source = self._sources("microphones", f"microphones of {name} at {db_spl:g} dB SPL")
+        return replace(self, microphones_db_spl=(found[0], found[-1]), source=source)
+
+    def with_receivers(self, left_db_spl: float, right_db_spl: float, said: str) -> Calibration:
+        """Receivers by what a meter read of :func:`tone` at each; ``said`` is what was typed, for people."""
+        full = (left_db_spl - TONE_DBFS, right_db_spl - TONE_DBFS)
+        return replace(self, receivers_db_spl=full, source=self._sources("receivers", f"receivers by a meter at {said} dB SPL"))
+
+    def _sources(self, kind: str, new: str) -> str:
+        """How each half was found: what is new, and of the old what is about the other half."""
+        kept = [part for part in self.source.split("; ") if not part.startswith(kind)]
+        return "; ".join([*kept, new])
 
 
 UNCALIBRATED = Calibration(

@@ -8,6 +8,7 @@ the file (settings, voice, artifact) determine the output; everything enters and
 from __future__ import annotations
 
 import json
+import math
 import os
 import threading
 from collections import deque
@@ -20,15 +21,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.errors import ArtifactError, AudioError
+from edge_tse.artifact import Artifact
+from edge_tse.errors import ArtifactError, AudioError, ParityError
 from edge_tse.files import check_output
 from edge_tse.frame import FrameSpec
+from edge_tse.hearing.calibration import Calibration
+from edge_tse.hearing.chain import Hearing
+from edge_tse.hearing.prescription import Audiogram
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.ring import Ring
 from edge_tse.live.session import GRID, Session
+from edge_tse.personalization import personalize
 from edge_tse.stream import AnyEngine
+from edge_tse.voice import Voice, parse_voice, voice_bytes
 
-__all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
+__all__ = ["Head", "Recorder", "Recording", "Replayed", "load_recording", "replay"]
 
 Float = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -38,7 +45,61 @@ _HELD_S = 5.0  # what may wait for a disk
 _RESERVE_BYTES = 2**20
 _BLOCK, _SKIPPED, _END = 1, 2, 5  # kinds of a word of the journal, in its three lowest bits; from 2 on the fates in their order
 _PAYLOAD = 2**20
+_NO_AMBIENT_DB = -1e3
+"""What earlier recordings have for minus infinity."""
 _LONGEST_SHORTAGE = _PAYLOAD // 4 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What a recorded session was made with: with it, the model and the engine, the file says everything that comes out."""
+
+    engine: str
+    artifact: str
+    """Digest of the personalized model."""
+    voice: Voice
+    hearing: Hearing
+    calibration: Calibration
+
+    def to_json(self) -> dict[str, object]:
+        """What is written, besides what the recorder itself knows."""
+        return {
+            "engine": self.engine,
+            "artifact": self.artifact,
+            "voice": voice_bytes(self.voice).decode(),
+            "hearing": asdict(self.hearing),
+            "calibration": asdict(self.calibration),
+        }
+
+    def model(self, universal: Artifact, source: str) -> Artifact:
+        """The personalized model of a recording, out of the one without a voice. ``ArtifactError`` if it is of another."""
+        model = personalize(universal, self.voice)
+        if model.digest != self.artifact:
+            raise ArtifactError(
+                f"{source} was made with model {self.artifact[:12]}, this is {model.digest[:12]}: give the one with --artifact"
+            )
+        return model
+
+    @classmethod
+    def from_json(cls, head: Mapping[str, Any], source: str) -> Head:
+        """Inverse of :meth:`to_json`; ``source`` names the file in messages. ``ArtifactError`` if the voice in it is damaged."""
+        hearing, levels = dict(head["hearing"]), head["calibration"]
+        for side in ("left", "right"):
+            if hearing[side] is not None:
+                hearing[side] = Audiogram(thresholds=tuple(map(tuple, hearing[side]["thresholds"])))
+        if hearing["ambient_db"] <= _NO_AMBIENT_DB:
+            hearing["ambient_db"] = -math.inf
+        return cls(
+            engine=head["engine"],
+            artifact=head["artifact"],
+            voice=parse_voice(head["voice"].encode(), source),
+            hearing=Hearing(**hearing),
+            calibration=Calibration(
+                microphones_db_spl=tuple(levels["microphones_db_spl"]),
+                receivers_db_spl=tuple(levels["receivers_db_spl"]),
+                source=levels["source"],
+            ),
+        )
 
 
 class Recorder:
@@ -199,6 +260,11 @@ class Recording:
     """Position, shortage and flags of each."""
     fates: Mapping[int, Fate]
 
+    def figures(self) -> dict[str, int]:
+        """By name, ready for a report."""
+        late = sum(1 for _, shortage, _ in self.blocks if shortage)
+        return {"blocks": len(self.blocks), "not_extracted_hops": len(self.fates), "late_blocks": late}
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replayed:
@@ -211,6 +277,18 @@ class Replayed:
     """Samples of any ear that differ from the recording; 0 on the engine that it was made with."""
     first: int | None
     """The first of them."""
+
+    def check(self, source: str, engines: str) -> None:
+        """``ParityError`` if anything differs; ``engines`` says what recorded and what replayed."""
+        if self.first is not None:
+            raise ParityError(
+                f"{source}: {self.differing} of {self.signal.shape[1]} samples differ, the first at "
+                f"{self.first / self.rate_hz:.4f} s: {engines}"
+            )
+
+    def figures(self) -> dict[str, float]:
+        """By name, ready for a report."""
+        return {"seconds": self.signal.shape[1] / self.rate_hz, "differing_samples": self.differing}
 
 
 def load_recording(path: Path) -> Recording:

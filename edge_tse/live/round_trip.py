@@ -45,6 +45,15 @@ class RoundTrip:
         """Largest minus smallest: 0 within a sample where nothing was lost on the way."""
         return (max(self.samples) - min(self.samples)) / self.rate_hz
 
+    def figures(self) -> dict[str, object]:
+        """By name, ready for a report."""
+        return {
+            "round_trip_ms": self.seconds * 1e3,
+            "spread_ms": self.spread_s * 1e3,
+            "quality_db": self.quality_db,
+            "inverted": self.inverted,
+        }
+
 
 def sequence(order: int = 15, level: float = 0.1) -> Float:
     """``[2**order - 1]``, each sample ``level`` or ``-level``."""
