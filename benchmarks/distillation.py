@@ -24,18 +24,11 @@ from edge_tse.nn.losses import Teaching, extraction_losses
 from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
+from quantization.checkpoint import Checkpoint, load_checkpoint
+from quantization.loop import Plan, Teacher, descend, optimizers_of
 from quantization.recipes import Recipe, recipe
-from quantization.train import (
-    Checkpoint,
-    Plan,
-    Run,
-    Teacher,
-    descend,
-    load_checkpoint,
-    optimizers_of,
-    summed_up,
-    unseen_gains,
-)
+from quantization.run import Run
+from quantization.validation import summed_up, unseen_gains
 
 __all__ = ["ARMS", "table"]
 

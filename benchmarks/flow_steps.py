@@ -19,9 +19,9 @@ from benchmarks import RESULTS
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.report import Report, environment
+from quantization.checkpoint import load_checkpoint
 from quantization.float_analysis import STEPS
 from quantization.float_listener import evaluate_checkpoint
-from quantization.train import load_checkpoint
 from quantization.trials import SPLITS, make_trials
 
 _RATIOS = {"si_sdr_i": "SI-SDR gain", "si_sdr": "SI-SDR", "attenuation_db": "attenuation"}

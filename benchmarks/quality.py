@@ -46,8 +46,8 @@ def main() -> None:
             moved = analyse(trials, Artifact.find(given.artifact), given.engine)
             found = evaluate(trials, Artifact.find(given.artifact), given.engine, jobs=given.jobs)
         else:
+            from quantization.checkpoint import load_checkpoint
             from quantization.float_listener import evaluate_checkpoint
-            from quantization.train import load_checkpoint
 
             found = evaluate_checkpoint(trials, load_checkpoint(given.checkpoint), given.steps, given.solver)
     figures = {

@@ -33,7 +33,7 @@ from edge_tse import audio
 from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, environment
-from quantization import train
+from quantization.checkpoint import Checkpoint, load_checkpoint
 from quantization.evaluate import Listener, Trial, personal_listener, read_trials, score, summary
 from quantization.float_listener import float_listener
 from quantization.freeze import freeze
@@ -49,7 +49,7 @@ from quantization.quantize import (
     teacher_of,
     twin_of,
 )
-from quantization.train import Checkpoint, load_checkpoint
+from quantization.run import Progress as Told
 from quantization.trials import CONDITIONS, make_trials
 
 __all__ = ["ROWS", "Study", "candidates", "page", "paired"]
@@ -203,7 +203,7 @@ class Study:
             make_trials(self._data, folder, split, self.settings.seed, count, made, conditions)
         return folder / "trials.csv"
 
-    def _watch(self, progress: train.Progress) -> None:
+    def _watch(self, progress: Told) -> None:
         self.tell(progress.phase, progress.step / max(1, progress.steps))
 
 

@@ -26,8 +26,10 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Stage, Student
 from edge_tse.report import Report, environment
+from quantization.checkpoint import load_checkpoint
+from quantization.loop import Plan, descend, optimizers_of
 from quantization.mixing import Mixer, Scene
-from quantization.train import Plan, Run, descend, load_checkpoint, optimizers_of
+from quantization.run import Run
 
 __all__ = ["Refiner", "cues", "phase_advance"]
 

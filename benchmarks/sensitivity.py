@@ -32,11 +32,11 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
+from quantization.checkpoint import Checkpoint
 from quantization.evaluate import Trial, read_trials
 from quantization.float_listener import enrolled
 from quantization.qat import Activation, Fixed, QuantDepthwise, QuantPointwise
 from quantization.quantize import SCHEMES, calibration_batches, prepare, twin_of
-from quantization.train import Checkpoint
 from quantization.trials import make_trials
 
 __all__ = ["Probe", "chart", "layers", "only", "sensitivity"]

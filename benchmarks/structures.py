@@ -24,9 +24,11 @@ from edge_tse.nn.losses import extraction_losses
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
+from quantization.loop import Plan, descend, optimizers_of
 from quantization.mixing import Scene
 from quantization.recipes import Recipe, recipe
-from quantization.train import Plan, Run, descend, optimizers_of, validate
+from quantization.run import Run
+from quantization.validation import validate
 
 __all__ = ["STRUCTURES", "table"]
 

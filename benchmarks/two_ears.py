@@ -28,7 +28,7 @@ from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.mixing import Mixer, Scene
 from quantization.quantize import prepare
-from quantization.train import Run
+from quantization.run import Run
 
 __all__ = ["EARS", "cues", "shadow", "turning", "unequal"]
 

@@ -11,9 +11,9 @@ from edge_tse.analysis import Moves, moves_of_gains, moves_of_steps
 from edge_tse.nn.front import Front
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from quantization.analyse import mean_over, signals
+from quantization.checkpoint import Checkpoint, load_checkpoint
 from quantization.evaluate import Float, Trial
 from quantization.float_listener import enrolled
-from quantization.train import Checkpoint, load_checkpoint
 
 __all__ = ["STEPS", "analyse_checkpoint"]
 

@@ -21,9 +21,12 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from edge_tse.universal import reaches
+from quantization.checkpoint import Checkpoint, load_checkpoint, save_state
 from quantization.freeze import freeze
+from quantization.loop import Plan, Teacher, fit, launch
 from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
-from quantization.train import Checkpoint, Plan, Run, Teacher, Watch, fit, launch, load_checkpoint, save_state, validate
+from quantization.run import Run, Watch
+from quantization.validation import validate
 
 __all__ = [
     "SCHEMES",

@@ -25,9 +25,11 @@ from edge_tse.frame import FrameSpec, RunningLevel, over_ears  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
 from edge_tse.nn.student import BASE, NANO, SMALL, Depthwise, Student  # noqa: E402
+from quantization.checkpoint import load_checkpoint  # noqa: E402
+from quantization.loop import Plan, Teacher  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402
 from quantization.recipes import RECIPES, recipe  # noqa: E402
-from quantization.train import Plan, Teacher, load_checkpoint, train  # noqa: E402
+from quantization.train import train  # noqa: E402
 
 
 @pytest.fixture(scope="module")
