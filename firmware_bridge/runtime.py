@@ -7,8 +7,6 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
 from shutil import which
 
 from edge_tse.artifact import Artifact
@@ -20,6 +18,7 @@ from edge_tse.golden import Network
 from edge_tse.graph import IntegerGraph
 from firmware_bridge import emulator
 from firmware_bridge.board import core_of, image_for
+from firmware_bridge.build import LIBRARY
 from firmware_bridge.codegen import generate, plan_memory
 from firmware_bridge.delivery import Delivery
 from firmware_bridge.device import Device, DeviceNetwork
@@ -43,22 +42,14 @@ def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
 
 
 def _archive(generated: Mapping[str, str]) -> bytes:
-    """The model's C and the library it is compiled with, as a ZIP archive; equal models give equal bytes."""
+    """The model's C and the library it is compiled with, in ``c/``, as a ZIP archive; equal models give equal bytes."""
     files = {name: text.encode() for name, text in generated.items()}
-    files |= dict(_read(resources.files("firmware_bridge") / "c", "c/"))
+    files |= {f"c/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name in sorted(files):
             archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
     return content.getvalue()
-
-
-def _read(folder: Traversable, prefix: str) -> Iterator[tuple[str, bytes]]:
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _read(entry, f"{prefix}{entry.name}/")
-        elif entry.name.endswith((".c", ".h")):
-            yield prefix + entry.name, entry.read_bytes()
 
 
 def _planned_rings(artifact: Artifact) -> dict[str, int]:

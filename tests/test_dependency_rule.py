@@ -31,7 +31,7 @@ LEAVES = {
     "cryptography": ("firmware_bridge/image.py",),
     "executorch": ("edge_tse/engines/executorch.py", "targets/pte.py", "targets/torch_graph.py"),
     "flatbuffers": ("targets/tflite.py",),
-    "lightning_fabric": ("quantization/train.py",),
+    "lightning_fabric": ("quantization/loop.py", "quantization/train.py"),
     "matplotlib": ("edge_tse/demo/picture.py",),
     "numpy": ("",),
     "onnx": ("targets/onnx.py",),
@@ -68,7 +68,7 @@ FOUND_BY_NAME = {
 }
 """File of edge_tse -> the modules above it that it finds by name: the laboratory's verbs, and what the two others offer."""
 
-INCLUDED = {"edge_tse/_front.c": {"firmware_bridge/c/front_math.h"}}
+INCLUDED = {"edge_tse/_front.c": {"firmware_bridge/c/library/front_math.h"}}
 """C file -> headers of another package that it is built with. The operations of the front end are written once: a board takes them
 from a folder that is complete without edge_tse, and the compiled part of edge_tse needs them when it is built, not when it runs."""
 

@@ -7,14 +7,15 @@ offset, as TensorFlow Lite Micro's planner does. Runtimes add bookkeeping of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import NamedTuple
 
 from edge_tse.graph import IntegerGraph
 from edge_tse.operators import Tensor, node_inputs
 
-__all__ = ["Arena", "plan", "shape"]
+__all__ = ["Arena", "Buffer", "place", "plan", "shape"]
 
 _ALIGNMENT = 16
 
@@ -31,6 +32,27 @@ class Arena:
     """Of each tensor, by name."""
 
 
+class Buffer(NamedTuple):
+    """Bytes that a tensor needs from the node that makes it to the last one that reads it."""
+
+    name: str
+    first: int
+    last: int
+    size: int
+
+
+def place(buffers: Iterable[Buffer]) -> tuple[dict[str, int], int]:
+    """Offsets such that no two buffers alive at the same time overlap, and the end of the last: largest first, lowest place."""
+    placed: list[tuple[int, Buffer]] = []
+    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first, b.name)):
+        offset = 0
+        for start, other in sorted(placed):
+            if other.last >= buffer.first and buffer.last >= other.first and offset + buffer.size > start:
+                offset = max(offset, start + other.size)
+        placed.append((offset, buffer))
+    return {b.name: start for start, b in placed}, max((start + b.size for start, b in placed), default=0)
+
+
 def plan(graph: IntegerGraph) -> Arena:
     """Lifetimes and places of every tensor of ``graph``, states included: a runtime is handed them like any input."""
     end = len(graph.nodes)
@@ -44,19 +66,7 @@ def plan(graph: IntegerGraph) -> Arena:
         last[name] = end
     sizes = {name: _aligned(prod(shape(tensor))) for name, tensor in graph.tensors.items()}
     alive = [sum(sizes[name] for name in sizes if first[name] <= i <= last[name]) for i in range(-1, end + 1)]
-    offsets: dict[str, int] = {}
-    for name in sorted(sizes, key=lambda n: (-sizes[n], first[n], n)):
-        # What is placed already and alive at some time that this is: by offset, to find the first gap.
-        beside = sorted(
-            (offsets[other], sizes[other]) for other in offsets if first[other] <= last[name] and first[name] <= last[other]
-        )
-        at = 0
-        for offset, size in beside:
-            if at + sizes[name] <= offset:
-                break
-            at = max(at, offset + size)
-        offsets[name] = at
-    size = max((offsets[name] + sizes[name] for name in offsets), default=0)
+    offsets, size = place(Buffer(name, first[name], last[name], size) for name, size in sizes.items())
     return Arena(size_bytes=size, lower_bound_bytes=max(alive), offsets=offsets)
 
 

@@ -11,6 +11,11 @@
 
 enum { FAILED = 1, USAGE = 2 };
 
+/* What is asked for, in the order of MODES. */
+typedef enum { NETWORK, PROCESS, PARTS, NOTHING } mode_of_run;
+
+static const char *const MODES[] = {"network", "process", "parts"};
+
 static union {
     int16_t sound[ETSE_EARS * ETSE_HOP];
     int8_t features[ETSE_FEATURES];
@@ -55,24 +60,36 @@ static int set_voice(const char *path) {
     return status == ETSE_OK ? 0 : FAILED;
 }
 
-static int step(const char *mode, size_t in_bytes, int to) {
-    if (mode[0] == 'n') {
+static mode_of_run mode_named(const char *word) {
+    mode_of_run mode = NETWORK;
+    while (mode < NOTHING && strcmp(word, MODES[mode]) != 0)
+        mode++;
+    return mode;
+}
+
+static int step(mode_of_run mode, size_t in_bytes, int to) {
+    switch (mode) {
+    case NETWORK:
         etse_network(in.features, moves);
         return port_write(to, moves, sizeof moves);
-    }
-    if (mode[1] == 'r') {
+    case PROCESS:
         etse_process(in.sound, out);
         return port_write(to, out, in_bytes);
+    case PARTS:
+        etse_analyze(in.sound, features);
+        etse_network(features, moves);
+        etse_synthesize(moves, out);
+        return port_write(to, features, sizeof features) || port_write(to, moves, sizeof moves) || port_write(to, out, in_bytes);
+    case NOTHING:
+    default:
+        return FAILED;
     }
-    etse_analyze(in.sound, features);
-    etse_network(features, moves);
-    etse_synthesize(moves, out);
-    return port_write(to, features, sizeof features) || port_write(to, moves, sizeof moves) || port_write(to, out, in_bytes);
 }
 
 int program(int count, const char **words) {
-    const int network = count == 3 && strcmp(words[0], "network") == 0;
-    const int sound = (count == 4 || count == 5) && (strcmp(words[0], "process") == 0 || strcmp(words[0], "parts") == 0);
+    const mode_of_run mode = count > 0 ? mode_named(words[0]) : NOTHING;
+    const int network = count == 3 && mode == NETWORK;
+    const int sound = (count == 4 || count == 5) && (mode == PROCESS || mode == PARTS);
     const int ears = sound ? words[1][0] - '0' : ETSE_EARS;
     if (!(network || sound) || etse_init(ears) != ETSE_OK) {
         port_print("error usage: network FEATURES OUT | process EARS SOUND OUT [VOICE] | parts EARS SOUND OUT [VOICE]\n");
@@ -90,7 +107,7 @@ int program(int count, const char **words) {
     const size_t in_bytes = network ? sizeof in.features : sizeof(int16_t) * (size_t)ears * ETSE_HOP;
     int32_t hops = 0;
     for (; port_read(from, &in, in_bytes) == in_bytes; hops++)
-        if (step(words[0], in_bytes, to) != 0)
+        if (step(mode, in_bytes, to) != 0)
             return failed("cannot write", to_path);
     port_close(from);
     if (port_close(to) != 0)
