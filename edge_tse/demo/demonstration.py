@@ -63,37 +63,7 @@ def run(
     opened(artifact)  # loads the runtime, so that a change of voice is measured and not an import
     outcomes, pictures = [], []
     for i, (case, folder) in enumerate(zip(cases, folders, strict=True)):
-        voice = case.voice(artifact.voice_model)
-        began = time.perf_counter()
-        personal = personalize(artifact, voice)
-        network = opened(personal)
-        engine = Engine(personal, network)
-        voice_switch_s = time.perf_counter() - began
-        mixture = case.mixture
-        got = extract(
-            mixture.signal,
-            mixture.rate_hz,
-            engine,
-            keep_gains=True,
-            name=mixture.name,
-            progress=part(i),
-        )
-        outcome = Outcome(
-            case=case,
-            extraction=got,
-            artifact=personal,
-            artifact_bytes=artifact_bytes,
-            engine=network.name,
-            voice_switch_s=voice_switch_s,
-            si_sdr_db=_scores(case, got),
-            folder=folder,
-            busy=busy(),
-        )
-        audio.write(folder / "mixture.wav", mixture.signal, mixture.rate_hz, inputs)
-        audio.write(folder / "estimate.wav", got.signal, got.rate_hz, inputs)
-        if case.reference is not None:
-            audio.write(folder / "reference.wav", case.reference.signal, case.reference.rate_hz, inputs)
-        save_voice(voice, folder / "talker.voice")
+        outcome = _extracted(case, artifact, artifact_bytes, opened, folder, inputs, part(i))
         light, dark = picture(outcome), picture(outcome, dark=True)
         write_bytes(folder / "picture.png", light)
         outcomes.append(outcome)
@@ -107,6 +77,41 @@ def run(
         out / "figures.json"
     )
     return shown
+
+
+def _extracted(
+    case: Case,
+    artifact: Artifact,
+    artifact_bytes: int,
+    opened: Callable[[Artifact], Network],
+    folder: Path,
+    inputs: Sequence[Path],
+    progress: Callable[[float], None],
+) -> Outcome:
+    """One case, with its sounds and its voice in ``folder``."""
+    voice, mixture = case.voice(artifact.voice_model), case.mixture
+    began = time.perf_counter()
+    personal = personalize(artifact, voice)
+    network = opened(personal)
+    engine = Engine(personal, network)
+    voice_switch_s = time.perf_counter() - began
+    got = extract(mixture.signal, mixture.rate_hz, engine, keep_gains=True, name=mixture.name, progress=progress)
+    audio.write(folder / "mixture.wav", mixture.signal, mixture.rate_hz, inputs)
+    audio.write(folder / "estimate.wav", got.signal, got.rate_hz, inputs)
+    if case.reference is not None:
+        audio.write(folder / "reference.wav", case.reference.signal, case.reference.rate_hz, inputs)
+    save_voice(voice, folder / "talker.voice")
+    return Outcome(
+        case=case,
+        extraction=got,
+        artifact=personal,
+        artifact_bytes=artifact_bytes,
+        engine=network.name,
+        voice_switch_s=voice_switch_s,
+        si_sdr_db=_scores(case, got),
+        folder=folder,
+        busy=busy(),
+    )
 
 
 def _scores(case: Case, got: Extraction) -> tuple[float, float] | None:

@@ -6,11 +6,10 @@ import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html import escape
-from importlib import resources
-from string import Template
 from typing import TYPE_CHECKING
 
 from edge_tse import audio
+from edge_tse.web_page import cards, document, fragment, rows_table
 
 if TYPE_CHECKING:
     from edge_tse.demo.cases import Outcome, Sound
@@ -29,11 +28,11 @@ def page(
     shipped = any(outcome.case.mixture.path is None for outcome in outcomes)
     versions = environment["versions"]
     assert isinstance(versions, Mapping)
-    return _template("page.html").substitute(
+    body = fragment("demo", "page.html").substitute(
         heading=escape(heading),
         cards=_cards(first),
         cases="".join(_case(outcome, *images) for outcome, images in zip(outcomes, pictures, strict=True)),
-        voices=_template("voices.html").substitute() if shipped else "",
+        voices=fragment("demo", "voices.html").substitute() if shipped else "",
         cpu=escape(str(environment["cpu"])),
         engine=escape(first.engine),
         measured=escape(str(environment["measured"])),
@@ -41,12 +40,13 @@ def page(
         latency=f"{first.artifact.frame.algorithmic_latency_s * 1e3:.0f}",
         hop=f"{first.artifact.frame.period_s * 1e3:.0f}",
     )
+    return document("edge-tse: hear one talker", body)
 
 
 def _cards(outcome: Outcome) -> str:
     """The figures that matter, large."""
     timing, frame = outcome.extraction.timing, outcome.artifact.frame
-    cards = [
+    shown = [
         (f"{frame.algorithmic_latency_s * 1e3:.0f} ms", "algorithmic latency"),
         (f"{timing.percentile_s(99) * 1e3:.2f} ms", f"compute per {timing.period_s * 1e3:.0f} ms hop, p99"),
         (f"{timing.real_time_factor:.3f}", "real-time factor, one core"),
@@ -54,13 +54,12 @@ def _cards(outcome: Outcome) -> str:
     ]
     if outcome.si_sdr_db is not None:
         before, after = outcome.si_sdr_db
-        cards.insert(0, (f"{after - before:+.1f} dB", f"SI-SDR, {outcome.case.title.lower()}"))
-    return "".join(f"<div><strong>{escape(value)}</strong><span>{escape(label)}</span></div>" for value, label in cards)
+        shown.insert(0, (f"{after - before:+.1f} dB", f"SI-SDR, {outcome.case.title.lower()}"))
+    return cards(shown)
 
 
 def _case(outcome: Outcome, light: bytes, dark: bytes) -> str:
     case, got = outcome.case, outcome.extraction
-    rows = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in outcome.rows().items())
     players = [
         _player("Mixture", "what the microphone hears", case.mixture, aligned=True),
         _player("Extracted talker", "what edge-tse makes of it", replace(case.mixture, signal=got.signal), aligned=True),
@@ -69,11 +68,11 @@ def _case(outcome: Outcome, light: bytes, dark: bytes) -> str:
         players.append(_player("Reference", "the talker alone, never seen by the network", case.reference, aligned=True))
     for clip in case.enrollments:
         players.append(_player("Enrollment", "the clip that told it whom to follow", clip, aligned=False))
-    return _template("case.html").substitute(
+    return fragment("demo", "case.html").substitute(
         title=escape(case.title),
         talkers=escape(case.talkers),
         players="".join(players),
-        rows=rows,
+        rows=rows_table(outcome.rows()),
         light=base64.b64encode(light).decode(),
         dark=base64.b64encode(dark).decode(),
         alt=escape(f"Spectrograms of {case.title.lower()}: mixture, applied gain, extracted talker and, if known, the reference"),
@@ -89,7 +88,3 @@ def _player(title: str, note: str, sound: Sound, *, aligned: bool) -> str:
     source = f"data:audio/wav;base64,{base64.b64encode(audio.encode(shown, sound.rate_hz)).decode()}"
     flag = " data-aligned" if aligned else ""
     return f'<figure>{caption}<audio controls preload="metadata"{flag} src="{source}"></audio></figure>\n'
-
-
-def _template(name: str) -> Template:
-    return Template((resources.files("edge_tse") / "assets" / "demo" / name).read_text(encoding="utf-8"))

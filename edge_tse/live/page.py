@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge_tse.live.loop import Event
 from edge_tse.report import Timing
+from edge_tse.web_page import document, rows_table
 
 __all__ = ["live_page"]
 
@@ -17,13 +18,6 @@ Array = NDArray[np.float64]
 
 _WIDE, _HIGH = 860, 220
 _LEFT, _BOTTOM = 60, 30
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:900px;margin:2em auto;padding:0 1em;color:#1f2630;background:#fff}"
-    "table{border-collapse:collapse}th{text-align:left;font-weight:normal;padding-right:2em}td{font-variant-numeric:tabular-nums}"
-    "svg{width:100%;height:auto}text{font-size:12px;fill:currentColor}.bar{fill:#3c6e9f}.max{stroke:#b35806;fill:none}"
-    ".p50{stroke:#3c6e9f;fill:none}.due{stroke:#c0392b;stroke-dasharray:5 4}.axis{stroke:#8894a0}"
-    "@media(prefers-color-scheme:dark){body{color:#d8dee6;background:#12161c}}"
-)
 
 
 def live_page(
@@ -43,13 +37,11 @@ def live_page(
     said = "".join(f"<li>{event.at_s - began_s:.2f} s: {escape(event.what)}</li>" for event in events) or "<li>none</li>"
     parts.append(f"<h2>Events</h2><ul>{said}</ul>")
     parts.append(_table("Measured on", {name: str(value) for name, value in environment.items() if name != "versions"}))
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+    return document(title, "".join(parts))
 
 
 def _table(heading: str, rows: Mapping[str, str]) -> str:
-    body = "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())
-    return f"<h2>{escape(heading)}</h2><table>{body}</table>"
+    return f"<h2>{escape(heading)}</h2><table>{rows_table(rows)}</table>"
 
 
 def _timeline(timing: Timing) -> str:
@@ -84,7 +76,7 @@ def _histogram(timing: Timing) -> str:
         box = f'x="{across(low):.1f}" y="{_HIGH - _BOTTOM - tall:.1f}" width="{across(high) - across(low) - 1:.1f}"'
         drawn.append(f'<rect class="bar" {box} height="{tall:.1f}"/>')
     due = across(timing.period_s * 1e3)
-    drawn.append(f'<line class="due" x1="{due:.1f}" x2="{due:.1f}" y1="10" y2="{_HIGH - _BOTTOM}"/>')
+    drawn.append(f'<line class="deadline" x1="{due:.1f}" x2="{due:.1f}" y1="10" y2="{_HIGH - _BOTTOM}"/>')
     drawn.append(f'<line class="axis" x1="{_LEFT}" x2="{_WIDE}" y1="{_HIGH - _BOTTOM}" y2="{_HIGH - _BOTTOM}"/>')
     labels = [(across(v), _HIGH - 12, f"{v:.3g} ms") for v in np.geomspace(edges[0], edges[-1] * 0.93, 5)]
     labels.append((due - 140, 20, f"deadline {timing.period_s * 1e3:g} ms"))
@@ -102,7 +94,7 @@ def _line(kind: str, x: Array, y: Array) -> str:
 
 def _due(timing: Timing, top: float) -> str:
     y = float(_height(np.array(timing.period_s * 1e3), top))
-    return f'<line class="due" x1="{_LEFT}" x2="{_WIDE}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    return f'<line class="deadline" x1="{_LEFT}" x2="{_WIDE}" y1="{y:.1f}" y2="{y:.1f}"/>'
 
 
 def _axis(top: float) -> list[str]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from importlib import resources
-from string import Template
 from typing import Any
 
 from edge_tse.deployment.fit import count
+from edge_tse.web_page import cards, document, fragment
 
 __all__ = ["page"]
 
@@ -30,10 +29,9 @@ def page(report: Mapping[str, Any], comparison: Mapping[str, Any] | None = None,
         sections.append(_instructions(figures["counted"]))
     if figures.get("target"):
         sections.append(_fit(figures["target"]))
-    template = Template((resources.files("edge_tse") / "assets" / "profile" / "page.html").read_text(encoding="utf-8"))
     versions = ", ".join(f"{name} {number}" for name, number in here["versions"].items())
     remark = f" {figures['remark']}." if figures.get("remark") else ""
-    return template.substitute(
+    body = fragment("profile", "page.html").substitute(
         subtitle=escape(
             f"{figures['engine']}, model {figures['artifact'][:12]}, {figures['ears']} ear{'s' if figures['ears'] > 1 else ''}, "
             f"{figures['step']['hops']} steps. Every time was measured on this machine ({here['cpu']})."
@@ -42,6 +40,7 @@ def page(report: Mapping[str, Any], comparison: Mapping[str, Any] | None = None,
         sections="".join(sections),
         footer=escape(f"Measured {here['measured']} on {here['system']}, {here['machine']}.{remark} {versions}."),
     )
+    return document("edge-tse: where a step goes", body)
 
 
 def _cards(figures: Mapping[str, Any]) -> str:
@@ -53,7 +52,7 @@ def _cards(figures: Mapping[str, Any]) -> str:
         (f"{step['deadline_misses']}", f"late of {step['hops']}"),
         (f"{step['real_time_factor']:.3f}", "real-time factor, one core"),
     ]
-    return "".join(f"<div><strong>{escape(value)}</strong><span>{escape(label)}</span></div>" for value, label in shown)
+    return cards(shown)
 
 
 def _jitter(figures: Mapping[str, Any], before: Mapping[str, Any] | None) -> str:

@@ -37,6 +37,9 @@ QUESTION = "Where does a step go?"
 """What every profile answers, and what a file is recognised by."""
 WARM_UP = 250
 """Steps before the first that counts."""
+_TRACED = "the runtime's own profiler, scaled to the inference of the whole (it counts whole microseconds, less is lost)"
+_ALONE = "each operator alone, copies against copies, scaled to the inference of the whole"
+_UNAVAILABLE = "unavailable: this engine runs no graph of a single operator and tells no times of its own"
 
 Float = NDArray[np.float32]
 
@@ -137,15 +140,13 @@ def profile(
     parts = network_parts(artifact, network, signal[:, WARM_UP * artifact.frame.hop :], clock)
     inference = taken.network if parts is None else parts[1]
     used = memory()
-    times: Sequence[OperatorTime] = ()
-    method = "unavailable: this engine runs no graph of a single operator and tells no times of its own"
-    if trace is not None:
-        times = trace(features_of(artifact.frame, artifact.graph.tensors, signal[:, : WARM_UP * artifact.frame.hop], network))
-        method = "the runtime's own profiler, scaled to the inference of the whole (it counts whole microseconds, less is lost)"
-    elif open_graph is not None:
-        times = operator_times(artifact.graph, open_graph, clock, quiet=quiet)
-        method = "each operator alone, copies against copies, scaled to the inference of the whole"
     graph = artifact.graph
+    if trace is not None:
+        times = trace(features_of(artifact.frame, graph.tensors, signal[:, : WARM_UP * artifact.frame.hop], network))
+        method = _TRACED
+    else:
+        times = () if open_graph is None else operator_times(graph, open_graph, clock, quiet=quiet)
+        method = _UNAVAILABLE if open_graph is None else _ALONE
     figures: dict[str, object] = {
         "engine": network.name,
         "evidence": "hardware: this machine",
@@ -159,12 +160,7 @@ def profile(
         "marshalling": None if parts is None else parts[0].figures(),
         "inference": None if parts is None else parts[1].figures(),
         "operators": _operators(times, method, inference.percentile_s(50)),
-        "memory": {
-            **used,
-            "arena_planned_bytes": plan(graph).size_bytes if arena_bytes is None else arena_bytes,
-            "arena_reported_bytes": _reported_arena(network, emitted),
-            "state_bytes": graph.state_bytes,
-        },
+        "memory": {**used, **_arena(graph, network, emitted, arena_bytes), "state_bytes": graph.state_bytes},
         "model": {
             "file_bytes": None if emitted is None else len(emitted.content),
             "weight_bytes": graph.weight_bytes,
@@ -180,10 +176,13 @@ def profile(
     return Report(question=QUESTION, figures=figures, environment=environment())
 
 
-def _reported_arena(network: Network, emitted: Emitted | None) -> int | None:
-    """What the runtime says, or the tool that made the file; None where neither does."""
+def _arena(graph: IntegerGraph, network: Network, emitted: Emitted | None, planned_bytes: int | None) -> dict[str, int | None]:
+    """Activations as planned, and as the runtime says, or the tool that made the file; None where neither does."""
     told: int | None = getattr(network, "arena_bytes", None)
-    return told if told is not None or emitted is None else emitted.needs_bytes.get("arena")
+    if told is None and emitted is not None:
+        told = emitted.needs_bytes.get("arena")
+    planned = plan(graph).size_bytes if planned_bytes is None else planned_bytes
+    return {"arena_planned_bytes": planned, "arena_reported_bytes": told}
 
 
 def _operators(times: Sequence[OperatorTime], method: str, inference_s: float) -> dict[str, object]:
