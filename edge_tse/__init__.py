@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from edge_tse.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.engines import Engine, open_network
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
     from edge_tse.personalization import personalize
     from edge_tse.report import Report, Timing
     from edge_tse.voice import Voice, enroll
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Artifact",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_tse.analysis import FlowStep, Moves
-from edge_tse.demo.picture import sheet, small_png
+from edge_tse.drawing import sheet, small_png
 
 __all__ = ["moves_picture"]
 

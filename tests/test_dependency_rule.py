@@ -24,7 +24,7 @@ OURS = {
 """Package -> which of ours it may import. What it must reach otherwise, it finds by name when a verb or an engine needs it."""
 
 LEAVES = {
-    "PIL": ("edge_tse/demo/picture.py",),
+    "PIL": ("edge_tse/drawing.py",),
     "ai_edge_litert": ("edge_tse/engines/litert.py",),
     "brevitas": ("quantization/qat.py",),
     "clarity": ("quantization/hearing_scores.py",),
@@ -32,7 +32,7 @@ LEAVES = {
     "executorch": ("edge_tse/engines/executorch.py", "targets/pte.py", "targets/torch_graph.py"),
     "flatbuffers": ("targets/tflite.py",),
     "lightning_fabric": ("quantization/loop.py", "quantization/train.py"),
-    "matplotlib": ("edge_tse/demo/picture.py",),
+    "matplotlib": ("edge_tse/drawing.py",),
     "numpy": ("",),
     "onnx": ("targets/onnx.py",),
     "onnxruntime": ("edge_tse/engines/onnxrt.py",),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge_tse import __version__
+from edge_tse.version import __version__
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.errors import EdgeTseError
+from edge_tse.drawing import centred, sheet, small_png
 
 if TYPE_CHECKING:
     from edge_tse.demo.cases import Outcome
     from edge_tse.frame import FrameSpec
 
-__all__ = ["picture", "sheet", "small_png"]
+__all__ = ["picture"]
 
 Float = NDArray[np.float32]
 
@@ -52,7 +51,7 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
             interpolation="nearest" if is_gain else "antialiased",
             extent=(0, seconds, 0, frame.sample_rate_hz / 2000),
             cmap="PuOr_r" if is_gain else "cividis",
-            norm=_centred(*_GAIN_DB) if is_gain else None,
+            norm=centred(*_GAIN_DB) if is_gain else None,
             **({} if is_gain else {"vmin": _FLOOR_DB, "vmax": _TOP_DB}),
         )
         axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=ink)
@@ -67,27 +66,6 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
     axes[-1].set_xlabel("time (s)", color=ink)
     canvas.draw()
     return small_png(canvas.buffer_rgba())
-
-
-def sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
-    """An empty figure and its canvas."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as failure:
-        raise EdgeTseError("matplotlib is not installed, the picture needs it: pip install 'edge-tse[litert]'") from failure
-    figure = Figure(figsize=inches, dpi=110, layout="constrained", facecolor=paper)
-    return figure, FigureCanvasAgg(figure)
-
-
-def small_png(pixels: Any) -> bytes:
-    """A palette of 256 colours: nothing visible is lost in two colour maps, and the page is less than half as long."""
-    from PIL import Image  # matplotlib brings it
-
-    image = Image.fromarray(np.asarray(pixels)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    buffer = io.BytesIO()
-    image.save(buffer, format="png", optimize=True)
-    return buffer.getvalue()
 
 
 def _levels_db(frame: FrameSpec, signal: Float, rate_hz: int) -> Float:
@@ -105,9 +83,3 @@ def _gain_db(frame: FrameSpec, gains: Float | None) -> Float:
     shown = frame.bin_gains(gains[: round(SHOWN_S / frame.period_s)])
     decibels: Float = 20 * np.log10(np.maximum(shown, np.float32(1e-3)))
     return decibels
-
-
-def _centred(low: float, high: float) -> Any:
-    from matplotlib.colors import TwoSlopeNorm
-
-    return TwoSlopeNorm(0.0, low, high)
