@@ -72,7 +72,7 @@ def ours(model: Artifact, rng: np.random.Generator) -> list[Contender]:
             Console(stderr=True).print(f"left out: {failure}", markup=False)
             continue
         step = Engine(model, other).start(frame.ears)
-        parts = {
+        parts: dict[str, Callable[[], object]] = {
             "network": partial(network.run, row),
             "front end and network, two ears": partial(step, hop),
         }

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _table(condition: str, rows: dict[str, dict[str, object]]) -> Table:
+def _table(condition: str, rows: dict[str, dict[str, Any]]) -> Table:
     ratio = next((name for name in _RATIOS if next(iter(rows.values()))[name]), "si_sdr")
     table = Table(title=condition, title_justify="left", title_style="bold")
     for heading in (

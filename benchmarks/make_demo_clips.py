@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 TEXTS = {
     "slt-enroll": "Good morning. My name is not important, but please remember my voice. "
@@ -29,7 +31,7 @@ RMS = 10 ** (-26 / 20)
 _FOLDER = Path(__file__).resolve().parent.parent / "edge_tse" / "assets" / "demo"
 
 
-def synthesise(voice: str, text: str) -> tuple[np.ndarray, int]:
+def synthesise(voice: str, text: str) -> tuple[NDArray[Any], int]:
     """16-bit samples without the silence around them, at the level of a recording (-26 dBFS), and the rate."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.wav"

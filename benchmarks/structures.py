@@ -84,7 +84,8 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
         batch = run.tensors(step, made.batch, 0, 1)
         for name, student in students.items():
             began = time.process_time()
-            losses = extraction_losses(student, front, *batch, made.weights)
+            mixture, target, voice, t = batch
+            losses = extraction_losses(student, front, mixture, target, voice, t, made.weights)
             losses.total.backward()
             descend(student, chosen[name], plan.learning_rate(step), made.clip)
             spent[name].append(time.process_time() - began)

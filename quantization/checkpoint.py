@@ -21,7 +21,17 @@ from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
 from edge_tse.nn.student import Student, StudentConfig
 from quantization.recipes import Recipe, recipe
 
-__all__ = ["Checkpoint", "encoder_of", "load_checkpoint", "may_go_on", "network_of", "of_external_size", "save_state", "voice_size"]
+__all__ = [
+    "Checkpoint",
+    "encoder_of",
+    "load_checkpoint",
+    "may_go_on",
+    "network_of",
+    "of_external_size",
+    "save_state",
+    "student_of",
+    "voice_size",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +99,12 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
     temporary = path.with_suffix(".tmp")
     torch.save(state, temporary)
     temporary.replace(path)
+
+
+def student_of(source: Checkpoint) -> Student:
+    """The student of a checkpoint that is known not to hold the published system."""
+    assert isinstance(source.student, Student), f"{source.recipe.name} is no student's recipe"
+    return source.student
 
 
 def voice_size(config: StudentConfig | Mask2FlowConfig) -> int:

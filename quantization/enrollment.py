@@ -61,7 +61,7 @@ def noise_levels(noises: Sequence[Float], frame: FrameSpec) -> list[Float]:
 
 
 def _crop(rng: np.random.Generator, clips: Sequence[Half | Float], frames: int) -> Float:
-    x = clips[rng.integers(len(clips))]
+    x: NDArray[np.floating[Any]] = clips[rng.integers(len(clips))]
     if len(x) < frames:
         x = np.concatenate(clips)
     start = int(rng.integers(max(1, len(x) - frames + 1)))

@@ -244,8 +244,10 @@ def _tell(watch: Watch, phase: str, at: int, plan: Plan, figures: dict[str, floa
 def _agreed(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[float]:
     """The losses of the whole batch, and whether to stop: every process must take the same decision."""
     shared = torch.stack([x.detach() for x in losses] + [losses.total.new_tensor(late)])
-    agreed: list[float] = (fabric.all_reduce(shared) if fabric.world_size > 1 else shared).tolist()
-    return agreed
+    agreed = fabric.all_reduce(shared) if fabric.world_size > 1 else shared
+    assert isinstance(agreed, Tensor)
+    values: list[float] = agreed.tolist()
+    return values
 
 
 class _Minutes:

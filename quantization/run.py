@@ -97,9 +97,9 @@ def _enrollments(
 ) -> tuple[Encoder | None, Enrollments, Enrollments]:
     """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
     made = run.recipe
-    how = dataclasses.asdict(made.encoder) if made.encoder else {}
-    how.pop("goes_on", None)  # says with what it began, not how
-    how = how or None
+    stated = dataclasses.asdict(made.encoder) if made.encoder else {}
+    stated.pop("goes_on", None)  # says with what it began, not how
+    how = stated or None
     if stored.exists() and embeddings is None:
         state = torch.load(stored, map_location="cpu", weights_only=True)
         if state.get("how") != how:

@@ -244,11 +244,15 @@ class _Keeper:
 def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
     """The network to train: that of ``source``, grown where it is smaller, or a new one."""
     if source and source.recipe.student == config:
-        network = copy.deepcopy(source.student)
+        same = copy.deepcopy(source.student)
         if source.current is not None:
-            network.load_state_dict(source.current)
-        return network.train()
-    network = grown(source.student, config) if source and isinstance(source.student, Student) else network_of(config)
+            same.load_state_dict(source.current)
+        return same.train()
+    begun = source.student if source else None
+    if isinstance(begun, Student) and isinstance(config, StudentConfig):
+        network: Student | Mask2Flow = grown(begun, config)
+    else:
+        network = network_of(config)
     if isinstance(network, Student) and network.config.local:
         network.standardize(torch.from_numpy(run.enrollments.every))
     return network
