@@ -82,8 +82,8 @@ class Engine:
     def set_voice(self, voice: Voice) -> None:
         """Hear this talker from the next step on, with the past kept: the network goes on, and nothing is built anew.
 
-        For the :func:`~edge_tse.universal.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is another
-        model's, ``EngineError`` if this network cannot.
+        For the :func:`~edge_tse.personalization.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is
+        another model's, ``EngineError`` if this network cannot.
         """
         inputs = voice_inputs(self.artifact, voice)
         if not isinstance(self.network, UniversalNetwork):
