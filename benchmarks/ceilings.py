@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from benchmarks import RESULTS
 from edge_tse import audio
@@ -24,8 +26,10 @@ from quantization.evaluate import read_trials
 
 _TINY = 1e-12
 
+Array = NDArray[Any]
 
-def oracle_gains(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> dict[str, np.ndarray]:
+
+def oracle_gains(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, Array]:
     """Gain per bin ``[frames, bins]`` of each oracle, from spectra ``[frames, ears, bins]``; one gain for all ears."""
     cross = (target * mixture.conj()).real.sum(axis=1)
     power = (np.abs(mixture) ** 2).sum(axis=1)
@@ -43,7 +47,7 @@ def oracle_gains(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> d
     }
 
 
-def improvements(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> dict[str, float]:
+def improvements(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, float]:
     """SI-SDR improvement in dB of each oracle on one mixture, signals ``[ears, samples]``."""
     n = mixture.shape[1]
     padded = [np.pad(x, ((0, 0), (0, frame.delay))) for x in (mixture, target)]
@@ -65,7 +69,7 @@ MEL = {
 """Where the flow of the published system may be told to end."""
 
 
-def mel_improvements(frame: FrameSpec, mixture: np.ndarray, target: np.ndarray) -> dict[str, float]:
+def mel_improvements(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, float]:
     """As :func:`improvements`, of the gains that :mod:`edge_tse.nn.mask2flow` would apply if it arrived where it should.
 
     ``mel_taught`` is what a student that copied the last of them would reach.
@@ -98,6 +102,7 @@ def main() -> None:
     scores: dict[str, list[float]] = {}
     trials = [t for t in read_trials(given.trials) if t.condition == given.condition and t.target is not None][: given.limit]
     for trial in trials:
+        assert trial.target is not None
         mixture, target = (audio.resample(*audio.read(path), frame.sample_rate_hz) for path in (trial.mixture, trial.target))
         found = improvements(frame, mixture, target) | mel_improvements(frame, mixture, target)
         for name, value in found.items():

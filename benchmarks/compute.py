@@ -26,14 +26,14 @@ from benchmarks import RESULTS
 from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly
-from edge_tse.demo import shipped_cases
-from edge_tse.engines import ENGINES, Engine
+from edge_tse.demo.cases import shipped_cases
+from edge_tse.engines import Engine, engines
 from edge_tse.engines.foreign import ForeignNetwork, load_foreign
 from edge_tse.errors import EdgeTseError
 from edge_tse.front import features_of
+from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, busy, environment
-from edge_tse.voice import personalize
 
 PEERS = Path(__file__).parent / "peers"
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -65,14 +65,14 @@ def ours(model: Artifact, rng: np.random.Generator) -> list[Contender]:
     rows = features_of(frame, model.graph.tensors, noise, ReferenceNetwork(model.graph))
     row, hop = rows[40], noise[:, : frame.hop].copy()
     found = []
-    for engine in ENGINES:
+    for engine in engines():
         try:
             network, other = (open_quietly(model, engine) for _ in range(2))
         except EdgeTseError as failure:
             Console(stderr=True).print(f"left out: {failure}", markup=False)
             continue
         step = Engine(model, other).start(frame.ears)
-        parts = {
+        parts: dict[str, Callable[[], object]] = {
             "network": partial(network.run, row),
             "front end and network, two ears": partial(step, hop),
         }

@@ -21,21 +21,14 @@ from numpy.typing import NDArray
 from benchmarks import RESULTS, interval
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import Teaching, extraction_losses
-from edge_tse.nn.student import Student
+from edge_tse.nn.student import Student, StudentConfig
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
+from quantization.checkpoint import Checkpoint, load_checkpoint
+from quantization.loop import Plan, Teacher, descend, optimizers_of
 from quantization.recipes import Recipe, recipe
-from quantization.train import (
-    Checkpoint,
-    Plan,
-    Run,
-    Teacher,
-    descend,
-    load_checkpoint,
-    optimizers_of,
-    summed_up,
-    unseen_gains,
-)
+from quantization.run import Run
+from quantization.validation import summed_up, unseen_gains
 
 __all__ = ["ARMS", "table"]
 
@@ -52,10 +45,12 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
     teacher = Teacher(source.student)
     mixed = fastest("cpu").layers
     source.student.mixed_precision = mixed
+    config = made.student
+    assert isinstance(config, StudentConfig)
     students, chosen = {}, {}
     for name in ARMS:
         torch.manual_seed(made.seed)
-        students[name] = Student(made.student).train()
+        students[name] = Student(config).train()
         students[name].mixed_precision = mixed
         chosen[name] = optimizers_of(students[name], made.lr, made.weight_decay)
     outputs: dict[str, list[float]] = {name: [] for name in ARMS}
@@ -63,7 +58,8 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
         batch = run.tensors(step, made.batch, 0, 1)
         taught = teacher(batch[0], batch[2])
         for name, student in students.items():
-            losses = extraction_losses(student, front, *batch, made.weights, taught, ARMS[name])
+            mixture, target, voice, t = batch
+            losses = extraction_losses(student, front, mixture, target, voice, t, made.weights, taught, ARMS[name])
             losses.total.backward()
             descend(student, chosen[name], plan.learning_rate(step), made.clip)
             outputs[name].append(float(losses.output_db.detach()))

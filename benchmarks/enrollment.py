@@ -25,7 +25,7 @@ from rich.progress import track
 from benchmarks import RESULTS
 from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
-from edge_tse.enrollment import enroll_clips
+from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError, EdgeTseError
 from edge_tse.report import Report, environment
 from edge_tse.voice import VoiceModel
@@ -113,8 +113,9 @@ def equal_error_rates(
                 continue
             for j in known:
                 # Another draw of the same talker may test with a clip that this one enrolls from.
-                if i == j or compared[i].talker != compared[j].talker:
-                    scores.append(float(voice @ tests[j]))
+                test = tests[j]
+                if test is not None and (i == j or compared[i].talker != compared[j].talker):
+                    scores.append(float(voice @ test))
                     same.append(i == j)
         rate = error_rate(np.array(scores), np.array(same)) if any(same) and not all(same) else None
         refused = sum(voice is None for voice in voices) / len(voices)

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from benchmarks import RESULTS
 from edge_tse.artifact import Artifact
-from edge_tse.demo import shipped_cases
+from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine
 from edge_tse.front import features_of
 from edge_tse.graph import Pointwise
+from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from firmware_bridge.build import CORES, Core, Image, build_image
 from firmware_bridge.codegen import generate, plan_memory, voice_patch
 from firmware_bridge.meter import count_instructions, emulate

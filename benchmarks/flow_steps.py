@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import track
@@ -19,9 +20,9 @@ from benchmarks import RESULTS
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.report import Report, environment
+from quantization.checkpoint import load_checkpoint
 from quantization.float_analysis import STEPS
 from quantization.float_listener import evaluate_checkpoint
-from quantization.train import load_checkpoint
 from quantization.trials import SPLITS, make_trials
 
 _RATIOS = {"si_sdr_i": "SI-SDR gain", "si_sdr": "SI-SDR", "attenuation_db": "attenuation"}
@@ -69,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _table(condition: str, rows: dict[str, dict[str, object]]) -> Table:
+def _table(condition: str, rows: dict[str, dict[str, Any]]) -> Table:
     ratio = next((name for name in _RATIOS if next(iter(rows.values()))[name]), "si_sdr")
     table = Table(title=condition, title_justify="left", title_style="bold")
     for heading in (

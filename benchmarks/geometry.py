@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks import RESULTS
 from edge_tse.frame import FrameSpec
@@ -11,7 +14,7 @@ from edge_tse.report import Report, environment
 _FFT = 1 << 18
 
 
-def line(window: np.ndarray, rate_hz: int) -> dict[str, float]:
+def line(window: NDArray[Any], rate_hz: int) -> dict[str, float]:
     """How a pure tone looks through a window: width at -3 dB, and the most that is left of it at distances and beyond."""
     level_db = 20 * np.log10(np.abs(np.fft.rfft(window, _FFT)) / np.sum(window) + 1e-12)
     first_null = int(np.argmax(np.diff(level_db) > 0))
@@ -23,7 +26,7 @@ def line(window: np.ndarray, rate_hz: int) -> dict[str, float]:
     }
 
 
-def root_hann(n: int) -> np.ndarray:
+def root_hann(n: int) -> NDArray[Any]:
     """Symmetric window for analysis and synthesis both."""
     return np.sin(np.pi * (np.arange(n) + 0.5) / n)
 

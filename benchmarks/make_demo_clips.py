@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from benchmarks.simulated_room import Room, Sphere, heard_in
 
@@ -35,7 +37,7 @@ RATE_HZ = 16000
 _FOLDER = Path(__file__).resolve().parent.parent / "edge_tse" / "assets" / "demo"
 
 
-def synthesise(voice: str, text: str) -> tuple[np.ndarray, int]:
+def synthesise(voice: str, text: str) -> tuple[NDArray[Any], int]:
     """16-bit samples without the silence around them, at the level of a recording (-26 dBFS), and the rate."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "clip.wav"

@@ -28,7 +28,7 @@ OTHER_DATA = """\
 
 QUANTIZED = """\
 SI-SDR improvement in dB, unseen talkers, two talkers at -5 to 5 dB, mono, no noise, 4 s excerpts
-(`quantization.train.validate`; these mixtures steer training runs, the tables below report). float: before; ptq: int8 after
+(`quantization.validation.validate`; these mixtures steer training runs, the tables below report). float: before; ptq: int8 after
 calibration alone; qat: int8 after fine-tuning, which is also more training."""
 
 FAILURES = """\

@@ -27,18 +27,19 @@ from rich.console import Console
 from benchmarks import RESULTS
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.cli.output import open_quietly, quietly
-from edge_tse.demo import shipped_cases
-from edge_tse.engines import ENGINES, Engine, Network, open_network
-from edge_tse.enrollment import enroll_files
+from edge_tse.demo.cases import shipped_cases
+from edge_tse.engines import Engine, Network, open_network
+from edge_tse.engines import engines as host_engines
+from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import EdgeTseError
 from edge_tse.extract import extract
 from edge_tse.front import features_of
 from edge_tse.golden import TOLERANCE_LSB, Golden, UniversalNetwork, record, replay
 from edge_tse.metrics import si_sdr
+from edge_tse.personalization import personalize, universal, voice_inputs
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
-from edge_tse.universal import universal, voice_inputs
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from quantization.evaluate import Trial, read_trials
 from quantization.trials import make_trials
 
@@ -89,7 +90,7 @@ def engines() -> dict[str, dict[str, Open]]:
     def by_name(name: str) -> Callable[[Artifact], Network]:
         return lambda artifact: open_quietly(artifact, name)
 
-    known = {name: by_name(name) for name in ENGINES if name != "reference"} | {"litert builtin_ref": builtin_ref}
+    known = {name: by_name(name) for name in host_engines() if name != "reference"} | {"litert builtin_ref": builtin_ref}
     personal = {name: folded(opened) for name, opened in (known | {"native": native}).items()}
     personal["native, patched"] = lambda artifact: Board(artifact).hear
     return {"personalized": personal, "universal": {name: given(opened) for name, opened in known.items()}}

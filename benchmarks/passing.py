@@ -20,9 +20,9 @@ import scipy.signal
 from numpy.typing import NDArray
 
 from benchmarks import RESULTS
-from edge_tse.calibration import UNCALIBRATED
 from edge_tse.frame import FrameSpec
-from edge_tse.passing import Openings
+from edge_tse.hearing.calibration import UNCALIBRATED
+from edge_tse.hearing.openings import Openings
 from edge_tse.report import Report, environment
 from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.trials import SPLITS

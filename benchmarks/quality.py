@@ -46,13 +46,16 @@ def main() -> None:
             moved = analyse(trials, Artifact.find(given.artifact), given.engine)
             found = evaluate(trials, Artifact.find(given.artifact), given.engine, jobs=given.jobs)
         else:
+            from quantization.checkpoint import load_checkpoint
             from quantization.float_listener import evaluate_checkpoint
-            from quantization.train import load_checkpoint
 
             found = evaluate_checkpoint(trials, load_checkpoint(given.checkpoint), given.steps, given.solver)
-    figures = {
+    shares: dict[str, object] = {}
+    if moved:
+        shares["moves"] = {name: {stage: vars(m) for stage, m in stages.items()} for name, stages in moved.items()}
+    figures: dict[str, object] = {
         "conditions": found["conditions"],
-        **({"moves": {name: {stage: vars(m) for stage, m in stages.items()} for name, stages in moved.items()}} if moved else {}),
+        **shares,
         **{key: found[key] for key in ("artifact", "checkpoint") if key in found},
         "engine": found["engine"],
         "trials": {

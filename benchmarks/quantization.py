@@ -33,7 +33,7 @@ from edge_tse import audio
 from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, environment
-from quantization import train
+from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
 from quantization.evaluate import Listener, Trial, personal_listener, read_trials, score, summary
 from quantization.float_listener import float_listener
 from quantization.freeze import freeze
@@ -49,7 +49,7 @@ from quantization.quantize import (
     teacher_of,
     twin_of,
 )
-from quantization.train import Checkpoint, load_checkpoint
+from quantization.run import Progress as Told
 from quantization.trials import CONDITIONS, make_trials
 
 __all__ = ["ROWS", "Study", "candidates", "page", "paired"]
@@ -116,7 +116,7 @@ class Study:
         self.source, self._run, _ = prepare(checkpoint, data, work / checkpoint.stem, self._watch)
         self._folder = work / f"rows-{self.source.recipe.name}"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._batches = calibration_batches(self._run, self.source.student)
+        self._batches = calibration_batches(self._run, student_of(self.source))
         self.trials_csv = self._trials("report", settings.per_condition, settings.conditions)
         self.trials = read_trials(self.trials_csv)
         chosen_csv = self._trials("choose", settings.per_condition, settings.conditions)
@@ -151,7 +151,7 @@ class Study:
         out = {}
         for i, (name, scheme) in enumerate(candidates().items()):
             self.tell(f"calibrating: {name}", i / len(candidates()))
-            out[name] = probe.measure(twin_of(self.source.student, self._batches, scheme).eval())
+            out[name] = probe.measure(twin_of(student_of(self.source), self._batches, scheme).eval())
         return out
 
     def row(self, name: str, best: str) -> dict[str, Any]:
@@ -164,14 +164,14 @@ class Study:
             listeners: Callable[[Trial], Listener | str] = partial(float_listener, self.source)
         else:
             scheme = candidates()[best] if name == "ptq-best" else SCHEMES[_SCHEMES[name]]
-            twin = twin_of(self.source.student, self._batches, scheme)
+            twin = twin_of(student_of(self.source), self._batches, scheme)
             steps = self.settings.qat_steps if scheme.steps else 0
             if steps:
                 teacher = teacher_of(self.source, self._teacher) if scheme.distilled else None
                 stored = self._folder / f"{name}-{self.key(name)}.pt"
                 fine_tune(twin, self._run, scheme, steps, stored, teacher=teacher, resume=True, watch=self._watch)
             provenance = {"recipe": self.source.recipe.name, "scheme": name, "fine_tuning_steps": steps}
-            artifact = freeze(twin.eval(), self._run.encoder, golden_features(self.source.student), provenance)
+            artifact = freeze(twin.eval(), self._run.encoder, golden_features(student_of(self.source)), provenance)
             artifact.save(self._folder / f"{name}.etse")
             made |= {"steps": steps, "bytes": artifact.graph.weight_bytes, "packed_bytes": packed_bytes(twin)}
             listeners = lambda trial: personal_listener(trial, artifact, self.settings.engine)[1]  # noqa: E731
@@ -203,8 +203,8 @@ class Study:
             make_trials(self._data, folder, split, self.settings.seed, count, made, conditions)
         return folder / "trials.csv"
 
-    def _watch(self, progress: train.Progress) -> None:
-        self.tell(progress.phase, progress.step / max(1, progress.steps))
+    def _watch(self, progress: Told) -> None:
+        self.tell(progress.phase, progress.step / max(1, progress.steps or 1))
 
 
 def paired(row: dict[str, Any], reference: dict[str, Any], gains: str = "gains_db") -> tuple[float, float]:
@@ -247,7 +247,7 @@ def _model(name: str, model: dict[str, Any]) -> list[str]:
     lines = []
     for slug, row in rows.items():
         gain = row["si_sdr_i"]
-        differences = ("", "")
+        differences: tuple[str, ...] = ("", "")
         if slug != "float" and "float" in rows:
             compared = (paired(row, rows["float"], gains) for gains in ("gains_db", "choose_gains_db"))
             differences = tuple("{:+.2f} ± {:.2f}".format(*found) for found in compared)

@@ -214,7 +214,7 @@ def _pair(before: float | None, after: float | None, digits: int) -> str:
     return "-" if before is None or after is None else f"{before:.{digits}f} → {after:.{digits}f}"
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     """Markdown, numbers to the right."""
     lines = [head, tuple("---" if i == 0 else "---:" for i in range(len(head))), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

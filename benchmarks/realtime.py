@@ -20,12 +20,12 @@ from rich.console import Console
 from benchmarks import RESULTS
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, table
-from edge_tse.demo import shipped_cases
+from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine, Network
 from edge_tse.extract import extract
-from edge_tse.profile import network_parts, steps
+from edge_tse.personalization import personalize
+from edge_tse.profiling.profile import network_parts, steps
 from edge_tse.report import Report, busy, environment, memory
-from edge_tse.voice import personalize
 
 
 def split(model: Artifact, network: Network, sound: NDArray[np.float32]) -> dict[str, float] | None:

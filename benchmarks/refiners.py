@@ -26,8 +26,10 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Stage, Student
 from edge_tse.report import Report, environment
+from quantization.checkpoint import load_checkpoint, student_of
+from quantization.loop import Plan, descend, optimizers_of
 from quantization.mixing import Mixer, Scene
-from quantization.train import Plan, Run, descend, load_checkpoint, optimizers_of
+from quantization.run import Run
 
 __all__ = ["Refiner", "cues", "phase_advance"]
 
@@ -90,11 +92,12 @@ class Refiner(nn.Module):
             re, im = self.turned(x).tanh().unflatten(0, (-1, ears)).chunk(2, dim=-1)
             low = spectra[..., : self.bins]
             refined = torch.cat([refined[..., : self.bins] + torch.complex(re, im) * low, refined[..., self.bins :]], dim=-1)
-        return tuple(front.synthesize(s)[..., frame.delay :] for s in (refined, front.amplify(spectra, mask)))
+        whole, masked = (front.synthesize(s)[..., frame.delay :] for s in (refined, front.amplify(spectra, mask)))
+        return whole, masked
 
     def cost(self, ears: int) -> dict[str, int]:
         """Weights of this stage and multiply-accumulates a hop."""
-        parts: list[nn.Module] = [self.stage, self.real, *([self.turned, self.from_phase] if self.bins else [])]
+        parts: list[nn.Module | None] = [self.stage, self.real, *([self.turned, self.from_phase] if self.bins else [])]
         each = sum(p.numel() for part in parts if part is not None for p in part.parameters() if p.ndim == 2)
         shared = self.from_hidden.weight.numel() + self.from_gain.weight.numel()
         return {"weights": each + shared, "macs_per_hop": shared + each * (ears if self.bins else 1)}
@@ -169,7 +172,7 @@ def compare(checkpoint: Path, data: Path, folder: Path, steps: int, told: Callab
     refiners, chosen = {}, {}
     for name, bins in (("shared real gain", 0), ("per-ear complex below 2 kHz", low)):
         torch.manual_seed(made.seed)
-        refiners[name] = Refiner(source.student, bins)
+        refiners[name] = Refiner(student_of(source), bins)
         trained = nn.ModuleList(m for n, m in refiners[name].named_children() if n not in ("student", "front"))
         chosen[name] = (trained, optimizers_of(trained, made.lr, made.weight_decay))
     errors: dict[str, list[float]] = {name: [] for name in refiners}

@@ -3,7 +3,7 @@
 python -m benchmarks.scene_enrollment --data DIR [--per-condition 40]
 
 Held-out talkers through held-out heads. A recording of six seconds has the talker in front and another one, with an SIR of -5 to
-5 dB, at 30 to 90 degrees; it enrolls as it is (naive), after :func:`edge_tse.scene.in_front` (scene), and without the others
+5 dB, at 30 to 90 degrees; it enrolls as it is (naive), after :func:`edge_tse.enrollment.in_front` (scene), and without the others
 (clean). Each voice then extracts the same talker, at other words, from a mixture with the same other talker, made alike. Decisions
 were taken on the split ``choose``.
 """
@@ -24,13 +24,14 @@ from rich.table import Table
 from benchmarks import RESULTS
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.enrollment import enroll_clips
+from edge_tse.enrollment.recordings import enroll_clips
+from edge_tse.enrollment.scene import in_front
 from edge_tse.errors import AudioError, DataError
 from edge_tse.extract import extract
 from edge_tse.metrics import si_sdr
+from edge_tse.personalization import personalize
 from edge_tse.report import Report, environment
-from edge_tse.scene import in_front
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from quantization.corpus import Corpus, mono_at, open_corpus
 from quantization.trials import SPLITS
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -32,11 +33,11 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
+from quantization.checkpoint import Checkpoint, student_of
 from quantization.evaluate import Trial, read_trials
 from quantization.float_listener import enrolled
 from quantization.qat import Activation, Fixed, QuantDepthwise, QuantPointwise
 from quantization.quantize import SCHEMES, calibration_batches, prepare, twin_of
-from quantization.train import Checkpoint
 from quantization.trials import make_trials
 
 __all__ = ["Probe", "chart", "layers", "only", "sensitivity"]
@@ -45,13 +46,15 @@ STORED = RESULTS / "sensitivity.json"
 DOCS = Path(__file__).parent.parent / "docs"
 _CEILING_DB = 100.0
 
+Float = NDArray[np.float32]
+
 
 @dataclass(frozen=True, eq=False)
 class _Item:
     """A mixture ready for the network."""
 
-    mixture: np.ndarray
-    target: np.ndarray
+    mixture: Float
+    target: Float
     spectra: Tensor
     voice: Tensor
 
@@ -62,11 +65,12 @@ class Probe:
     def __init__(self, source: Checkpoint, trials: Sequence[Trial]) -> None:
         self.front = Front(source.recipe.student.frame)
         self._items = [self._item(trial, enrolled(source, trial)) for trial in trials if trial.target is not None]
-        self._source = source.student
+        self._source = student_of(source)
 
     @torch.no_grad()
     def _item(self, trial: Trial, voice: Tensor) -> _Item:
         frame = self.front.frame
+        assert trial.target is not None
         mixture, target = (audio.resample(*audio.read(path), frame.sample_rate_hz) for path in (trial.mixture, trial.target))
         whole = mixture.shape[1] // frame.hop * frame.hop
         spectra = self.front.analyze(torch.from_numpy(mixture[None, :, :whole].copy()))
@@ -129,11 +133,11 @@ def only(twin: Student, chosen: Sequence[nn.Module]) -> Iterator[Student]:
     was_training = twin.training
     try:
         for module in every:
-            module.exact = not any(module is one for one in chosen)
+            setattr(module, "exact", not any(module is one for one in chosen))  # noqa: B010
         yield twin.train()
     finally:
         for module in every:
-            module.exact = False
+            setattr(module, "exact", False)  # noqa: B010
         twin.train(was_training)
 
 
@@ -202,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stored = json.loads(STORED.read_text())["figures"]["models"] if STORED.exists() else {}
         for checkpoint in given.checkpoint:
             source, run, _ = prepare(checkpoint, given.data, given.work / checkpoint.stem)
-            twin = twin_of(source.student, calibration_batches(run, source.student), SCHEMES[given.scheme])
+            twin = twin_of(student_of(source), calibration_batches(run, student_of(source)), SCHEMES[given.scheme])
             probe = Probe(source, read_trials(listed))
             stored[source.recipe.name] = {
                 "checkpoint": source.digest,

@@ -18,15 +18,17 @@ import numpy as np
 import torch
 
 from benchmarks import RESULTS
+from benchmarks.band_students import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import extraction_losses
-from edge_tse.nn.structures import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.student import NANO, StageConfig, Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
+from quantization.loop import Plan, descend, optimizers_of
 from quantization.mixing import Scene
 from quantization.recipes import Recipe, recipe
-from quantization.train import Plan, Run, descend, optimizers_of, validate
+from quantization.run import Run
+from quantization.validation import validate
 
 __all__ = ["STRUCTURES", "table"]
 
@@ -82,7 +84,8 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
         batch = run.tensors(step, made.batch, 0, 1)
         for name, student in students.items():
             began = time.process_time()
-            losses = extraction_losses(student, front, *batch, made.weights)
+            mixture, target, voice, t = batch
+            losses = extraction_losses(student, front, mixture, target, voice, t, made.weights)
             losses.total.backward()
             descend(student, chosen[name], plan.learning_rate(step), made.clip)
             spent[name].append(time.process_time() - began)

@@ -73,6 +73,7 @@ class TFGridNet(nn.Module):
         self.blocks = nn.ModuleList(_Block(channels, hidden, bins, heads, keys, past) for _ in range(blocks))
         self.embed = nn.Sequential(nn.Linear(256, channels), nn.LayerNorm(channels))
         self.head = nn.ConvTranspose2d(channels, 4, 3, padding=(2, 1))
+        self.window: Tensor
         self.register_buffer("window", torch.hann_window(_WINDOW).sqrt())
         self.bins, self.channels = bins, channels
 
@@ -84,7 +85,7 @@ class TFGridNet(nn.Module):
     def start(self) -> list[State]:
         """State before the first chunk."""
         edges = [torch.zeros(1, 4, 2, self.bins), torch.zeros(1, self.channels, 2, self.bins), torch.zeros(2, _WINDOW - CHUNK)]
-        return [edges, *(block.start() for block in self.blocks)]
+        return [edges, *(block.start() for block in self.blocks if isinstance(block, _Block))]
 
     def forward(self, samples_EN: Tensor, voice: Tensor, state: list[State]) -> tuple[Tensor, list[State]]:
         spectrum = torch.fft.rfft(samples_EN * self.window)

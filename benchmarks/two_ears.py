@@ -26,9 +26,10 @@ from edge_tse.nn.beam import beamed
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
+from quantization.checkpoint import student_of
 from quantization.mixing import Mixer, Scene
 from quantization.quantize import prepare
-from quantization.train import Run
+from quantization.run import Run
 
 __all__ = ["EARS", "cues", "shadow", "turning", "unequal"]
 
@@ -245,7 +246,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeTseError as failure:
         sys.stderr.write(f"two_ears: {failure}\n")
         return 2
-    student, front = source.student.eval(), Front(source.recipe.student.frame)
+    student, front = student_of(source).eval(), Front(source.recipe.student.frame)
     around = scenes(run, heads, given.items)
     figures = {
         "checkpoint": {"recipe": source.recipe.name, "step": source.step, "sha256": source.digest},

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from edge_tse.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.engines import Engine, open_network
@@ -15,10 +17,9 @@ if TYPE_CHECKING:
     from edge_tse.extract import Extraction, Extractor
     from edge_tse.frame import FrameSpec
     from edge_tse.graph import IntegerGraph
+    from edge_tse.personalization import personalize
     from edge_tse.report import Report, Timing
-    from edge_tse.voice import Voice, enroll, personalize
-
-__version__ = "0.1.0"
+    from edge_tse.voice import Voice, enroll
 
 __all__ = [
     "Artifact",
@@ -49,7 +50,7 @@ _HOME = {
     "Voice": "voice",
     "enroll": "voice",
     "open_network": "engines",
-    "personalize": "voice",
+    "personalize": "personalization",
 }
 
 

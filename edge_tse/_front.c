@@ -1,5 +1,5 @@
 /* The front end of a stream, compiled: what edge_tse/front.py does with NumPy, and the same bits. The arithmetic is the firmware's,
- * firmware_bridge/c/front_math.h; here are the samples of a stream, and how Python reaches them.
+ * firmware_bridge/c/library/front_math.h; here are the samples of a stream, and how Python reaches them.
  *
  * Nothing is allocated after a stream has begun. A hop takes microseconds, so the interpreter's lock is kept: giving it up and taking
  * it again would cost more than others could do meanwhile. A stream belongs to one thread at a time.

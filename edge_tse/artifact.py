@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.errors import ArtifactError
+from edge_tse.errors import ArtifactError, EngineError, ParityError
 from edge_tse.files import write_bytes
 from edge_tse.frame import FrameSpec
-from edge_tse.golden import Golden, record
+from edge_tse.golden import TOLERANCE_LSB, Golden, Network, Parity, record, replay
 from edge_tse.graph import IntegerGraph
 from edge_tse.universal import Reach
 from edge_tse.voice import VoiceModel
 
-__all__ = ["SCHEMA", "Artifact", "shipped_names", "shipped_with_hop"]
+__all__ = ["SCHEMA", "Artifact", "shipped_names", "shipped_with_hop", "verify"]
 
 SCHEMA = 1
 """Version of the file layout; raised when an older edge-tse could not read what a newer one writes."""
@@ -169,6 +169,26 @@ class Artifact:
         if what is None:
             return cls.shipped()
         return cls.shipped(str(what)) if str(what) in shipped_names() and not Path(what).exists() else cls.load(what)
+
+
+def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = None) -> Parity:
+    """Replay the artifact's golden frames; ``ParityError`` beyond the tolerance (that of the engine's name if None).
+
+    A personalised artifact whose frames have not been recorded is recorded on the reference engine first.
+    """
+    if tolerance_lsb is None:
+        if network.name not in TOLERANCE_LSB:
+            raise EngineError(f"engine {network.name} states no tolerance, known: {', '.join(TOLERANCE_LSB)}; give one")
+        tolerance_lsb = TOLERANCE_LSB[network.name]
+    golden = artifact.golden if artifact.golden.outputs is not None else artifact.record().golden
+    parity = replay(golden, network)
+    if parity.worst_lsb > tolerance_lsb:
+        output = max(parity.per_output, key=lambda name: parity.per_output[name][0])
+        raise ParityError(
+            f"{network.name}: {output} differs by {parity.worst_lsb} LSB, {tolerance_lsb} allowed "
+            f"({parity.mismatch_rate:.2%} of values over {parity.frames} frames): do not deploy; report it with `edge-tse doctor`"
+        )
+    return parity
 
 
 def shipped_with_hop(hop_s: float) -> Artifact:

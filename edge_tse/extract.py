@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.engines import Engine
-from edge_tse.report import Timing
+from edge_tse.frame import FrameSpec
+from edge_tse.report import Timing, memory
+from edge_tse.stream import AnyEngine, GainStep
 
 __all__ = ["Extraction", "Extractor", "extract"]
 
@@ -37,6 +38,19 @@ class Extraction:
     silent: bool
     """The mixture held nothing, so neither does the output."""
 
+    def figures(self, frame: FrameSpec) -> dict[str, object]:
+        """By name, ready for a report; ``frame`` is the geometry of the engine that extracted."""
+        return {
+            "channels": self.signal.shape[0],
+            "rate_hz": self.rate_hz,
+            "seconds": self.signal.shape[1] / self.rate_hz,
+            "algorithmic_latency_ms": frame.algorithmic_latency_s * 1e3,
+            "compute": self.timing.figures(),
+            "memory": memory(),
+            "input_clipped_samples": self.clipped_samples,
+            "input_silent": self.silent,
+        }
+
 
 class Extractor:
     """A running extraction that takes chunks of any size.
@@ -47,7 +61,7 @@ class Extractor:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: AnyEngine,
         ears: int,
         observe: Callable[[float], None] | None = None,
         clock: Callable[[], float] = time.perf_counter,
@@ -91,7 +105,7 @@ class Extractor:
 def extract(
     mixture: Float,
     rate_hz: int,
-    engine: Engine,
+    engine: AnyEngine,
     *,
     trim: bool = True,
     keep_gains: bool = False,
@@ -120,7 +134,7 @@ def extract(
     def observe(seconds: float) -> None:
         nonlocal done
         hop_s[done] = seconds
-        if gains is not None:
+        if gains is not None and isinstance(extractor.step, GainStep):
             gains[done] = extractor.step.gain
         done += 1
 

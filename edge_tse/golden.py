@@ -5,21 +5,21 @@ They are how *correctness* is stated, in LSB; quality is another number, measure
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.errors import ArtifactError, EngineError, ParityError
+from edge_tse.errors import ArtifactError
 from edge_tse.graph import IntegerGraph
 from edge_tse.reference import ReferenceNetwork
 
 if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
+    pass
 
-__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "UniversalNetwork", "record", "replay", "verify"]
+__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "TimedNetwork", "UniversalNetwork", "record", "replay"]
 
 Int8 = NDArray[np.int8]
 
@@ -73,6 +73,14 @@ class UniversalNetwork(Network, Protocol):
         """
 
 
+@runtime_checkable
+class TimedNetwork(Network, Protocol):
+    """A network that tells what carries tensors to its runtime and back from the runtime itself."""
+
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
+        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
+
+
 @dataclass(frozen=True, eq=False)
 class Golden:
     """Consecutive frames from reset."""
@@ -94,6 +102,15 @@ class Parity:
     per_output: Mapping[str, tuple[int, float]]
     """``worst_lsb`` and ``mismatch_rate`` by output name."""
 
+    def figures(self) -> dict[str, object]:
+        """By name, ready for a report."""
+        return {
+            "frames": self.frames,
+            "worst_lsb": self.worst_lsb,
+            "mismatch_rate": self.mismatch_rate,
+            "outputs": {name: {"worst_lsb": w, "mismatch_rate": rate} for name, (w, rate) in self.per_output.items()},
+        }
+
 
 def record(graph: IntegerGraph, features: Int8) -> Golden:
     """Outputs of the reference engine from reset, for int8 features ``[frames, n]``."""
@@ -113,26 +130,6 @@ def replay(golden: Golden, network: Network) -> Parity:
         per_output[name] = int(distance.max(initial=0)), float(np.count_nonzero(distance) / max(distance.size, 1))
     worst = max((w for w, _ in per_output.values()), default=0)
     return Parity(worst_lsb=worst, mismatch_rate=differing / max(total, 1), frames=len(golden.features), per_output=per_output)
-
-
-def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = None) -> Parity:
-    """Replay the artifact's golden frames; ``ParityError`` beyond the tolerance (that of the engine's name if None).
-
-    A personalised artifact whose frames have not been recorded is recorded on the reference engine first.
-    """
-    if tolerance_lsb is None:
-        if network.name not in TOLERANCE_LSB:
-            raise EngineError(f"engine {network.name} states no tolerance, known: {', '.join(TOLERANCE_LSB)}; give one")
-        tolerance_lsb = TOLERANCE_LSB[network.name]
-    golden = artifact.golden if artifact.golden.outputs is not None else artifact.record().golden
-    parity = replay(golden, network)
-    if parity.worst_lsb > tolerance_lsb:
-        output = max(parity.per_output, key=lambda name: parity.per_output[name][0])
-        raise ParityError(
-            f"{network.name}: {output} differs by {parity.worst_lsb} LSB, {tolerance_lsb} allowed "
-            f"({parity.mismatch_rate:.2%} of values over {parity.frames} frames): do not deploy; report it with `edge-tse doctor`"
-        )
-    return parity
 
 
 def _run(network: Network, names: tuple[str, ...], features: Int8) -> dict[str, Int8]:

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse import __version__
 from edge_tse.files import write_bytes
+from edge_tse.version import __version__
 
 __all__ = ["Report", "Timing", "busy", "environment", "memory", "to_json", "versions"]
 

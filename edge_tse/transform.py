@@ -1,7 +1,7 @@
 """The Fourier transform and the logarithm of the front end, in float32 and with every rounding defined.
 
 Whatever follows these operations in this order, each rounded once to nearest, gives the same bits: NumPy here, and the C of
-``firmware_bridge/c/front_math.h`` on a board and in the compiled part of this package. Libraries' transforms and logarithms round
+``front_math.h`` on a board and in the compiled part of this package. Libraries' transforms and logarithms round
 in orders of their own, which differ between libraries, versions and processors. Complex numbers are two arrays of reals, because
 NumPy may compute a complex product in any order; square roots and quotients are exact by IEEE 754.
 

@@ -26,7 +26,7 @@ from edge_tse.files import write_bytes
 from edge_tse.frame import FrameSpec
 
 if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
+    pass
 
 __all__ = [
     "MIN_SPEECH_S",
@@ -34,15 +34,15 @@ __all__ = [
     "Voice",
     "VoiceModel",
     "active_levels",
-    "check_voice",
     "enroll",
     "load_voice",
     "matching_layers",
-    "personalize",
+    "parse_voice",
     "pooled_levels",
     "read_embeddings",
     "save_voice",
     "speech_levels",
+    "voice_bytes",
     "voice_from_embeddings",
 ]
 
@@ -285,28 +285,9 @@ def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str
     return Voice(embedding=embedding, model_digest=model.digest, created=created, source=", ".join(path.name for path in files))
 
 
-def personalize(artifact: Artifact, voice: Voice) -> Artifact:
-    """The artifact with this voice folded into its constants: same weights, same size, no speaker input.
-
-    ``ArtifactError`` if the voice was enrolled with another model, or a voice is already folded in.
-    """
-    model = artifact.voice_model
-    check_voice(model, voice)
-    return artifact.with_graph(artifact.graph.fold(model.modulation(voice.embedding)))
-
-
-def check_voice(model: VoiceModel, voice: Voice) -> None:
-    """``ArtifactError`` if the voice was enrolled with another model."""
-    if voice.model_digest != model.digest:
-        raise ArtifactError(
-            f"the voice was enrolled with model {voice.model_digest[:12]}, this artifact has {model.digest[:12]}: "
-            "enroll again with `edge-tse enroll --artifact`"
-        )
-
-
 def save_voice(voice: Voice, path: str | Path) -> None:
     """Write a voice as JSON, whole or not at all. ``ArtifactError`` if it cannot be written."""
-    write_bytes(Path(path), _voice_bytes(voice), ArtifactError)
+    write_bytes(Path(path), voice_bytes(voice), ArtifactError)
 
 
 def load_voice(path: str | Path) -> Voice:
@@ -318,29 +299,34 @@ def load_voice(path: str | Path) -> Voice:
         content = Path(path).read_bytes()
     except OSError as error:
         raise ArtifactError(f"cannot read voice {path}: {error.strerror}") from error
+    return parse_voice(content, str(path))
+
+
+def parse_voice(content: bytes, source: str) -> Voice:
+    """Inverse of :func:`voice_bytes`; ``source`` names the content in messages. Errors as of :func:`load_voice`."""
     again = "enroll again with `edge-tse enroll`"
     try:
         fields = json.loads(content)
         schema = fields["edge_tse_voice"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not an edge-tse voice, or a truncated one: {again}") from error
+        raise ArtifactError(f"{source} is not an edge-tse voice, or a truncated one: {again}") from error
     if isinstance(schema, int) and schema > VOICE_SCHEMA:
-        raise ArtifactError(f"{path} has schema {schema}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
+        raise ArtifactError(f"{source} has schema {schema}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
     try:
         with np.errstate(over="ignore"):  # a damaged exponent is found below
             embedding = np.array(fields["embedding"], np.float32)
         texts = {name: str(fields[name]) for name in ("model_digest", "created", "source")}
         voice = Voice(embedding=embedding, **texts)
-        whole = _voice_bytes(voice) == content
+        whole = voice_bytes(voice) == content
     except (ValueError, KeyError, TypeError, OverflowError) as error:
-        raise ArtifactError(f"{path} is damaged: {again}") from error
+        raise ArtifactError(f"{source} is damaged: {again}") from error
     if not whole or voice.embedding.ndim != 1 or not np.isfinite(voice.embedding).all():
-        raise ArtifactError(f"{path} is damaged or was edited, its checksum does not fit: {again}")
+        raise ArtifactError(f"{source} is damaged or was edited, its checksum does not fit: {again}")
     return voice
 
 
-def _voice_bytes(voice: Voice) -> bytes:
-    """The one way to write a voice: a file that differs from it in any byte is not a voice."""
+def voice_bytes(voice: Voice) -> bytes:
+    """The content of a voice file, and the one way to write a voice: a file that differs from it in any byte is not a voice."""
     fields: dict[str, object] = {
         "edge_tse_voice": VOICE_SCHEMA,
         "source": voice.source,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_tse.deployment.fit import fits
 from edge_tse.errors import DeviceError, LinkError, TargetError
 from edge_tse.files import write_bytes
 from firmware_bridge.build import CORES, Core, build_image
@@ -26,7 +27,7 @@ from firmware_bridge.link import Link, SocketLink, open_link
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
-    from edge_tse.target import Target
+    from edge_tse.deployment.target import Target
 
 __all__ = ["EmulatedBoard", "Flashed", "Step", "core_of", "flash", "image_for", "open_board", "tool_steps"]
 
@@ -58,7 +59,7 @@ def core_of(target: Target) -> Core:
 def image_for(artifact: Artifact, target: Target) -> Image:
     """Compile the artifact and the server around it. ``TargetError`` if it does not fit, or the compiler is missing or refuses."""
     core = core_of(target)
-    target.fits(artifact).check()
+    fits(target, artifact).check()
     # The clock of an emulated program is that of this machine: it says nothing about the core.
     emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
     names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')

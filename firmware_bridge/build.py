@@ -17,22 +17,35 @@ from edge_tse.files import replacing
 from firmware_bridge.elf import read_sections
 
 __all__ = [
+    "BOARD",
     "CORES",
-    "C_FOLDER",
+    "INCLUDES",
     "KERNEL_CASES",
+    "LIBRARY",
+    "PORT",
     "PROGRAM",
+    "PROGRAMS",
     "SOURCES",
     "Core",
     "Image",
     "Region",
     "build_image",
+    "c_source",
     "linker_script",
     "shared_library",
     "zig",
 ]
 
-C_FOLDER = Path(__file__).parent / "c"
-"""What is the same for every model: ``etse.h`` is the public interface."""
+_C = Path(__file__).parent / "c"
+LIBRARY = _C / "library"
+"""What goes into a product: ``etse.h`` is the public interface. It needs nothing of the other folders."""
+BOARD = _C / "board"
+"""A board that answers its host: messages, and which of two images boots."""
+PORT = _C / "port"
+"""Where our own programs run: files and text of a host, and the start of a core without a system."""
+PROGRAMS = _C / "programs"
+"""Each a whole: the chain on files, the kernels on files, servers, the skeleton of a product, a counter of instructions."""
+INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT))
 NETWORK_SOURCES = ("kernels.c", "voice.c")
 """Needed by ``model.c``."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
@@ -52,7 +65,7 @@ _NO_SYSTEM = (
     "-fshort-enums",
     "-nostdlib",
     "-DETSE_SEMIHOSTING",
-    f"-I{C_FOLDER / 'freestanding'}",
+    f"-I{PORT / 'freestanding'}",
     "-Wl,-z,max-page-size=16",  # nobody maps pages here: at 64 KiB, what is left free between parts doubled an image
 )
 _ZIG_NO_SYSTEM = (
@@ -175,6 +188,11 @@ The two of aarch64 run the same image.
 """
 
 
+def c_source(name: str) -> Path:
+    """A source by its name, which no two folders share."""
+    return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS) if (path := folder / name).is_file())
+
+
 def zig() -> tuple[str, ...]:
     """The command of zig's C compiler. ``TargetError`` if it is not installed."""
     if find_spec("ziglang") is None:
@@ -205,7 +223,7 @@ def build_image(
 ) -> Image:
     """Compile and link a program around the library and write ``to``.
 
-    ``program``: sources in ``c/`` that define ``program()`` of ``port.h``; ``flags``: more for the compiler; ``gcc``: with
+    ``program``: sources that define ``program()`` of ``port.h``; ``flags``: more for the compiler; ``gcc``: with
     arm-none-eabi-gcc instead of zig. ``TargetError`` if the compiler is missing or refuses, or a region is too small.
     """
     library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
@@ -269,8 +287,8 @@ def _compile(generated: Mapping[str, str], sources: Sequence[str], to: Path, fla
             (folder / name).write_text(text)
         own = [str(folder / name) for name in generated if name.endswith(".c")]
         script = [f"-Wl,-T,{folder / name}" for name in generated if name.endswith(".ld")]
-        paths = [str(C_FOLDER / name) for name in sources]
-        include = [f"-I{folder}", f"-I{C_FOLDER}"]
+        paths = [str(c_source(name)) for name in sources]
+        include = [f"-I{folder}", *INCLUDES]
         command = [*compiler, *_ARITHMETIC, *_WARNINGS, *flags, *script, *include, *own, *paths, "-o", str(to)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except OSError as error:

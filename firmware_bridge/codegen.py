@@ -1,4 +1,4 @@
-"""IntegerGraph to C: constants, a static memory plan, and one function that calls the kernels of ``c/kernels.h`` in order.
+"""IntegerGraph to C: constants, a static memory plan, and one function that calls the kernels of ``c/library/kernels.h`` in order.
 
 No heap, no recursion, no copies of state: a delay line is a ring of rows into which the layer before it writes, and from which
 the taps are read; ``Append`` and ``Tail`` leave no trace in the code. Rows are padded to 16 channels for the vector units, with
@@ -14,14 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.arena import Buffer, place
 from edge_tse.errors import ArtifactError
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh
 from edge_tse.operators import activation_table, node_inputs
+from edge_tse.personalization import personalize
 from edge_tse.quant import multiplier
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from firmware_bridge import front_end
 from firmware_bridge.c_source import NOTE, array, comment
-from firmware_bridge.plan import LANES, Buffer, Ring, find_rings, padded, place
+from firmware_bridge.plan import LANES, Ring, find_rings, padded
 
 __all__ = [
     "VOICE_SCHEMA",

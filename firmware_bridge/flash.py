@@ -1,7 +1,7 @@
 """Flash: a new image beside the old one, and bootable only when it has been read back: an interrupted update boots the old image.
 
 The memory is divided into two slots. Each begins with a sector for its boot record, which states the image's length and CRC-32 and
-is written last; the valid record of the higher generation boots (:func:`choose`, and ``c/boot.c`` on a board, tested to agree).
+is written last; the valid record of the higher generation boots (:func:`choose`, and ``boot.c`` on a board, tested to agree).
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class FileFlash:
 
 
 def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | None:
-    """The record of a slot whose image is whole, else None. Equal to ``c/boot.c``."""
+    """The record of a slot whose image is whole, else None. Equal to ``c/board/boot.c``."""
     record = unpack(BootRecord, memory.read(slots.at[slot], RECORD_BYTES))
     if record.magic != MAGIC or record.crc != zlib.crc32(pack(record)[:-4]) or record.image_bytes > slots.image_bytes:
         return None
@@ -177,7 +177,7 @@ def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | No
 
 
 def choose(memory: FlashMemory, slots: Slots) -> int | None:
-    """The slot that boots, None if neither can. Equal to ``c/boot.c``."""
+    """The slot that boots, None if neither can. Equal to ``c/board/boot.c``."""
     first, second = (boot_record(memory, slots, slot) for slot in (0, 1))
     if first is None or second is None:
         return 0 if first is not None else 1 if second is not None else None
@@ -244,7 +244,7 @@ def _compare(memory: FlashMemory, at: int, wanted: bytes) -> None:
 
 
 def header() -> str:
-    """``c/boot_record.h``: where each field of a boot record lies."""
+    """``c/board/boot_record.h``: where each field of a boot record lies."""
     lines = [
         "/* Generated from firmware_bridge/flash.py by `python -m firmware_bridge.flash`; do not edit. */",
         "#ifndef ETSE_BOOT_RECORD_H",

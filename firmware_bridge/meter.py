@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.target import Target, load_target, targets
 from edge_tse.errors import TargetError
-from edge_tse.target import Target, load_target, targets
-from firmware_bridge.build import C_FOLDER, CORES, Core, Image, build_image, zig
+from firmware_bridge.build import CORES, PROGRAMS, Core, Image, build_image, zig
 from firmware_bridge.codegen import generate
 from firmware_bridge.elf import read_sections, read_symbols
 
@@ -158,7 +158,7 @@ def _counted() -> dict[str, str]:
 
 
 def _build_plugin(to: Path) -> None:
-    source = C_FOLDER / "count_plugin.c"
+    source = PROGRAMS / "count_plugin.c"
     # The emulator that loads it has the functions it calls.
     command = [*zig(), "-std=c11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-Wl,-z,undefs", str(source)]
     done = subprocess.run([*command, "-o", str(to)], capture_output=True, text=True, check=False)

@@ -1,16 +1,14 @@
-"""Where tensors live: activations over each other in an arena, histories in rings."""
+"""Where histories live: a delay line of the graph is a ring of rows in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from edge_tse.errors import ArtifactError
 from edge_tse.graph import Append, Depthwise, IntegerGraph, Tail
 from edge_tse.operators import node_inputs
 
-__all__ = ["LANES", "Buffer", "Ring", "find_rings", "padded", "place"]
+__all__ = ["LANES", "Ring", "find_rings", "padded"]
 
 LANES = 16
 """Channels that a vector register holds: rows are padded to a multiple of it."""
@@ -30,27 +28,6 @@ class Ring:
     rows: int
     stride: int
     zero_point: int
-
-
-class Buffer(NamedTuple):
-    """Bytes that a tensor needs from the node that makes it to the last one that reads it."""
-
-    name: str
-    first: int
-    last: int
-    size: int
-
-
-def place(buffers: Iterable[Buffer]) -> tuple[dict[str, int], int]:
-    """Offsets such that no two buffers alive at the same time overlap, and the end of the last: largest first, lowest place."""
-    placed: list[tuple[int, Buffer]] = []
-    for buffer in sorted(buffers, key=lambda b: (-b.size, b.first, b.name)):
-        offset = 0
-        for start, other in sorted(placed):
-            if other.last >= buffer.first and buffer.last >= other.first and offset + buffer.size > start:
-                offset = max(offset, start + other.size)
-        placed.append((offset, buffer))
-    return {b.name: start for start, b in placed}, max((start + b.size for start, b in placed), default=0)
 
 
 def find_rings(graph: IntegerGraph) -> dict[str, Ring]:

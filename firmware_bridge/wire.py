@@ -6,7 +6,7 @@ stuffing", 1999) between two zero bytes: zero occurs nowhere else, so a reader t
 A board answers every request with the sequence number it came with, and executes it once: the same request again gets the same
 answer again. So a late answer is not taken for the present one, and a frame sent twice does not advance the network twice.
 
-The messages below are the one table of both sides: ``python -m firmware_bridge.wire`` prints ``c/protocol.h``.
+The messages below are the one table of both sides: ``python -m firmware_bridge.wire`` prints ``c/board/protocol.h``.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ CHUNK_BYTES = 512
 
 
 class Status(IntEnum):
-    """Why a board refused; the first numbers are ``etse_status`` of ``c/etse.h``."""
+    """Why a board refused; the first numbers are ``etse_status`` of ``c/library/etse.h``."""
 
     EARS_UNSUPPORTED = 1
     VOICE_MALFORMED = 2
@@ -353,7 +353,7 @@ def _unstuff(stuffed: bytes) -> bytes | None:
 
 
 def header() -> str:
-    """``c/protocol.h``: codes, statuses, capabilities, and where each field lies in its payload."""
+    """``c/board/protocol.h``: codes, statuses, capabilities, and where each field lies in its payload."""
     lines = [
         "/* Generated from the messages of firmware_bridge/wire.py by `python -m firmware_bridge.wire`; do not edit. */",
         "#ifndef ETSE_PROTOCOL_H",

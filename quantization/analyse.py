@@ -9,8 +9,8 @@ from edge_tse import audio
 from edge_tse.analysis import Moves, stages
 from edge_tse.artifact import Artifact
 from edge_tse.engines import open_network
-from edge_tse.enrollment import enroll_files
-from edge_tse.voice import personalize
+from edge_tse.enrollment.recordings import enroll_files
+from edge_tse.personalization import personalize
 from quantization.evaluate import Float, Trial, read_trials
 
 __all__ = ["analyse", "mean_over", "signals"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -90,7 +90,7 @@ def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 class Muon(torch.optim.Muon):
     """PyTorch's, whose iteration is always in bfloat16, in either arithmetic; its rate is matched to AdamW's."""
 
-    def __init__(self, params: list[nn.Parameter], lr: float, weight_decay: float, bfloat16: bool) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float, bfloat16: bool) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
         self._dtype = torch.bfloat16 if bfloat16 else torch.float32
 

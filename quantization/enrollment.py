@@ -61,7 +61,7 @@ def noise_levels(noises: Sequence[Float], frame: FrameSpec) -> list[Float]:
 
 
 def _crop(rng: np.random.Generator, clips: Sequence[Half | Float], frames: int) -> Float:
-    x = clips[rng.integers(len(clips))]
+    x: NDArray[np.floating[Any]] = clips[rng.integers(len(clips))]
     if len(x) < frames:
         x = np.concatenate(clips)
     start = int(rng.integers(max(1, len(x) - frames + 1)))
@@ -121,6 +121,12 @@ def _power(levels: Float) -> Float:
     return 10 ** (4 * levels)
 
 
+def _criterion(recipe: EncoderRecipe, encoder: Encoder, talkers: int) -> torch.nn.Module:
+    if recipe.loss == "ge2e":
+        return GeneralizedEndToEnd()
+    return AdditiveMargin(encoder.out.out_features, talkers, angular=recipe.loss == "aam")
+
+
 def train_encoder(
     levels: Levels,
     recipe: EncoderRecipe,
@@ -140,12 +146,7 @@ def train_encoder(
     encoder = Encoder(bands=levels[talkers[0]][0].shape[1]).to(device)
     if start is not None:
         encoder.load_state_dict(start.state_dict())
-    dimension = encoder.out.out_features
-    criterion: torch.nn.Module
-    if recipe.loss == "ge2e":
-        criterion = GeneralizedEndToEnd().to(device)
-    else:
-        criterion = AdditiveMargin(dimension, len(talkers), angular=recipe.loss == "aam").to(device)
+    criterion = _criterion(recipe, encoder, len(talkers)).to(device)
     if start is not None and isinstance(criterion, AdditiveMargin):
         criterion.centres.data.copy_(_centres(encoder, levels, talkers))
     parameters = [*encoder.parameters(), *criterion.parameters()]

@@ -33,12 +33,13 @@ from numpy.typing import NDArray
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.enrollment import enroll_clips
+from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError, EngineError
 from edge_tse.extract import extract
 from edge_tse.metrics import attenuation_db, onset_damping_db, over_suppression, si_sdr
+from edge_tse.personalization import personalize
 from edge_tse.report import environment, versions
-from edge_tse.voice import Voice, VoiceModel, personalize
+from edge_tse.voice import Voice, VoiceModel
 from quantization import hearing_scores
 
 __all__ = [
@@ -242,7 +243,7 @@ def _similarity(trial: Trial, model: VoiceModel, voice: Voice) -> float | None:
 
 
 def enrollment_clips(trial: Trial) -> list[tuple[str, Float, int]]:
-    """Name, ``[channels, samples]`` and rate in Hz of each enrollment clip: what :func:`edge_tse.enrollment.enroll_clips` takes."""
+    """Name, ``[channels, samples]`` and rate in Hz of each enrollment clip: for :func:`edge_tse.enrollment.enroll_clips`."""
     return [(path.name, *_read(trial, "enrollment", path)) for path in trial.enrollment]
 
 

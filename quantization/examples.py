@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edge_tse.demo import Case, case_of
+from edge_tse.demo.cases import Case, case_of
 from edge_tse.errors import DataError
 from quantization.evaluate import Item, Trial, read_trials
 

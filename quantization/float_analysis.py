@@ -10,10 +10,11 @@ import torch
 from edge_tse.analysis import Moves, moves_of_gains, moves_of_steps
 from edge_tse.nn.front import Front
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
+from edge_tse.nn.student import Student
 from quantization.analyse import mean_over, signals
+from quantization.checkpoint import Checkpoint, load_checkpoint
 from quantization.evaluate import Float, Trial
 from quantization.float_listener import enrolled
-from quantization.train import Checkpoint, load_checkpoint
 
 __all__ = ["STEPS", "analyse_checkpoint"]
 
@@ -43,6 +44,7 @@ def analyse_checkpoint(
 
 
 def _student(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:
+    assert isinstance(source.student, Student)
     front = Front(source.recipe.student.frame)
     whole = mixture.shape[1] // front.frame.hop * front.frame.hop
     spectra = front.analyze(torch.from_numpy(mixture[None, :, :whole].copy()))
@@ -58,6 +60,7 @@ def _student(source: Checkpoint, mixture: Float, target: Float | None, voice: to
 
 def _published(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:
     system = source.student
+    assert isinstance(system, Mask2Flow)
     spectra = system.front.analyze(torch.from_numpy(mixture)[None])
     wanted = None if target is None else system.front.energy(system.front.analyze(torch.from_numpy(target)[None]))[0].numpy()
     found: dict[str, Moves] = {}

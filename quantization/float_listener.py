@@ -11,14 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_tse.enrollment import enroll_clips
+from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError
 from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.voice import VoiceModel
+from quantization.checkpoint import Checkpoint
 from quantization.evaluate import Float, Item, Listener, Trial, enrollment_clips, read_trials, score, summary, tails
 from quantization.freeze import float_voice_model
-from quantization.train import Checkpoint, estimated
+from quantization.validation import estimated
 
 __all__ = ["enrolled", "evaluate_checkpoint", "float_listener"]
 

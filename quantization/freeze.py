@@ -14,7 +14,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.golden import Golden
 from edge_tse.graph import IntegerGraph, State
 from edge_tse.nn.encoder import BLOCKS, Encoder
-from edge_tse.nn.student import Stage, Student
+from edge_tse.nn.student import Block, Stage, Student
 from edge_tse.operators import Add, Append, Depthwise, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.quant import quantize_bias
 from edge_tse.voice import VoiceModel
@@ -89,6 +89,7 @@ class _Builder:
     def stage(self, name: str, stage: Stage, stream: str, taps: int) -> str:
         for i, block in enumerate(stage.blocks):
             at = f"{name}.{i}"
+            assert isinstance(block, Block)
             assert isinstance(block.depthwise, QuantDepthwise)
             assert isinstance(block.expand, QuantModulated)
             assert isinstance(block.project, QuantPointwise)
@@ -113,27 +114,44 @@ def _constants(steps: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, sou
     }
 
 
+def _quantized(layer: torch.nn.Module) -> QuantPointwise:
+    assert isinstance(layer, QuantPointwise), "freeze takes the output of quantized_twin"
+    return layer
+
+
+def _fixed(module: torch.nn.Module) -> Fixed:
+    """What a tensor of known range is quantized with, by itself or behind its function."""
+    last = module[-1] if isinstance(module, torch.nn.Sequential) else module
+    assert isinstance(last, Fixed), "freeze takes the output of quantized_twin"
+    return last
+
+
+def _weight(layer: torch.nn.Module, name: str = "weight") -> NDArray[np.float32]:
+    value = getattr(layer, name)
+    assert isinstance(value, torch.Tensor)
+    return value.numpy()
+
+
 @torch.no_grad()
 def freeze_graph(twin: Student) -> IntegerGraph:
     """The twin's arithmetic as an integer graph, modulations still open."""
     config, b = twin.config, _Builder()
-    for part in (twin.stem, twin.mask_head, twin.from_hidden, twin.from_gain, twin.velocity_head):
-        assert isinstance(part, QuantPointwise), "freeze takes the output of quantized_twin"
-    features = b.tensor("features", config.frame.features, twin.entry)
-    hidden = b.stage("mask", twin.mask, b.pointwise("stem", twin.stem, features), config.taps)
-    mask = b.gate(Sigmoid, "mask", b.pointwise("mask.logits", twin.mask_head, hidden), twin.mask_out[-1])
+    features = b.tensor("features", config.frame.features, _fixed(twin.entry))
+    hidden = b.stage("mask", twin.mask, b.pointwise("stem", _quantized(twin.stem), features), config.taps)
+    mask = b.gate(Sigmoid, "mask", b.pointwise("mask.logits", _quantized(twin.mask_head), hidden), _fixed(twin.mask_out))
     later = b.add(
         "refine.entry",
-        b.pointwise("refine.from_hidden", twin.from_hidden, hidden),
-        b.pointwise("refine.from_gain", twin.from_gain, mask),
+        b.pointwise("refine.from_hidden", _quantized(twin.from_hidden), hidden),
+        b.pointwise("refine.from_gain", _quantized(twin.from_gain), mask),
     )
     if config.frame.beam:
-        later = b.add("refine.heard", later, b.pointwise("refine.from_features", twin.from_features, features))
+        later = b.add("refine.heard", later, b.pointwise("refine.from_features", _quantized(twin.from_features), features))
     later = b.stage("refine", twin.refine, later, config.taps)
-    velocity = b.gate(Tanh, "velocity", b.pointwise("refine.logits", twin.velocity_head, later), twin.velocity_out[-1])
-    outputs = [mask, velocity]
+    velocity = b.pointwise("refine.logits", _quantized(twin.velocity_head), later)
+    outputs = [mask, b.gate(Tanh, "velocity", velocity, _fixed(twin.velocity_out))]
     if config.frame.beam:
-        outputs.append(b.gate(Sigmoid, "share", b.pointwise("share.logits", twin.share_head, later), twin.share_out[-1]))
+        share = b.pointwise("share.logits", _quantized(twin.share_head), later)
+        outputs.append(b.gate(Sigmoid, "share", share, _fixed(twin.share_out)))
     return IntegerGraph(tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=tuple(outputs), states=tuple(b.states))
 
 
@@ -158,11 +176,11 @@ def float_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
     weights["code.weight"], weights["code.bias"] = student.code.weight.numpy(), student.code.bias.numpy()
     for name, layer in student.films.items():
         slot = name.replace("_", ".")
-        weights[f"film.{slot}.weight"], weights[f"film.{slot}.bias"] = layer.weight.numpy(), layer.bias.numpy()
+        weights[f"film.{slot}.weight"], weights[f"film.{slot}.bias"] = _weight(layer), _weight(layer, "bias")
     if student.config.local:
         weights["local.mean"], weights["local.deviation"] = student.local_mean.numpy(), student.local_deviation.numpy()
         for i, head in enumerate(student.local):
-            weights[f"local.{i}.weight"], weights[f"local.{i}.bias"] = head.weight.numpy(), head.bias.numpy()
+            weights[f"local.{i}.weight"], weights[f"local.{i}.bias"] = _weight(head), _weight(head, "bias")
         for name, layer in student.local_films.items():
-            weights[f"local.film.{name.replace('_', '.')}.weight"] = layer.weight.numpy()
+            weights[f"local.film.{name.replace('_', '.')}.weight"] = _weight(layer)
     return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=weights)

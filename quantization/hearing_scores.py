@@ -3,7 +3,7 @@
 Kates & Arehart, "The Hearing-Aid Speech Perception Index (HASPI) version 2", Speech Communication 131, 2021, and "The hearing-aid
 speech quality index (HASQI) version 2", JAES 62(3), 2014. What is heard first passes NAL-R for the same audiogram (pyclarity's
 filter, the reference for ours); what it is compared with is the talker alone, at a conversational 65 dB SPL. Of two ears the
-better one counts. Only the prescription is applied: neither compression nor the limiter of :mod:`edge_tse.hearing`.
+better one counts. Only the prescription is applied: neither compression nor the limiter of :mod:`edge_tse.hearing.chain`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_tse import audio
 from edge_tse.errors import EngineError
-from edge_tse.prescription import CONVERSATION_DB_SPL, Audiogram
+from edge_tse.hearing.prescription import CONVERSATION_DB_SPL, Audiogram
 
 __all__ = ["NAMES", "Ears", "check", "hearing_scores"]
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 import torch
 from brevitas import nn as qnn
@@ -24,8 +25,9 @@ from brevitas.quant import (
 )
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
 
-from edge_tse.nn.student import Depthwise, Modulated, Stage, Student, causal_taps
+from edge_tse.nn.student import Block, Depthwise, Modulated, Stage, Student, causal_taps
 
 __all__ = [
     "CALIBRATIONS",
@@ -97,6 +99,7 @@ class Fixed(nn.Module):
         super().__init__()
         self.exact = False
         self.zero_point = zero_point
+        self.scale: Tensor
         self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -134,7 +137,8 @@ class QuantPointwise(nn.Module):
         self.holder = qnn.QuantLinear(weight.shape[1], weight.shape[0], bias=False, **form.quantizer)
         self.holder.weight.data.copy_(weight)
         self.bias = nn.Parameter(torch.zeros(weight.shape[0]) if bias is None else bias.detach().clone())
-        self.source, self.output = (_Shared(source), _Shared(output))
+        self.source: _Shared[Activation | Fixed] = _Shared(source)
+        self.output: _Shared[Activation] = _Shared(output)
 
     def weight_and_grid(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fake-quantized weight, its scale per output channel, and the accumulator grid."""
@@ -190,7 +194,8 @@ class QuantDepthwise(nn.Module):
         self.holder = qnn.QuantConv1d(channels, channels, taps, groups=channels, bias=False, **form.quantizer)
         self.holder.weight.data.copy_(original.weight.T[:, None])
         self.bias = nn.Parameter(original.bias.detach().clone())
-        self.source, self.output = (_Shared(source), _Shared(output))
+        self.source: _Shared[Activation | Fixed] = _Shared(source)
+        self.output: _Shared[Activation] = _Shared(output)
 
     def weight_and_grid(self) -> tuple[Tensor, Tensor, Tensor]:
         """Fake-quantized taps ``[K, C]``, scale per channel, accumulator grid."""
@@ -207,10 +212,13 @@ class QuantDepthwise(nn.Module):
         return self.output.module.requantize(acc, grid / self.output.module.scale)
 
 
-class _Shared:
+_Q = TypeVar("_Q", bound=Activation | Fixed)
+
+
+class _Shared(Generic[_Q]):
     """A reference to a quantizer that belongs to another module (a plain attribute would register it twice)."""
 
-    def __init__(self, module: Activation | Fixed) -> None:
+    def __init__(self, module: _Q) -> None:
         self.module = module
 
 
@@ -260,19 +268,20 @@ def calibrate(student: Student, batches: Iterable[tuple[Tensor, Tensor]], calibr
     chosen = CALIBRATIONS[calibration]
     found: dict[str, list[float]] = {}
 
-    def note(key: str) -> object:
+    def note(key: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], None]:
         steps = 255 if key.endswith("expand") else 127
 
-        def hook(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        def hook(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
             found.setdefault(key, []).append(chosen.of_batch(output.abs().flatten(), steps))
 
         return hook
 
-    handles = []
+    handles: list[RemovableHandle] = []
     for name in ("mask", "refine"):
         stage: Stage = getattr(student, name)
         handles.append(stage.settle.register_forward_hook(note(f"{name}.stream")))
         for i, block in enumerate(stage.blocks):
+            assert isinstance(block, Block)
             handles += [
                 block.depthwise.register_forward_hook(note(f"{name}.{i}.depthwise")),
                 block.expand.register_forward_hook(note(f"{name}.{i}.expand")),
@@ -294,7 +303,7 @@ def calibrate(student: Student, batches: Iterable[tuple[Tensor, Tensor]], calibr
     for features, voice in batches:
         student(features, voice)
     for handle in handles:
-        handle.remove()  # type: ignore[attr-defined]
+        handle.remove()
     return {key: chosen.over_batches(values) for key, values in found.items()}
 
 
@@ -319,6 +328,7 @@ def quantized_twin(
         original: Stage = getattr(twin, name)
         original.settle = stream
         for i, block in enumerate(original.blocks):
+            assert isinstance(block, Block)
             assert isinstance(block.depthwise, Depthwise)
             assert isinstance(block.expand, Modulated)
             tapped, hidden = activation(f"{name}.{i}.depthwise"), activation(f"{name}.{i}.expand", unsigned=True)

@@ -21,9 +21,12 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from edge_tse.universal import reaches
+from quantization.checkpoint import Checkpoint, load_checkpoint, save_state, student_of
 from quantization.freeze import freeze
+from quantization.loop import Plan, Teacher, fit, launch
 from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
-from quantization.train import Checkpoint, Plan, Run, Teacher, Watch, fit, launch, load_checkpoint, save_state, validate
+from quantization.run import Run, Watch
+from quantization.validation import validate
 
 __all__ = [
     "SCHEMES",
@@ -101,9 +104,10 @@ def quantize(
         raise DataError(f"recipe {scheme_name} has no use for a teacher: leave it out, or take one of {distilled}")
     total = scheme.steps if steps is None else steps
     source, run, folder = prepare(checkpoint, data, to.parent / f"{to.stem}-run", watch)
+    student = student_of(source)
     teaches = teacher_of(source, teacher) if scheme.distilled else None
-    twin = twin_of(source.student, calibration_batches(run, source.student), scheme)
-    figures = {"float": validate(source.student, run), "ptq": validate(twin, run)}
+    twin = twin_of(student, calibration_batches(run, student), scheme)
+    figures = {"float": validate(student, run), "ptq": validate(twin, run)}
     if total:
         fine_tune(twin, run, scheme, total, folder / f"qat-{scheme_name}.pt", teacher=teaches, resume=resume, watch=watch)
         figures["qat"] = validate(twin, run)
@@ -112,7 +116,7 @@ def quantize(
         "bits": {"pointwise": scheme.pointwise.bits, "depthwise": scheme.depthwise.bits},
         "packed_bytes": packed_bytes(twin),
     }
-    artifact = with_reach(freeze(twin.eval(), run.encoder, golden_features(source.student), provenance), run, source.student)
+    artifact = with_reach(freeze(twin.eval(), run.encoder, golden_features(student), provenance), run, student)
     artifact.save(to)
     return artifact
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from edge_tse.artifact import Artifact
-from edge_tse.target import find_target
-from firmware_bridge.build import C_FOLDER, SOURCES
+from edge_tse.deployment.target import find_target
+from firmware_bridge.build import INCLUDES, SOURCES, c_source
 from firmware_bridge.codegen import generate
 from firmware_bridge.link import Link, ProcessLink
 
@@ -45,7 +45,7 @@ def program(artifact: Artifact) -> Path:
         path = folder / hashlib.sha256(artifact.digest.encode()).hexdigest()[:8]
         for name, text in generate(artifact).items():
             (folder / name).write_text(text)
-        sources = [*folder.glob("*.c"), *(C_FOLDER / name for name in (*SOURCES, *SERVER))]
+        sources = [*folder.glob("*.c"), *(c_source(name) for name in (*SOURCES, *SERVER))]
         flags = (
             "-std=c11",
             "-O2",
@@ -57,7 +57,7 @@ def program(artifact: Artifact) -> Path:
             '-DETSE_TARGET="host"',
             f'-DETSE_CORE="{find_target("host").core}"',
         )
-        command = [*compiler(), *flags, f"-I{folder}", f"-I{C_FOLDER}", *map(str, sources), "-lm", "-o", str(path)]
+        command = [*compiler(), *flags, f"-I{folder}", *INCLUDES, *map(str, sources), "-lm", "-o", str(path)]
         subprocess.run(command, check=True)
         _programs[artifact.digest] = path
     return _programs[artifact.digest]

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import soundfile
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.target import find_target
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from edge_tse.golden import verify
-from edge_tse.target import find_target
-from edge_tse.voice import Voice, personalize, save_voice
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice, save_voice
 from firmware_bridge import board as boards
 from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board, tool_steps
 from firmware_bridge.build import CORES, build_image

@@ -18,13 +18,13 @@ import pytest
 import soundfile
 
 from edge_tse.artifact import Artifact
-from edge_tse.capture import Device, Duplex, Wiring, choose, devices, wire
 from edge_tse.cli import main
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.live import supervise
-from edge_tse.loop import Loop
-from edge_tse.session import Session
+from edge_tse.live.devices import Device, Duplex, Wiring, choose, devices, wire
+from edge_tse.live.loop import Loop
+from edge_tse.live.session import Session
+from edge_tse.live.supervision import supervise
 from edge_tse.voice import load_voice
 from tests import graphs
 from tests.speech import utterance
@@ -356,7 +356,7 @@ class TestDuplex:
         self, portaudio: Install, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
         fake, held = portaudio(BOTH), threading.Event()
-        monkeypatch.setattr("edge_tse.capture.ANSWER_S", 0.1)
+        monkeypatch.setattr("edge_tse.live.devices.ANSWER_S", 0.1)
         if what == "open":
             monkeypatch.setattr(fake, "open", lambda **asked: held.wait(20))
             with pytest.raises(AudioError, match="does not answer"):
@@ -570,7 +570,7 @@ class TestCommands:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The device goes away for good in the middle of a recording."""
-        monkeypatch.setattr("edge_tse.live.RETURN_S", 0.5)
+        monkeypatch.setattr("edge_tse.live.supervision.RETURN_S", 0.5)
         fake = portaudio(BOTH)
         fake.drive(lambda i: sound(64, 2, seed=i), blocks=300)
         capfd.readouterr()
@@ -597,15 +597,15 @@ class TestCommands:
         "where",
         [
             "edge_tse.voice.load_voice",
-            "edge_tse.capture.devices",
+            "edge_tse.live.devices.devices",
             "edge_tse.cli.output.open_quietly",
-            "edge_tse.recording.Recorder.__init__",
-            "edge_tse.session.Session.__init__",
-            "edge_tse.capture.Duplex.__init__",
-            "edge_tse.session.Session.start",
-            "edge_tse.session.Session.stop",
-            "edge_tse.recording.Recorder.close",
-            "edge_tse.live_page.live_page",
+            "edge_tse.live.recording.Recorder.__init__",
+            "edge_tse.live.session.Session.__init__",
+            "edge_tse.live.devices.Duplex.__init__",
+            "edge_tse.live.session.Session.start",
+            "edge_tse.live.session.Session.stop",
+            "edge_tse.live.recording.Recorder.close",
+            "edge_tse.live.page.live_page",
         ],
     )
     def test_ctrl_c_at_any_time(
@@ -664,7 +664,7 @@ class TestCommands:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """It comes back and refuses the rate that it had."""
-        monkeypatch.setattr("edge_tse.live.RETURN_S", 0.5)
+        monkeypatch.setattr("edge_tse.live.supervision.RETURN_S", 0.5)
         fake = portaudio(BOTH)
         fake.drive(lambda i: sound(64, 2, seed=i), blocks=100)
         fake.on_end = lambda: setattr(fake, "refuses", "Invalid sample rate")

@@ -10,7 +10,7 @@ import pytest
 
 from edge_tse import audio
 from edge_tse.artifact import Artifact
-from edge_tse.clip import assess
+from edge_tse.enrollment.quality import assess
 from edge_tse.voice import VoiceModel
 
 DEMO = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"

@@ -15,15 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.arena import Buffer, place
 from edge_tse.errors import ArtifactError, TargetError
 from edge_tse.frame import FrameSpec
 from edge_tse.graph import Add, Append, IntegerGraph, Pointwise, State, Tail, Tensor
-from edge_tse.voice import Voice, personalize
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice
 from firmware_bridge import front_end
-from firmware_bridge.build import C_FOLDER, CORES, Core, Region, build_image, linker_script, shared_library
+from firmware_bridge.build import CORES, INCLUDES, Core, Region, build_image, c_source, linker_script, shared_library
 from firmware_bridge.c_source import array, real
 from firmware_bridge.codegen import generate, generate_network, pack_pointwise, plan_memory, voice_patch
-from firmware_bridge.plan import Buffer, place
 from tests import graphs
 
 ZIG = "compiling C needs ziglang: pip install 'edge-tse[firmware]'"
@@ -144,7 +145,7 @@ def test_static_analysis_finds_nothing(sizes: graphs.Sizes, tmp_path: Path) -> N
     for name, text in generate(graphs.artifact(sizes)).items():
         (tmp_path / name).write_text(text)
     ours = ("kernels", "voice", "front", "fft", "main", "memory", "startup", "port_semihosting", "port_stdio", "kernel_cases")
-    sources = [str(C_FOLDER / f"{name}.c") for name in ours] + [str(tmp_path / name) for name in ("model.c", "frame.c")]
+    sources = [str(c_source(f"{name}.c")) for name in ours] + [str(tmp_path / name) for name in ("model.c", "frame.c")]
     checks = [
         "--std=c11",
         "--enable=warning,performance,portability,style",
@@ -157,7 +158,7 @@ def test_static_analysis_finds_nothing(sizes: graphs.Sizes, tmp_path: Path) -> N
         "-D__ARM_FEATURE_DSP=1 -D__ARM_FP=4",
         "-D__aarch64__ -D__ARM_NEON -D__linux__",
     ):
-        command = ["cppcheck", "-q", *checks, *core.split(), f"-I{tmp_path}", f"-I{C_FOLDER}", *sources]
+        command = ["cppcheck", "-q", *checks, *core.split(), f"-I{tmp_path}", *INCLUDES, *sources]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

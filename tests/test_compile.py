@@ -11,12 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge_tse import golden
 from edge_tse.artifact import Artifact
-from edge_tse.compilation import compile_for, emit
+from edge_tse.deployment.compilation import compile_for, emit
+from edge_tse.deployment.fit import fits
+from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.runtime import Emitted, HostEngine, Replay, Runtime, runtime_named
+from edge_tse.deployment.target import Target, find_target, load_target
+from edge_tse.engines import engines, open_network
 from edge_tse.errors import EngineError, ParityError, TargetError
 from edge_tse.graph import IntegerGraph, Pointwise, Tanh
-from edge_tse.runtime import RUNTIMES, lacking
-from edge_tse.target import Target, find_target, load_target
+from edge_tse.reference import ReferenceNetwork
 from edge_tse.voice import Voice, save_voice
 from targets import tflite
 from tests import graphs
@@ -65,7 +70,7 @@ def able() -> list[str]:
     """Runtimes that can be emitted and replayed here, on this machine or, where a runtime is for a board, on its emulation."""
     return [
         name
-        for name, each in RUNTIMES.items()
+        for name, each in ((name, runtime_named(name)) for name in offered())
         if not lacking((each.emitter, *each.needs)) and any(replay.available(board_of(name)) for replay in each.replays)
     ]
 
@@ -156,7 +161,7 @@ class TestTooSmall:
 
     def test_a_file_larger_than_its_weights_is_found(self, model: Artifact, tmp_path: Path) -> None:
         target = load_target(str(self.tight(tmp_path, flash=model.graph.weight_bytes)))
-        target.fits(model).check()
+        fits(target, model).check()
         with pytest.raises(TargetError, match="flash needs"):
             compile_for(target, model, tmp_path / "a.tflite")
         assert not (tmp_path / "a.tflite").exists()
@@ -201,9 +206,37 @@ class TestRefusals:
         assert not (tmp_path / "a.tflite").exists()
 
     def test_a_runtime_without_an_emitter(self, model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(RUNTIMES, "litert", replace(RUNTIMES["litert"], emitter="targets.nothing"))
+        monkeypatch.setitem(offered(), "litert", replace(runtime_named("litert"), emitter="targets.nothing"))
         with pytest.raises(TargetError, match="this build writes no file for runtime litert yet"):
             compile_for(load_target("linux-aarch64"), model, tmp_path / "a.tflite")
+
+    def test_a_new_runtime_is_one_entry(self, model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Every verb goes by what a package states of it; its tolerance is in edge_tse/golden.py."""
+
+        class Abacus(ReferenceNetwork):
+            name = "abacus/beads"
+
+        def opened(graph: IntegerGraph, content: bytes | None = None, **options: object) -> Abacus:
+            return Abacus(graph)
+
+        new = Runtime(
+            description="Beads on wires",
+            emitter="targets.runtimes",
+            needs=(),
+            extra="litert",
+            engine="abacus",
+            replays=(Replay(module="targets.runtimes", network=opened, needs=("numpy",), extra="litert"),),
+            write=lambda artifact, target: Emitted(content=b"beads", kind="a drawing"),
+            host=HostEngine(description="Beads", extra="", open=opened),
+        )
+        monkeypatch.setitem(offered(), "abacus", new)
+        with pytest.raises(EngineError, match="engine abacus/beads states no tolerance"):
+            compile_for(find_target("abacus"), model, tmp_path / "a.beads")
+        monkeypatch.setitem(golden.TOLERANCE_LSB, "abacus/beads", 0)  # type: ignore[attr-defined]
+        assert compile_for(find_target("abacus"), model, tmp_path / "a.beads").engine == "abacus/beads"
+        assert (tmp_path / "a.beads").read_bytes() == b"beads"
+        assert open_network(model, "abacus").name == "abacus/beads"
+        assert engines()["abacus"].description == "Beads"
 
     def test_an_operator_that_the_runtime_lacks_is_named_with_its_layer(self, model: Artifact, tmp_path: Path) -> None:
         class Gru(Tanh):
@@ -231,7 +264,7 @@ class TestRefusals:
 
     def test_a_replay_class_that_is_not_there(self) -> None:
         with pytest.raises(EngineError, match="this build has no edge_tse"):
-            replace(RUNTIMES["litert"].replays[0], module="edge_tse.engines.nothing").load()
+            replace(runtime_named("litert").replays[0], module="edge_tse.engines.nothing").load()
 
 
 @pytest.mark.slow

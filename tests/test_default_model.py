@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 
 from edge_tse import audio
-from edge_tse.artifact import Artifact, shipped_names
+from edge_tse.artifact import Artifact, shipped_names, verify
 from edge_tse.engines import Engine, open_network
-from edge_tse.enrollment import enroll_files
+from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.extract import extract
-from edge_tse.golden import verify
 from edge_tse.metrics import si_sdr
-from edge_tse.voice import personalize
+from edge_tse.personalization import personalize
 
 CLIPS = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"
 

@@ -6,6 +6,7 @@ Read from the source, so that an import inside a function or under ``TYPE_CHECKI
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,20 +24,20 @@ OURS = {
 """Package -> which of ours it may import. What it must reach otherwise, it finds by name when a verb or an engine needs it."""
 
 LEAVES = {
-    "PIL": ("edge_tse/picture.py",),
+    "PIL": ("edge_tse/drawing.py",),
     "ai_edge_litert": ("edge_tse/engines/litert.py",),
     "brevitas": ("quantization/qat.py",),
     "clarity": ("quantization/hearing_scores.py",),
     "cryptography": ("firmware_bridge/image.py",),
     "executorch": ("edge_tse/engines/executorch.py", "targets/pte.py", "targets/torch_graph.py"),
     "flatbuffers": ("targets/tflite.py",),
-    "lightning_fabric": ("quantization/train.py",),
-    "matplotlib": ("edge_tse/picture.py",),
+    "lightning_fabric": ("quantization/loop.py", "quantization/train.py"),
+    "matplotlib": ("edge_tse/drawing.py",),
     "numpy": ("",),
     "onnx": ("targets/onnx.py",),
     "onnxruntime": ("edge_tse/engines/onnxrt.py",),
     "pesq": ("quantization/evaluate.py",),
-    "pyaudio": ("edge_tse/capture.py",),
+    "pyaudio": ("edge_tse/live/devices.py",),
     "pystoi": ("quantization/evaluate.py",),
     "rich": ("edge_tse/cli/",),
     "scipy": ("quantization/mixing.py", "quantization/trials.py"),
@@ -52,6 +53,24 @@ LEAVES = {
 
 BY_NAME = {"import_module", "_module"}
 """Functions that import what their first argument names."""
+
+FOUND_BY_NAME = {
+    "edge_tse/cli/lab.py": {
+        "quantization.analyse",
+        "quantization.evaluate",
+        "quantization.examples",
+        "quantization.float_analysis",
+        "quantization.quantize",
+        "quantization.train",
+    },
+    "edge_tse/deployment/boards.py": {"firmware_bridge.runtime"},
+    "edge_tse/deployment/offers.py": {"firmware_bridge.runtime", "targets.runtimes"},
+}
+"""File of edge_tse -> the modules above it that it finds by name: the laboratory's verbs, and what the two others offer."""
+
+INCLUDED = {"edge_tse/_front.c": {"firmware_bridge/c/library/front_math.h"}}
+"""C file -> headers of another package that it is built with. The operations of the front end are written once: a board takes them
+from a folder that is complete without edge_tse, and the compiled part of edge_tse needs them when it is built, not when it runs."""
 
 
 def sources() -> list[Path]:
@@ -70,6 +89,23 @@ def imported(source: str) -> Iterator[tuple[str, bool, int]]:
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             if called in BY_NAME and isinstance(name.value, str):
                 yield name.value.partition(".")[0], False, node.lineno
+
+
+def included(path: Path) -> Iterator[str]:
+    """Headers of other packages that a C file includes, relative to the root."""
+    headers = {header.name: header.relative_to(ROOT) for package in OURS for header in (ROOT / package).rglob("*.h")}
+    for name in re.findall(r'^#include "([^"]+)"', (ROOT / path).read_text(), re.MULTILINE):
+        header = headers.get(Path(name).name)
+        if header is not None and header.parts[0] != path.parts[0]:
+            yield header.as_posix()
+
+
+def named(source: str) -> set[str]:
+    """Modules of packages above edge_tse that a module names in a string."""
+    above = tuple(f"{package}." for package in OURS if package != "edge_tse")
+    modules = {path.with_suffix("").as_posix().replace("/", ".") for path in sources()}
+    strings = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return {text for text in strings & modules if text.startswith(above)}
 
 
 def violations(path: Path, source: str) -> list[str]:
@@ -121,6 +157,17 @@ def test_the_rule_has_teeth(path: str, source: str) -> None:
 )
 def test_the_rule_lets_pass_what_it_should(path: str, source: str) -> None:
     assert violations(Path(path), source) == []
+
+
+def test_what_is_above_is_found_by_name_in_few_places() -> None:
+    found = {path.as_posix(): named((ROOT / path).read_text()) for path in sources() if path.parts[0] == "edge_tse"}
+    assert {path: names for path, names in found.items() if names} == FOUND_BY_NAME
+
+
+def test_c_includes_headers_of_its_own_package() -> None:
+    every = [path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.[ch]")]
+    found = {path.as_posix(): set(included(path)) for path in every}
+    assert {path: headers for path, headers in found.items() if headers} == INCLUDED
 
 
 def test_every_leaf_exists_and_imports_what_it_is_listed_for() -> None:

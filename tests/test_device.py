@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.target import find_target
 from edge_tse.errors import AudioError, DeviceError, EngineError, LinkError
-from edge_tse.golden import record, verify
-from edge_tse.target import find_target
-from edge_tse.voice import Voice, personalize
+from edge_tse.golden import record
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice
 from firmware_bridge import wire
-from firmware_bridge.build import C_FOLDER
+from firmware_bridge.build import INCLUDES, c_source
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.layout import pack
@@ -410,7 +411,7 @@ def test_static_analysis_finds_nothing(artifact: Artifact, tmp_path: Path) -> No
     for name, text in generate(artifact).items():
         (tmp_path / name).write_text(text)
     sources = [
-        str(C_FOLDER / f"{name}.c") for name in ("wire", "server", "boot", "serve_stdio", "serve_core", "serve_port", "serve_uart")
+        str(c_source(f"{name}.c")) for name in ("wire", "server", "boot", "serve_stdio", "serve_core", "serve_port", "serve_uart")
     ]
     checks = [
         "--std=c11",
@@ -418,7 +419,7 @@ def test_static_analysis_finds_nothing(artifact: Artifact, tmp_path: Path) -> No
         "--suppress=missingIncludeSystem",
         "--error-exitcode=1",
     ]
-    command = ["cppcheck", "-q", *checks, f"-I{tmp_path}", f"-I{C_FOLDER}", *sources]
+    command = ["cppcheck", "-q", *checks, f"-I{tmp_path}", *INCLUDES, *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -15,23 +15,24 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 from edge_tse import audio  # noqa: E402
 from edge_tse.artifact import Artifact  # noqa: E402
 from edge_tse.cli import main  # noqa: E402
-from edge_tse.enrollment import enroll_files  # noqa: E402
+from edge_tse.enrollment.recordings import enroll_files  # noqa: E402
 from edge_tse.errors import ArtifactError, AudioError, DataError  # noqa: E402
 from edge_tse.nn.encoder import BLOCKS, CHANNELS, AdditiveMargin, Encoder, GeneralizedEndToEnd  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
+from edge_tse.personalization import personalize  # noqa: E402
 from edge_tse.reference import ReferenceNetwork  # noqa: E402
 from edge_tse.voice import (  # noqa: E402
     Voice,
     active_levels,
     load_voice,
     matching_layers,
-    personalize,
     read_embeddings,
     save_voice,
     speech_levels,
     voice_from_embeddings,
 )
 from quantization import recipes, train  # noqa: E402
+from quantization.checkpoint import load_checkpoint  # noqa: E402
 from quantization.corpus import decode, open_corpus  # noqa: E402
 from quantization.enrollment import Enrollments, embed_all, noise_levels, train_encoder  # noqa: E402
 from quantization.external import open_embeddings  # noqa: E402
@@ -155,12 +156,12 @@ class TestLayers:
         made = replace(recipe("smoke"), name="smoke_local", student=LOCAL)
         monkeypatch.setitem(recipes.RECIPES, "smoke_local", lambda: made)
         train.train("smoke_local", tmp_path / "run", data, start=plain_run, steps=0)
-        begun = train.load_checkpoint(tmp_path / "run").student
-        for name, value in train.load_checkpoint(plain_run).student.state_dict().items():
+        begun = load_checkpoint(tmp_path / "run").student
+        for name, value in load_checkpoint(plain_run).student.state_dict().items():
             assert torch.equal(begun.state_dict()[name], value), name
         assert begun.local_deviation.std() > 0, "the units are the training talkers'"
         train.train("smoke_local", tmp_path / "run2", data, start=tmp_path / "run", steps=2)
-        assert train.load_checkpoint(tmp_path / "run2").student.local_films["mask_0"].weight.abs().max() > 0
+        assert load_checkpoint(tmp_path / "run2").student.local_films["mask_0"].weight.abs().max() > 0
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ class TestExternal:
         np.testing.assert_allclose(made.by_talker[f"{name}@1"][0][0], raw / np.linalg.norm(raw), rtol=1e-5)
 
     def test_training_and_enrolling_need_no_encoder(self, run, artifact, tmp_path):
-        checkpoint = train.load_checkpoint(run)
+        checkpoint = load_checkpoint(run)
         assert checkpoint.encoder is None
         assert checkpoint.recipe.student.embedding == SIZE
         model = artifact.voice_model
@@ -260,7 +261,7 @@ class TestExternal:
 
     def test_a_run_resumes_from_what_it_keeps(self, run, data):
         train.train("smoke", run, data, resume=True)  # nothing left to do, and no folder given
-        assert train.load_checkpoint(run).step == recipe("smoke").steps
+        assert load_checkpoint(run).step == recipe("smoke").steps
 
     def test_a_file_of_another_size_is_named(self, data, folder, tmp_path):
         other = _write_embeddings(tmp_path / "mixed", data, speeds=("",))

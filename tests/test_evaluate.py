@@ -16,11 +16,11 @@ import pytest
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.enrollment import enroll_files
+from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import DataError, EngineError
 from edge_tse.extract import extract
 from edge_tse.metrics import attenuation_db, si_sdr
-from edge_tse.voice import personalize
+from edge_tse.personalization import personalize
 from quantization.evaluate import COLUMNS, _similarity, evaluate, personal_listener, read_trials, tails
 from quantization.examples import examples
 from tests.graphs import Sizes

@@ -11,12 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from edge_tse.demo import shipped_cases
+from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine
 from edge_tse.errors import AudioError, DeviceError, TargetError
 from edge_tse.frame import FrameSpec
+from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from firmware_bridge.build import CORES, Image, build_image
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.meter import count_instructions, emulate

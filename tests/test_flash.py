@@ -15,7 +15,7 @@ import pytest
 
 from edge_tse.errors import DeviceError, TargetError
 from firmware_bridge import flash
-from firmware_bridge.build import C_FOLDER
+from firmware_bridge.build import BOARD
 from firmware_bridge.flash import ERASED, MAGIC, BootRecord, FileFlash, MemoryFlash, Progress, Slots, choose, install, installed
 from firmware_bridge.layout import pack
 from tests.board import compiler
@@ -40,7 +40,7 @@ class _CSlots(ctypes.Structure):
 def c_choose(tmp_path_factory: pytest.TempPathFactory) -> Callable[[MemoryFlash], int | None]:
     """The board's boot choice, compiled for this machine."""
     path: Path = tmp_path_factory.mktemp("boot") / "boot.so"
-    sources = [str(C_FOLDER / name) for name in ("boot.c", "wire.c")]
+    sources = [str(BOARD / name) for name in ("boot.c", "wire.c")]
     command = [*compiler(), "-std=c99", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *sources, "-o", str(path)]
     subprocess.run(command, check=True)
     library = ctypes.CDLL(str(path))
@@ -287,8 +287,8 @@ def test_the_memory_of_an_emulated_board_is_a_file(tmp_path: Path) -> None:
 
 
 def test_the_header_is_what_the_record_is() -> None:
-    assert (C_FOLDER / "boot_record.h").read_text() == flash.header(), (
-        "run python -m firmware_bridge.flash > firmware_bridge/c/boot_record.h"
+    assert (BOARD / "boot_record.h").read_text() == flash.header(), (
+        "run python -m firmware_bridge.flash > firmware_bridge/c/board/boot_record.h"
     )
     done = subprocess.run([sys.executable, "-m", "firmware_bridge.flash"], capture_output=True, text=True, check=True)
     assert done.stdout == flash.header()

@@ -13,9 +13,10 @@ from edge_tse.engines import Engine  # noqa: E402
 from edge_tse.nn.encoder import Encoder  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
 from edge_tse.operators import Pointwise  # noqa: E402
+from edge_tse.personalization import personalize  # noqa: E402
 from edge_tse.quant import dequantize  # noqa: E402
 from edge_tse.reference import ReferenceNetwork  # noqa: E402
-from edge_tse.voice import Voice, active_levels, enroll, personalize  # noqa: E402
+from edge_tse.voice import Voice, active_levels, enroll  # noqa: E402
 from quantization.freeze import freeze  # noqa: E402
 from quantization.qat import CALIBRATIONS, WeightFormat, calibrate, quantized_twin  # noqa: E402
 from quantization.quantize import golden_features, packed_bytes  # noqa: E402

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_tse.artifact import verify
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from edge_tse.golden import verify
 from firmware_bridge.build import CORES, build_image
 from firmware_bridge.codegen import generate
 from firmware_bridge.device import Device, DeviceNetwork

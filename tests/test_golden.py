@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
 from edge_tse.errors import ArtifactError, EngineError, ParityError
-from edge_tse.golden import TOLERANCE_LSB, record, replay, verify
+from edge_tse.golden import TOLERANCE_LSB, record, replay
 from edge_tse.graph import IntegerGraph
 from edge_tse.reference import ReferenceNetwork
 from tests import graphs, plain

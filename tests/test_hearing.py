@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edge_tse.calibration import UNCALIBRATED, Calibration, load_calibration, measure_microphones, save_calibration, tone
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.hearing import Chain, Hearing, load_hearing
-from edge_tse.limiter import Limiter
-from edge_tse.prescription import BANDS_HZ, Audiogram, compression_ratio, nal_r_db, parse_audiogram, speech_levels_db
+from edge_tse.hearing.calibration import UNCALIBRATED, Calibration, load_calibration, measure_microphones, save_calibration, tone
+from edge_tse.hearing.chain import Chain, Hearing, load_hearing
+from edge_tse.hearing.limiter import Limiter
+from edge_tse.hearing.prescription import BANDS_HZ, Audiogram, compression_ratio, nal_r_db, parse_audiogram, speech_levels_db
 
 FRAME = FrameSpec()
 HOP, RATE = FRAME.hop, FRAME.sample_rate_hz

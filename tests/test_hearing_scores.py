@@ -12,7 +12,7 @@ import pytest
 from edge_tse import audio
 from edge_tse.cli import main
 from edge_tse.errors import EngineError
-from edge_tse.prescription import Audiogram
+from edge_tse.hearing.prescription import Audiogram
 from quantization import hearing_scores
 
 NORMAL = Audiogram(thresholds=((1000, 0),))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +17,14 @@ from numpy.typing import NDArray
 
 from benchmarks import contracts
 from edge_tse.artifact import Artifact
+from edge_tse.deployment.fit import fits
+from edge_tse.deployment.runtime import runtime_named
+from edge_tse.deployment.target import load_target, targets
 from edge_tse.engines.litert import open_interpreter
 from edge_tse.graph import IntegerGraph
-from edge_tse.target import load_target, targets
-from edge_tse.universal import universal
+from edge_tse.personalization import universal
 from edge_tse.voice import Voice
-from firmware_bridge.build import C_FOLDER, SOURCES, zig
+from firmware_bridge.build import LIBRARY, PROGRAMS, SOURCES, zig
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.native import NativeChain
 from targets import onnx as onnx_file
@@ -57,7 +61,7 @@ def example(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Run
     for name, text in generate(artifact).items():
         (folder / name).write_text(text)
     (command,) = re.findall(r"^    cc ((?:.*\\\n)*.*)", INTEGRATION.read_text(), re.MULTILINE)
-    words = command.replace("\\\n", " ").replace("$C", str(C_FOLDER)).replace("$MODEL", str(folder)).split()
+    words = command.replace("\\\n", " ").replace("$C", str(LIBRARY)).replace("$MODEL", str(folder)).split()
     words = [str(EXAMPLE) if word == "example.c" else word for word in words]
     words[words.index("-o") + 1] = str(folder / "example")
     done = subprocess.run(
@@ -130,10 +134,31 @@ def library_sources(text: str) -> list[str]:
 def test_zephyr_builds_what_we_build() -> None:
     text = (ZEPHYR / "CMakeLists.txt").read_text()
     assert library_sources(text) == [*SOURCES, STREAM]
-    assert all((C_FOLDER / name).is_file() for name in library_sources(text))
+    assert all((LIBRARY / name).is_file() for name in library_sources(text))
     assert re.findall(r"\$\{EDGE_TSE_MODEL\}/(\w+\.c)", text) == sorted(n for n in GENERATED if n.endswith(".c"))[::-1]
     # What the integers depend on.
     assert "-ffp-contract=off" in text
+
+
+def test_the_archive_of_a_model_is_library_and_model_and_links_as_a_whole(artifact: Artifact, tmp_path: Path) -> None:
+    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+    content = runtime_named("native-c").write(artifact, load_target("stm32h7")).content
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert set(archive.namelist()) == {*GENERATED, *(f"c/{path.name}" for path in LIBRARY.iterdir())}
+        archive.extractall(tmp_path)
+    sources = [str(path) for path in tmp_path.rglob("*.c")]
+    flags = (
+        "-std=c11",
+        "-O2",
+        "-ffp-contract=off",
+        "-shared",
+        "-fPIC",
+        "-Wl,--no-undefined",
+        f"-I{tmp_path}",
+        f"-I{tmp_path / 'c'}",
+    )
+    done = subprocess.run([*zig(), *flags, *sources, "-o", str(tmp_path / "all.so")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_zephyr_module_description() -> None:
@@ -272,12 +297,12 @@ def test_documented_voice_inputs_are_those_of_the_universal_form(artifact: Artif
 
 def test_documented_calls_and_sizes_exist() -> None:
     """Every ``etse_...`` and ``ETSE_...`` that the pages name is in the headers or the generated one."""
-    headers = "".join(path.read_text() for path in sorted(C_FOLDER.glob("*.h"))) + generate(graphs.artifact())["model.h"]
+    headers = "".join(path.read_text() for path in sorted(LIBRARY.glob("*.h"))) + generate(graphs.artifact())["model.h"]
     known = set(re.findall(r"\b(?:etse|ETSE)_\w+", headers)) | {STREAM.removesuffix(".c")}
-    for page in (INTEGRATION, PORTING, EXAMPLE, C_FOLDER / "main_i2s.c"):
+    for page in (INTEGRATION, PORTING, EXAMPLE, PROGRAMS / "main_i2s.c"):
         named = set(re.findall(r"\b(?:etse|ETSE)_\w*\w", page.read_text()))
         assert named - known == set(), page.name
-    public = "".join((C_FOLDER / name).read_text() for name in ("etse.h", "etse_stream.h"))
+    public = "".join((LIBRARY / name).read_text() for name in ("etse.h", "etse_stream.h"))
     for name in re.findall(r"^\w[\w *]*?\b(etse_\w+)\(", public, re.MULTILINE):
         assert f"`{name}" in INTEGRATION.read_text(), name
 
@@ -301,7 +326,7 @@ def test_the_documented_target_is_one(tmp_path: Path) -> None:
     (tmp_path / "my-board.toml").write_text(text)
     target = load_target(str(tmp_path / "my-board.toml"))
     assert (target.core, target.evidence) == ("Cortex-M33", "untested")
-    target.fits(graphs.artifact()).check()
+    fits(target, graphs.artifact()).check()
 
 
 @pytest.mark.parametrize("page", [INTEGRATION, PORTING])

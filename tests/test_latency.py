@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_tse.errors import AudioError
-from edge_tse.latency import round_trip, sequence
-from edge_tse.live import Take, record
+from edge_tse.live.round_trip import round_trip, sequence
+from edge_tse.live.supervision import Take, record
 from tests.test_capture import Cable
 
 RATE = 16000

@@ -21,7 +21,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.engines import Engine, open_network
 from edge_tse.extract import extract
-from edge_tse.voice import load_voice, personalize
+from edge_tse.personalization import personalize
+from edge_tse.voice import load_voice
 from tests import graphs
 from tests.speech import utterance
 

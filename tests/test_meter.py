@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_tse.deployment.target import load_target
 from edge_tse.errors import TargetError
-from edge_tse.target import load_target
 from tests import graphs
 from tests.command import Run
 

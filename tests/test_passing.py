@@ -8,11 +8,11 @@ import time
 import numpy as np
 import pytest
 
-from edge_tse.calibration import UNCALIBRATED
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.hearing import Chain, Hearing
-from edge_tse.passing import Openings
+from edge_tse.hearing.calibration import UNCALIBRATED
+from edge_tse.hearing.chain import Chain, Hearing
+from edge_tse.hearing.openings import Openings
 from tests.speech import utterance
 
 RATE = 16000

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
 from edge_tse.errors import ArtifactError
-from edge_tse.golden import verify
 from edge_tse.graph import Pointwise
+from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from tests import graphs
 
 

@@ -14,12 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from edge_tse.emission import Emitted
+from edge_tse.deployment.runtime import Emitted
 from edge_tse.errors import DataError
 from edge_tse.graph import Add, Append, IntegerGraph
-from edge_tse.operator_times import OperatorTime, operator_times
-from edge_tse.profile import WARM_UP, compare, load_profile, network_parts, profile, sound, steps
-from edge_tse.profile_page import page
+from edge_tse.profiling.operator_times import OperatorTime, operator_times
+from edge_tse.profiling.page import page
+from edge_tse.profiling.profile import WARM_UP, compare, load_profile, network_parts, profile, sound, steps
 from edge_tse.reference import ReferenceNetwork
 from tests import graphs
 from tests.command import Run
@@ -238,7 +238,7 @@ class TestPage:
         assert min(bars) < at < max(bars)
 
     def test_the_comparison_and_the_target_are_on_it(self, model: Artifact) -> None:
-        from edge_tse.target import load_target
+        from edge_tse.deployment.target import load_target
 
         made = profile(model, Slow(model.graph), Slow.clock, hops=40, target=load_target("stm32h7"))
         report = json.loads(made.to_json())

@@ -17,10 +17,10 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 from benchmarks import enrollment, quantization, sensitivity  # noqa: E402
 from benchmarks.quantization import Settings, Study, measure, paired  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
+from quantization.checkpoint import Checkpoint  # noqa: E402
 from quantization.corpus import open_corpus  # noqa: E402
 from quantization.enrollment import error_rate  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
-from quantization.train import Checkpoint  # noqa: E402
 from tests.speech import write_pack, write_plain  # noqa: E402
 
 

@@ -18,11 +18,11 @@ import soundfile
 
 from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.hearing import Chain, Hearing
-from edge_tse.loop import Loop
-from edge_tse.prescription import Audiogram
-from edge_tse.recording import Recorder, load_recording, replay
-from edge_tse.session import GRID, Session
+from edge_tse.hearing.chain import Chain, Hearing
+from edge_tse.hearing.prescription import Audiogram
+from edge_tse.live.loop import Loop
+from edge_tse.live.recording import Recorder, load_recording, replay
+from edge_tse.live.session import GRID, Session
 from tests.test_session import HOP, Faulty, Plain, engine, loop, play, sound
 
 ROOT = Path(__file__).parent.parent
@@ -96,7 +96,7 @@ class TestReplay:
 
     def test_hop_numbers_wrap_and_are_found_by_where_they_stand(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """In a file they repeat every 70 minutes; here, every 16 hops."""
-        monkeypatch.setattr("edge_tse.recording._PAYLOAD", 16)
+        monkeypatch.setattr("edge_tse.live.recording._PAYLOAD", 16)
         path = tmp_path / "s.flac"
         out, session = recorded(path, sound(20000), loop(160, steady=False), lambda block: True, fails(40, 200))
         recording = load_recording(path)
@@ -143,8 +143,8 @@ class TestFiles:
             "import resource, signal, sys\n"
             "from pathlib import Path\n"
             "import numpy as np\n"
-            "from edge_tse.recording import Recorder\n"
-            "from edge_tse.session import Session\n"
+            "from edge_tse.live.recording import Recorder\n"
+            "from edge_tse.live.session import Session\n"
             "from tests.test_session import Plain, loop\n"
             "from tests.test_recording import FRAME\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

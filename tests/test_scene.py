@@ -12,10 +12,10 @@ import pytest
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
+from edge_tse.enrollment.scene import LEAST_SHARE, in_front
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
 from edge_tse.metrics import si_sdr
-from edge_tse.scene import LEAST_SHARE, in_front
 from edge_tse.voice import VoiceModel, load_voice, speech_levels
 
 DEMO = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"

@@ -21,10 +21,10 @@ from edge_tse.engines import Engine, open_network
 from edge_tse.errors import AudioError
 from edge_tse.extract import extract
 from edge_tse.frame import FrameSpec
-from edge_tse.hearing import Chain, Hearing
-from edge_tse.loop import Fate, Loop
-from edge_tse.resampling import Resampler
-from edge_tse.session import GRID, Session
+from edge_tse.hearing.chain import Chain, Hearing
+from edge_tse.live.loop import Fate, Loop
+from edge_tse.live.resampling import Resampler
+from edge_tse.live.session import GRID, Session
 from tests import graphs
 
 RATE = 16000

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from edge_tse.engines import Engine, open_network
-from edge_tse.hearing import Chain, Hearing
-from edge_tse.live import supervise
-from edge_tse.loop import Fate, Loop
+from edge_tse.hearing.chain import Chain, Hearing
+from edge_tse.live.loop import Fate, Loop
+from edge_tse.live.session import Session
+from edge_tse.live.supervision import supervise
 from edge_tse.report import memory
-from edge_tse.session import Session
 from tests import graphs
 from tests.test_session import HOP, RATE, sound
 

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from firmware_bridge.build import C_FOLDER, CORES, build_image, shared_library, zig
+from firmware_bridge.build import CORES, LIBRARY, PORT, PROGRAMS, build_image, c_source, shared_library, zig
 from firmware_bridge.codegen import generate
 from firmware_bridge.meter import emulate
 from firmware_bridge.native import NativeChain
@@ -91,7 +91,7 @@ def artifact() -> Artifact:
 
 @pytest.fixture(scope="module")
 def stream(artifact: Artifact) -> Stream:
-    generated = {**generate(artifact), "etse_stream.c": (C_FOLDER / "etse_stream.c").read_text()}
+    generated = {**generate(artifact), "etse_stream.c": (LIBRARY / "etse_stream.c").read_text()}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "stream.so"
         # Positions wrap in the middle of most tests.
@@ -477,12 +477,12 @@ def test_the_bare_metal_main_compiles(artifact: Artifact, core: str, ears: int, 
         (tmp_path / name).write_text(text)
     warnings = ("-Wall", "-Wextra", "-Wshadow", "-Wstrict-prototypes", "-Wmissing-prototypes", "-Wvla", "-Werror")
     plain = ("-std=c11", "-O2", "-ffreestanding", f"-DEARS={ears}", f"-DETSE_STREAM_FRAMES={RING}")
-    include = (f"-I{C_FOLDER / 'freestanding'}", f"-I{C_FOLDER}", f"-I{tmp_path}")
+    include = (f"-I{PORT / 'freestanding'}", f"-I{LIBRARY}", f"-I{tmp_path}")
     for name in ("main_i2s", "etse_stream"):
-        command = [*zig(), *CORES[core].zig, *plain, *warnings, *include, "-c", str(C_FOLDER / f"{name}.c")]
+        command = [*zig(), *CORES[core].zig, *plain, *warnings, *include, "-c", str(c_source(f"{name}.c"))]
         done = subprocess.run([*command, "-o", str(tmp_path / f"{name}.o")], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    text = (C_FOLDER / "main_i2s.c").read_text()
+    text = (PROGRAMS / "main_i2s.c").read_text()
     assert text.count("/* STUB: ") == 5
 
 
@@ -495,7 +495,7 @@ def test_static_analysis_finds_nothing(artifact: Artifact, tmp_path: Path) -> No
     checks = ("--std=c11", "--enable=warning,performance,portability,style", "--error-exitcode=1")
     # A stub that returns nothing makes what follows it pointless: that is what it is for.
     quiet = ("--suppress=missingIncludeSystem", "--suppress=knownConditionTrueFalse:*main_i2s.c")
-    sources = (str(C_FOLDER / "etse_stream.c"), str(C_FOLDER / "main_i2s.c"))
-    command = ["cppcheck", "-q", *checks, *quiet, f"-I{tmp_path}", f"-I{C_FOLDER}", *sources]
+    sources = (str(LIBRARY / "etse_stream.c"), str(PROGRAMS / "main_i2s.c"))
+    command = ["cppcheck", "-q", *checks, *quiet, f"-I{tmp_path}", f"-I{LIBRARY}", *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

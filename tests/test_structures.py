@@ -13,10 +13,10 @@ torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from benchmarks import RESULTS, refiners, structures  # noqa: E402
+from benchmarks.band_students import BandConfig, BandStem, BandStudent, int8_bytes, macs_per_hop, state_bytes  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Weights, extraction_losses  # noqa: E402
-from edge_tse.nn.structures import BandConfig, BandStem, BandStudent, int8_bytes, macs_per_hop, state_bytes  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
 
 BANDS = BandConfig(groups=16, channels=4, hidden=6, dilations=(1, 2))

@@ -11,17 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from edge_tse import runtime
-from edge_tse.arena import plan
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.cli import targets as shown
-from edge_tse.emission import Emitted
+from edge_tse.deployment import runtime
+from edge_tse.deployment.arena import plan
+from edge_tse.deployment.fit import fits
+from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.runtime import Emitted
+from edge_tse.deployment.target import CONTENTS, Region, Target, find_target, load_target, targets
 from edge_tse.errors import TargetError
 from edge_tse.graph import IntegerGraph
 from edge_tse.operators import node_inputs
-from edge_tse.runtime import RUNTIMES, lacking
-from edge_tse.target import CONTENTS, Region, Target, find_target, load_target, targets
 from firmware_bridge.codegen import plan_memory
 from targets import tflite
 from tests import graphs
@@ -105,8 +106,8 @@ class TestBoards:
             assert all(end <= start for (_, end), (start, _) in pairwise(spans)), name
 
     def test_the_name_of_a_runtime_is_this_machine_with_it(self) -> None:
-        for name in RUNTIMES:
-            alone = replace(load_target("host"), name=name, runtime=name, description=RUNTIMES[name].description)
+        for name in offered():
+            alone = replace(load_target("host"), name=name, runtime=name, description=offered()[name].description)
             assert find_target(name) == alone
 
     def test_boards_travel_with_the_package(self) -> None:
@@ -225,7 +226,7 @@ class TestFit:
         return replace(load_target("host"), name="board", memory=memory, sources=sources, **figures)
 
     def test_contents_go_where_they_may(self, small: Artifact) -> None:
-        fit = load_target("stm32h7").fits(small)
+        fit = fits(load_target("stm32h7"), small)
         assert fit.placed["weights"] == "flash"
         assert fit.placed["arena"] in {"dtcm", "axi-sram"}
         flash = next(row for row in fit.rows if row.what == "flash")
@@ -234,25 +235,25 @@ class TestFit:
     def test_needs_are_what_the_runtime_plans(self, small: Artifact) -> None:
         graph = small.graph
         from_file = {"weights": graph.weight_bytes, "arena": plan(graph).size_bytes, "state": graph.state_bytes}
-        assert load_target("ethos-u55-128").fits(small).needs_bytes == from_file
+        assert fits(load_target("ethos-u55-128"), small).needs_bytes == from_file
         memory = plan_memory(small)
         in_c = {"weights": memory.weights + memory.tables, "arena": memory.arena + memory.voice, "state": memory.state}
         board = load_target("stm32h7")
-        assert board.fits(small).needs_bytes == {**in_c, "code": board.code_bytes}
+        assert fits(board, small).needs_bytes == {**in_c, "code": board.code_bytes}
         assert in_c["arena"] < from_file["arena"] / 3  # states are read where they are
 
     def test_a_full_region_sends_the_next_elsewhere(self, small: Artifact) -> None:
         arena, state = plan(small.graph).size_bytes, small.graph.state_bytes
         rest = region("flash", 2**24, "weights", "code")
         two = (region("fast", arena, "arena", "state"), region("slow", 2**20, "arena", "state"), rest)
-        fit = self.target(*two).fits(small)
+        fit = fits(self.target(*two), small)
         assert fit.fits
         assert (fit.placed["arena"], fit.placed["state"]) == ("fast", "slow")
         exact = (region("fast", state, "arena", "state"), region("slow", arena, "arena", "state"), rest)
-        assert self.target(*exact).fits(small).placed == {"weights": "flash", "arena": "slow", "state": "fast"}
+        assert fits(self.target(*exact), small).placed == {"weights": "flash", "arena": "slow", "state": "fast"}
 
     def test_what_is_too_small_is_named_with_both_numbers(self, small: Artifact) -> None:
-        fit = self.target(region("ram", 1000, *CONTENTS)).fits(small)
+        fit = fits(self.target(region("ram", 1000, *CONTENTS)), small)
         assert not fit.fits
         need = small.graph.weight_bytes + plan(small.graph).size_bytes + small.graph.state_bytes
         with pytest.raises(TargetError, match=rf"does not fit board: ram needs {need:,} B, has 1,000: take a smaller model"):
@@ -260,26 +261,26 @@ class TestFit:
 
     def test_the_file_counts_once_it_is_made(self, small: Artifact) -> None:
         ram = region("ram", small.graph.weight_bytes + plan(small.graph).size_bytes + small.graph.state_bytes, *CONTENTS)
-        assert self.target(ram).fits(small).fits
+        assert fits(self.target(ram), small).fits
         grown = Emitted(content=b"", kind="file", needs_bytes={"weights": small.graph.weight_bytes + 1})
-        assert not self.target(ram).fits(small, grown).fits
+        assert not fits(self.target(ram), small, grown).fits
 
     def test_a_step_that_is_estimated_too_long_does_not_fit(self, small: Artifact) -> None:
-        for spent_ms, fits in ((3.9, True), (4.1, False)):
+        for spent_ms, enough in ((3.9, True), (4.1, False)):
             made = Emitted(content=b"", kind="file", estimate={"tool": "a tool", "inference_ms": spent_ms})
-            fit = self.target().fits(small, made)
-            assert fit.fits is fits
+            fit = fits(self.target(), small, made)
+            assert fit.fits is enough
             assert next(row for row in fit.rows if row.what == "step").detail == "a tool's estimate"
 
     def test_code_counts_where_it_is_known(self, small: Artifact) -> None:
-        fit = self.target(region("ram", 2**24, *CONTENTS), code_bytes=5000).fits(small)
+        fit = fits(self.target(region("ram", 2**24, *CONTENTS), code_bytes=5000), small)
         assert fit.needs_bytes["code"] == 5000
         assert fit.placed["code"] == "ram"
 
     def test_compute_budget_is_clock_times_hop_times_rate(self, small: Artifact) -> None:
         cycles = small.frame.period_s * 100e6
-        enough = self.target(clock_hz=100e6, macs_per_cycle=small.graph.macs / cycles * 1.01).fits(small)
-        short = self.target(clock_hz=100e6, macs_per_cycle=small.graph.macs / cycles * 0.99).fits(small)
+        enough = fits(self.target(clock_hz=100e6, macs_per_cycle=small.graph.macs / cycles * 1.01), small)
+        short = fits(self.target(clock_hz=100e6, macs_per_cycle=small.graph.macs / cycles * 0.99), small)
         assert (enough.fits, short.fits) == (True, False)
         with pytest.raises(TargetError, match="compute needs"):
             short.check()
@@ -287,23 +288,23 @@ class TestFit:
     def test_weights_are_read_once_a_hop(self, small: Artifact) -> None:
         """The bound of an NPU at one frame a step: weight bandwidth, not multiply-accumulates."""
         needed = small.graph.weight_bytes / small.frame.period_s
-        for rate, fits in ((needed * 1.01, True), (needed * 0.99, False)):
+        for rate, enough in ((needed * 1.01, True), (needed * 0.99, False)):
             ram = replace(region("ram", 2**24, *CONTENTS), bytes_per_s=rate)
-            fit = self.target(ram).fits(small)
-            assert next(row for row in fit.rows if row.what == "weight traffic").fits is fits
+            fit = fits(self.target(ram), small)
+            assert next(row for row in fit.rows if row.what == "weight traffic").fits is enough
 
     def test_what_is_not_stated_is_not_checked(self, small: Artifact) -> None:
-        fit = load_target("host").fits(small)
+        fit = fits(load_target("host"), small)
         assert fit.fits
         assert {row.what for row in fit.rows if row.fits is None} == {"weights", "arena", "state", "compute"}
 
     def test_latency(self, small: Artifact) -> None:
         with pytest.raises(TargetError, match="algorithmic latency needs 8 ms, has 7"):
-            replace(load_target("host"), latency_budget_ms=7.0).fits(small).check()
+            fits(replace(load_target("host"), latency_budget_ms=7.0), small).check()
 
     def test_the_shipped_model(self) -> None:
         model = Artifact.shipped()
-        verdict = {name: load_target(name).fits(model).fits for name in targets()}
+        verdict = {name: fits(load_target(name), model).fits for name in targets()}
         assert verdict["stm32h7"]
         assert verdict["ethos-u55-128"]
         assert not verdict["nrf5340"]

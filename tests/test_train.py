@@ -17,18 +17,19 @@ torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from benchmarks import distillation  # noqa: E402
-from edge_tse.artifact import Artifact  # noqa: E402
+from edge_tse.artifact import Artifact, verify  # noqa: E402
 from edge_tse.beam import Beam, mixed  # noqa: E402
 from edge_tse.engines import open_network  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.frame import FrameSpec, RunningLevel, over_ears  # noqa: E402
-from edge_tse.golden import verify  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
 from edge_tse.nn.student import BASE, NANO, SMALL, Depthwise, Student  # noqa: E402
+from quantization.checkpoint import load_checkpoint  # noqa: E402
+from quantization.loop import Plan, Teacher  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402
 from quantization.recipes import RECIPES, recipe  # noqa: E402
-from quantization.train import Plan, Teacher, load_checkpoint, train  # noqa: E402
+from quantization.train import train  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ from edge_tse.errors import ArtifactError, EngineError
 from edge_tse.golden import TOLERANCE_LSB, UniversalNetwork, record, replay
 from edge_tse.graph import Add, IntegerGraph, Multiply, Tensor
 from edge_tse.operators import Pointwise
+from edge_tse.personalization import personalize, universal, voice_inputs
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.universal import Reach, reaches, universal, voice_inputs
-from edge_tse.voice import personalize
+from edge_tse.universal import Reach, reaches
 from tests import graphs
 
 

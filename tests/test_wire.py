@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge import wire
-from firmware_bridge.build import C_FOLDER
+from firmware_bridge.build import BOARD
 from firmware_bridge.layout import pack, size_bytes, unpack
 from firmware_bridge.wire import MAX_PAYLOAD_BYTES, MESSAGES, Decoder, Frame, encode
 from tests.board import compiler
@@ -149,8 +149,8 @@ def test_any_payload_unpacks_or_is_refused(kind: type[wire.Message], payload: by
 
 
 def test_the_header_is_what_the_table_says() -> None:
-    assert (C_FOLDER / "protocol.h").read_text() == wire.header(), (
-        "run python -m firmware_bridge.wire > firmware_bridge/c/protocol.h"
+    assert (BOARD / "protocol.h").read_text() == wire.header(), (
+        "run python -m firmware_bridge.wire > firmware_bridge/c/board/protocol.h"
     )
     done = subprocess.run([sys.executable, "-m", "firmware_bridge.wire"], capture_output=True, text=True, check=True)
     assert done.stdout == wire.header()
@@ -180,7 +180,7 @@ def c_wire(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         "-Werror",
         "-shared",
         "-fPIC",
-        str(C_FOLDER / "wire.c"),
+        str(BOARD / "wire.c"),
         "-o",
         str(path),
     ]

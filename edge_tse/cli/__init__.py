@@ -15,8 +15,8 @@ from edge_tse.errors import EdgeTseError
 __all__ = ["main"]
 
 USER_ERROR = 2
-MORE_VERBS = tuple(f"edge_tse.cli.{name}" for name in ("live", "measure", "board", "analysis"))
-"""Modules that add theirs to ``edge_tse.cli.verbs`` when they are imported, in the order of the help page."""
+VERBS = tuple(f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "board", "analysis"))
+"""Modules that add theirs to the command when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 
 
@@ -24,9 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, ``sys.argv`` if None, and return the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        from edge_tse.cli.verbs import app
+        from edge_tse.cli.options import app
 
-        for module in MORE_VERBS:
+        for module in VERBS:
             import_module(module)
         result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
     except EdgeTseError as failure:

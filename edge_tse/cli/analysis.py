@@ -10,7 +10,7 @@ from rich.table import Table
 
 from edge_tse.analysis import Moves, title
 from edge_tse.cli import lab, output
-from edge_tse.cli.verbs import ArtifactOption, EngineOption, Json, app
+from edge_tse.cli.options import ArtifactOption, EngineOption, Json, app
 
 __all__ = ["analyse"]
 
@@ -30,10 +30,10 @@ def analyse(
     as_json: Json = False,
 ) -> None:
     """Say what each stage deletes from the mixture and what it inserts, as shares of its energy."""
+    from edge_tse.analysis_picture import moves_picture
     from edge_tse.artifact import Artifact
     from edge_tse.errors import DataError
     from edge_tse.files import check_output, write_bytes
-    from edge_tse.picture import moves_picture
 
     if artifact is not None and checkpoint is not None:
         raise DataError("--artifact and --checkpoint name two models: give one of them")

@@ -12,13 +12,13 @@ from rich.table import Table
 
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, quietly, table
+from edge_tse.deployment.runtime import runtime_named, runtime_of
 from edge_tse.engines import Network
 from edge_tse.errors import EdgeTseError
 from edge_tse.front import compiled_state
 from edge_tse.graph import IntegerGraph
 from edge_tse.operators import node_inputs
 from edge_tse.report import environment
-from edge_tse.runtime import RUNTIMES, runtime_of
 
 __all__ = ["EngineFinding", "ExtraFinding", "Findings", "examine"]
 
@@ -122,7 +122,7 @@ def examine() -> Findings:
             "macs_per_hop": model.graph.macs,
             "provenance": model.provenance,
         }
-    from edge_tse.engines import ENGINES
+    from edge_tse.engines import engines
 
     compiled, front_detail = compiled_state()
     return Findings(
@@ -130,7 +130,7 @@ def examine() -> Findings:
         model=described,
         model_detail=detail,
         front_end={"compiled": compiled, "detail": front_detail},
-        engines=tuple(_try(name, description, model) for name, (description, _) in ENGINES.items()),
+        engines=tuple(_try(name, info.description, model) for name, info in engines().items()),
         extras=tuple(_look(extra, purpose, names) for extra, (purpose, names) in _EXTRAS.items()),
     )
 
@@ -163,14 +163,14 @@ def _try(name: str, description: str, model: Artifact | None) -> EngineFinding:
 def _opened(model: Artifact, name: str) -> tuple[Network, str]:
     """The whole model, or its first layer where a runtime takes long to write what it loads; and what a step is then."""
     known = runtime_of(name)
-    runtime = None if known is None else RUNTIMES[known]
+    runtime = None if known is None else runtime_named(known)
     if runtime is None or runtime.opens_quickly or not runtime.replays:
         return open_quietly(model, name), "a step"
     node = model.graph.nodes[0]
     tensors = {t: model.graph.tensors[t] for t in (*node_inputs(node), node.output)}
     layer = IntegerGraph(tensors=tensors, nodes=(node,), inputs=node_inputs(node), outputs=(node.output,), states=())
     with quietly():
-        network: Network = runtime.replays[0].load()(layer)
+        network = runtime.replays[0].load()(layer, None)
     return network, "its first layer"
 
 

@@ -1,4 +1,4 @@
-"""The packages that the runtime does not depend on, found by name when a verb needs one."""
+"""The verbs that train, quantize and score, and the laboratory behind them: a package that is found by name when one needs it."""
 
 from __future__ import annotations
 
@@ -6,98 +6,177 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.table import Table
 
+from edge_tse.cli import output
+from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, StepsOption, app, artifact_of, given
 from edge_tse.errors import EngineError
 
 if TYPE_CHECKING:
     from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
-    from edge_tse.demo import Case
-    from edge_tse.prescription import Audiogram
+    from edge_tse.demo.cases import Case
+    from edge_tse.hearing.prescription import Audiogram
 
-__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "examples", "quantize", "train"]
+__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
+
+_Minutes = Annotated[float | None, typer.Option("--minutes", min=0, help="Stop after this long; the recipe's steps if left out.")]
+_Start = Annotated[
+    Path | None,
+    typer.Option("--start", metavar="CHECKPOINT", help="Begin with the weights of another run, also those of a smaller model."),
+]
+_Teacher = Annotated[Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Distil from a trained student.")]
+_Embeddings = Annotated[
+    Path | None,
+    typer.Option("--embeddings", metavar="DIR", help="Another model's embeddings, talker/utterance.npy, to listen to."),
+]
+_Cut = Annotated[
+    float | None,
+    typer.Option(
+        "--cut",
+        min=0,
+        metavar="MINUTES",
+        help="Branch off --start, a run at a constant rate: let the rate fall for so long.",
+    ),
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")]
+_Followed = Annotated[
+    Path | None,
+    typer.Option("--teacher", metavar="CHECKPOINT", help="Whom a distilled recipe follows; CHECKPOINT itself if left out."),
+]
+_Audiograms = Annotated[
+    Path | None,
+    typer.Option("--hearing", metavar="TOML", help="Audiograms: adds HASPI and HASQI, which take seconds a mixture."),
+]
+_Examples = Annotated[
+    Path | None,
+    typer.Option("--examples", metavar="DIR", help="A page there, with sound and pictures of the worst, the median and the best."),
+]
+_Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes that share the work.")]
 
 
+def laboratory(module: str, extra: str) -> ModuleType:
+    """A module of the laboratory. ``EngineError`` with the extra to install if a package that it needs is missing."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as failure:
+        raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[{extra}]'") from failure
+
+
+@app.command()
 def train(
-    recipe: str,
-    run: Path,
-    data: Path,
-    minutes: float | None,
-    steps: int | None,
-    start: Path | None,
-    teacher: Path | None,
-    embeddings: Path | None,
-    cut: float | None,
-    resume: bool,
-    watch: Callable[[Any], None],
-) -> Path:
-    """Train ``recipe`` into folder ``run``; returns the checkpoint."""
-    checkpoint: Path = _found("quantization.train", "train").train(
-        recipe,
-        run,
-        data,
-        minutes=minutes,
-        steps=steps,
-        start=start,
-        teacher=teacher,
-        embeddings=embeddings,
-        cut=cut,
-        resume=resume,
-        watch=watch,
-    )
-    return checkpoint
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe.")],
+    run: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
+    data: DataOption,
+    minutes: _Minutes = None,
+    steps: StepsOption = None,
+    start: _Start = None,
+    teacher: _Teacher = None,
+    embeddings: _Embeddings = None,
+    cut: _Cut = None,
+    resume: _Resume = False,
+    as_json: Json = False,
+) -> None:
+    """Train a float model; Ctrl-C stops it cleanly."""
+    with output.phases(as_json) as watch:
+        checkpoint: Path = laboratory("quantization.train", "train").train(
+            recipe,
+            run,
+            data,
+            minutes=minutes,
+            steps=steps,
+            start=start,
+            teacher=teacher,
+            embeddings=embeddings,
+            cut=cut,
+            resume=resume,
+            watch=watch,
+        )
+    output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
 
 
+@app.command()
 def quantize(
-    checkpoint: Path,
-    recipe: str,
-    artifact: Path,
-    data: Path,
-    steps: int | None,
-    teacher: Path | None,
-    resume: bool,
-    watch: Callable[[Any], None],
-) -> Artifact:
-    """Write the artifact of a checkpoint, and return it."""
-    made: Artifact = _found("quantization.quantize", "train").quantize(
-        checkpoint, recipe, artifact, data, steps=steps, teacher=teacher, resume=resume, watch=watch
-    )
-    return made
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `edge-tse train` wrote.")],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="ARTIFACT", help="Artifact to write.")],
+    data: DataOption,
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to quantize.")] = "w8a8",
+    steps: StepsOption = None,
+    teacher: _Followed = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune a checkpoint to int8 and freeze it into an artifact."""
+    from edge_tse.files import check_output
+
+    check_output(to, [checkpoint, *given(teacher)])
+    with output.phases(as_json) as watch:
+        model: Artifact = laboratory("quantization.quantize", "train").quantize(
+            checkpoint, recipe, to, data, steps=steps, teacher=teacher, resume=resume, watch=watch
+        )
+    figures = {"artifact": to, "digest": model.digest, "weight_bytes": model.graph.weight_bytes, "provenance": model.provenance}
+    output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
 
 
+@app.command()
 def evaluate(
-    trials: Path,
-    artifact: Artifact,
-    engine: str,
-    jobs: int,
-    progress: Callable[[float], None],
-    ears: tuple[Audiogram, Audiogram] | None,
-) -> dict[str, Any]:
-    """Figures by condition."""
-    figures: dict[str, Any] = _found("quantization.evaluate", "eval").evaluate(
-        trials, artifact, engine, progress, jobs=jobs, ears=ears
-    )
-    return figures
+    trials: Annotated[
+        Path, typer.Option("--trials", metavar="CSV", help="Columns id, mixture, enrollment, target, interferer, condition.")
+    ],
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="JSON", help="Report to write.")],
+    artifact: ArtifactOption = None,
+    engine: EngineOption = "litert",
+    jobs: _Jobs = 1,
+    hearing: _Audiograms = None,
+    examples: _Examples = None,
+    as_json: Json = False,
+) -> None:
+    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and who is lost."""
+    from edge_tse import demo as demonstration
+    from edge_tse.files import check_output, write_bytes
+    from edge_tse.report import to_json
+
+    check_output(to, [trials, *given(artifact, hearing)])
+    ears = None if hearing is None else _audiograms(hearing)
+    model = artifact_of(artifact)
+    with output.progress("evaluating", as_json) as tell:
+        figures: dict[str, Any] = laboratory("quantization.evaluate", "eval").evaluate(
+            trials, model, engine, tell, jobs=jobs, ears=ears
+        )
+    write_bytes(to, (to_json(figures) + "\n").encode())
+    listen = []
+    if examples is not None:
+        cases: list[Case] = laboratory("quantization.examples", "eval").examples(trials, figures["items"])
+        with output.progress("extracting examples", as_json) as tell:
+            shown = demonstration.run(
+                cases, model, lambda own: output.open_quietly(own, engine), examples, tell, heading="What it does worst, and best"
+            )
+        listen.append(f"Open {shown.page} in a browser to listen.")
+    output.result(figures, as_json, *condition_tables(figures), f"{to}: the whole report", *listen)
 
 
-def examples(trials: Path, items: list[dict[str, Any]]) -> list[Case]:
-    """Scored trials that are worth listening to."""
-    found: list[Case] = _found("quantization.examples", "eval").examples(trials, items)
-    return found
+def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
+    from edge_tse.errors import AudioError
+    from edge_tse.hearing.chain import load_hearing
+
+    wanted = load_hearing(path)
+    if wanted.left is None or wanted.right is None:
+        raise AudioError(f"{path} has no audiogram, HASPI and HASQI need one: add [both], or [left] and [right]")
+    return wanted.left, wanted.right
 
 
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
     """What each stage deletes and inserts, by condition."""
-    found: dict[str, dict[str, Moves]] = _found("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
+    found: dict[str, dict[str, Moves]] = laboratory("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
     return found
 
 
 def analyse_checkpoint(trials: Path, checkpoint: Path, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
     """The same of a float checkpoint."""
-    module = _found("quantization.float_analysis", "train")
+    module = laboratory("quantization.float_analysis", "train")
     found: dict[str, dict[str, Moves]] = module.analyse_checkpoint(trials, checkpoint, progress)
     return found
 
@@ -153,10 +232,3 @@ def _share(value: float | None) -> str:
 
 def _db(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
-
-
-def _found(module: str, extra: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as failure:
-        raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[{extra}]'") from failure

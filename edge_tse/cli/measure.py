@@ -1,48 +1,41 @@
-"""The verbs that measure: latency, calibrate, replay; and takes for enrollment."""
+"""The verbs that measure: latency, calibrate, replay."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 
-from edge_tse.cli import live, output
-from edge_tse.cli.live import (
+from edge_tse.cli import output, sound
+from edge_tse.cli.options import (
     AnyEngineOption,
+    ArtifactOption,
     BlockOption,
     BoardOption,
     ChannelsOption,
     InputOption,
+    Json,
     OutputOption,
     PortOption,
     RateOption,
+    app,
 )
-from edge_tse.cli.verbs import ArtifactOption, Json, app
 
 if TYPE_CHECKING:
-    from edge_tse.capture import Wiring
-    from edge_tse.frame import FrameSpec
+    from edge_tse.live.devices import Wiring
+    from edge_tse.live.loop import Latency
+    from edge_tse.live.round_trip import RoundTrip
 
-__all__ = ["take_clip"]
+__all__ = ["calibrate", "latency", "replay"]
 
-Float = NDArray[np.float32]
-
+_AtMicrophones = Annotated[
+    float | None, typer.Option("--microphone", metavar="DB", help="The sound at the microphones is this loud, dB SPL.")
+]
+_AtReceivers = Annotated[str, typer.Option("--receiver", metavar="L,R", help="What a meter read of the --tone, dB SPL.")]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
-
-
-class Still:
-    """An engine that is asked for its geometry only: what latency follows from."""
-
-    def __init__(self, frame: FrameSpec) -> None:
-        self.frame = frame
-
-    def start(self, ears: int) -> Callable[[Float], Float]:
-        return lambda hop: hop
 
 
 @app.command()
@@ -60,36 +53,37 @@ def latency(
 ) -> None:
     """Measure the round trip of a device with a pseudo-random sequence, and what `live` adds to it."""
     from edge_tse.artifact import Artifact
-    from edge_tse.latency import round_trip, sequence
-    from edge_tse.loop import Loop
-    from edge_tse.session import Session
+    from edge_tse.live.loop import Loop
+    from edge_tse.live.round_trip import round_trip, sequence
+    from edge_tse.live.session import session_latency
 
     frame = Artifact.shipped().frame
-    wiring = live.wired(frame, input_device, output_device, channels, rate, block)
+    wiring = sound.wired(frame, input_device, output_device, channels, rate, block)
     played = sequence(_ORDER, 10 ** (level_db / 20))
     samples = max(round(seconds * wiring.rate_hz), 3 * len(played))
-    heard, stated_s, flagged = listen(wiring, samples, np.tile(played[:, None], (1, wiring.ears)), "measuring", as_json)
+    heard, stated_s, flagged = sound.listen(wiring, samples, np.tile(played[:, None], (1, wiring.ears)), "measuring", as_json)
     found = round_trip(played, heard[0], wiring.rate_hz)
-
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_ms / 1e3)
-    added = Session(Still(frame), loop).latency
-    total_s = found.seconds + added.total_s
+    added = session_latency(frame, loop)
     figures = {
         "input": wiring.input.name,
         "output": wiring.output.name if wiring.output else None,
         "rate_hz": wiring.rate_hz,
         "block": wiring.block,
         "loopback": loopback,
-        "round_trip_ms": found.seconds * 1e3,
-        "spread_ms": found.spread_s * 1e3,
+        **found.figures(),
         "stated_ms": stated_s * 1e3,
-        "quality_db": found.quality_db,
-        "inverted": found.inverted,
         "flagged_blocks": flagged,
-        "live": added.figures() | {"device_ms": found.seconds * 1e3, "total_ms": total_s * 1e3},
+        "live": added.figures() | {"device_ms": found.seconds * 1e3, "total_ms": (found.seconds + added.total_s) * 1e3},
     }
-    way = f"{'a cable' if loopback else 'air (1 ms for each 34 cm)'}, blocks of {wiring.block} at {wiring.rate_hz} Hz"
-    rows = {
+    rows = _latency_rows(wiring, found, added, "a cable" if loopback else "air (1 ms for each 34 cm)", stated_s, flagged)
+    output.result(figures, as_json, output.table("latency", rows))
+
+
+def _latency_rows(wiring: Wiring, found: RoundTrip, added: Latency, through: str, stated_s: float, flagged: int) -> dict[str, str]:
+    """The way of a sound for people, part by part."""
+    way = f"{through}, blocks of {wiring.block} at {wiring.rate_hz} Hz"
+    return {
         "round trip, measured": f"{found.seconds * 1e3:.2f} ms through {way}",
         "of it stated by the device": f"{stated_s * 1e3:.1f} ms",
         "moved while measuring": f"{found.spread_s * 1e3:.3f} ms over {len(found.samples)} periods, {flagged} flagged blocks",
@@ -98,19 +92,15 @@ def latency(
         "algorithmic": f"{added.algorithmic_s * 1e3:.1f} ms",
         "blocks that are not hops": f"{added.turnaround_s * 1e3:.1f} ms",
         "margin, in which hops are computed": f"{added.margin_s * 1e3:.1f} ms",
-        "`live`, microphone to ear": f"{total_s * 1e3:.1f} ms",
+        "`live`, microphone to ear": f"{(found.seconds + added.total_s) * 1e3:.1f} ms",
     }
-    output.result(figures, as_json, output.table("latency", rows))
 
 
 @app.command()
 def calibrate(
     to: Annotated[Path, typer.Argument(metavar="TOML", help="Calibration to write, or to complete.")],
-    microphone: Annotated[
-        float | None,
-        typer.Option("--microphone", metavar="DB", help="The sound at the microphones is this loud, dB SPL."),
-    ] = None,
-    receiver: Annotated[str, typer.Option("--receiver", metavar="L,R", help="What a meter read of the --tone, dB SPL.")] = "",
+    microphone: _AtMicrophones = None,
+    receiver: _AtReceivers = "",
     play_tone: Annotated[bool, typer.Option("--tone", help="Play the tone that receivers are measured with.")] = False,
     seconds: Annotated[float, typer.Option("--seconds", min=2, metavar="S", help="Length of tone or recording.")] = 5.0,
     input_device: InputOption = None,
@@ -120,38 +110,28 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Say what full scale is in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
-    from dataclasses import asdict, replace
-
-    from edge_tse import calibration as levels
     from edge_tse.artifact import Artifact
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
+    from edge_tse.hearing import calibration as levels
 
     if microphone is None and not receiver and not play_tone:
         raise AudioError("nothing to calibrate: give --microphone DB, --tone, or --receiver L,R after a --tone")
     check_output(to, error=AudioError)
     known = levels.load_calibration(to) if to.exists() else levels.UNCALIBRATED
     if microphone is not None or play_tone:
-        wiring = live.wired(Artifact.shipped().frame, input_device, output_device, channels, rate, None, plays=play_tone)
+        wiring = sound.wired(Artifact.shipped().frame, input_device, output_device, channels, rate, None, plays=play_tone)
         samples = round(seconds * wiring.rate_hz)
         tone = np.tile(levels.tone(seconds, wiring.rate_hz)[:, None], (1, wiring.ears)) if play_tone else None
-        heard, _, _ = listen(wiring, samples, tone, "playing" if play_tone else "listening", as_json)
+        heard, _, _ = sound.listen(wiring, samples, tone, "playing" if play_tone else "listening", as_json)
         if microphone is not None:
-            found = levels.measure_microphones(heard, wiring.rate_hz, microphone)
-            source = f"microphones of {wiring.input.name} at {microphone:g} dB SPL"
-            known = replace(known, microphones_db_spl=(found[0], found[-1]), source=_sources(known.source, "microphones", source))
+            known = known.with_microphones(heard, wiring.rate_hz, microphone, wiring.input.name)
     if receiver:
-        read = _pair(receiver)
-        full = (read[0] - levels.TONE_DBFS, read[1] - levels.TONE_DBFS)
-        source = f"receivers by a meter at {receiver} dB SPL"
-        known = replace(known, receivers_db_spl=full, source=_sources(known.source, "receivers", source))
+        known = known.with_receivers(*_pair(receiver), receiver)
     if known != levels.UNCALIBRATED:
         levels.save_calibration(known, to)
-    shown = {
-        "microphones": _spl(known.microphones_db_spl),
-        "receivers": _spl(known.receivers_db_spl),
-        "source": known.source,
-    }
+    pairs = {"microphones": known.microphones_db_spl, "receivers": known.receivers_db_spl}
+    shown = {name: f"left {left:.1f}, right {right:.1f} dB SPL" for name, (left, right) in pairs.items()} | {"source": known.source}
     output.result({"calibration": to, **asdict(known)}, as_json, output.table("full scale in air", shown))
 
 
@@ -166,91 +146,31 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a recorded session again and compare what comes out, bit for bit."""
-    import tempfile
-
     from edge_tse import audio
-    from edge_tse.calibration import Calibration
-    from edge_tse.errors import ArtifactError, AudioError, ParityError
+    from edge_tse.errors import AudioError
     from edge_tse.files import check_output
-    from edge_tse.hearing import Chain, Hearing
-    from edge_tse.prescription import Audiogram
-    from edge_tse.recording import load_recording
-    from edge_tse.recording import replay as again
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.live.recording import Head, load_recording
+    from edge_tse.live.running import replay_live
 
     if to is not None:
         audio.check_format(to)
         check_output(to, [recording], AudioError)
-    session = load_recording(recording)
-    head = session.head
-    with tempfile.NamedTemporaryFile("w", suffix=".voice", encoding="utf-8") as file:
-        file.write(head["voice"])
-        file.flush()
-        universal, voice = live.opened(artifact), load_voice(file.name)
-    model = personalize(universal, voice)
-    if model.digest != head["artifact"]:
-        raise ArtifactError(
-            f"{recording} was made with model {head['artifact'][:12]}, this is {model.digest[:12]}: give the one with --artifact"
-        )
-    ears = {
-        side: None if (table := head["hearing"][side]) is None else Audiogram(thresholds=tuple(map(tuple, table["thresholds"])))
-        for side in ("left", "right")
-    }
-    ambient_db = head["hearing"]["ambient_db"]
-    wanted = Hearing(**(head["hearing"] | ears | {"ambient_db": ambient_db if ambient_db > -1e3 else float("-inf")}))
-    stated = head["calibration"]
-    levels = Calibration(
-        microphones_db_spl=tuple(stated["microphones_db_spl"]),
-        receivers_db_spl=tuple(stated["receivers_db_spl"]),
-        source=stated["source"],
-    )
-    shape = Chain(wanted, model.frame, session.loop.ears, levels)
-    with live.engine_for(universal, voice, engine, target, port) as (running, name), output.progress("replaying", as_json) as tell:
-        if name != head["engine"]:
-            output.warn(f"recorded on {head['engine']}, replayed on {name}: what differs may be theirs")
-        got = again(session, running, shape, tell)
+    session, universal = load_recording(recording), sound.opened(artifact)
+    head = Head.from_json(session.head, str(recording))
+    model = head.model(universal, str(recording))
+    opened = sound.engine_for(universal, head.voice, engine, target, port)
+    with opened as (running, name), output.progress("replaying", as_json) as tell:
+        if name != head.engine:
+            output.warn(f"recorded on {head.engine}, replayed on {name}: what differs may be theirs")
+        got = replay_live(session, head, running, tell)
     if to is not None:
         audio.write(to, got.signal, got.rate_hz, inputs=[recording])
-    if got.first is not None:
-        raise ParityError(
-            f"{recording}: {got.differing} of {got.signal.shape[1]} samples differ, the first at {got.first / got.rate_hz:.4f} s: "
-            f"recorded on {head['engine']}, replayed on {name}"
-        )
-    figures = {
-        "recording": recording,
-        "seconds": got.signal.shape[1] / got.rate_hz,
-        "blocks": len(session.blocks),
-        "not_extracted_hops": len(session.fates),
-        "late_blocks": sum(1 for _, shortage, _ in session.blocks if shortage),
-        "engine": name,
-        "artifact": model.digest,
-        "differing_samples": got.differing,
-        "output": to,
-    }
-    late = f"{figures['late_blocks']} late blocks and {len(session.fates)} hops not extracted, as then"
-    output.result(figures, as_json, f"{recording}: {figures['seconds']:.1f} s replayed on {name}, bit for bit; {late}")
-
-
-def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
-    """A recording ``[ears, n]`` for enrollment and its rate; says when to talk, or in a ``scene`` when to look."""
-    wiring = live.wired(frame, input_device, None, "", None, None, plays=False)
-    if not as_json:
-        what = (
-            "look at the talker, for {} s, and keep your head still" if scene else "talk now, for {} s, alone and as you usually do"
-        )
-        sys.stderr.write(f"edge-tse: {what.format(f'{seconds:g}')}\n")
-    heard, _, _ = listen(wiring, round(seconds * wiring.rate_hz), None, "recording", as_json)
-    return heard, wiring.rate_hz
-
-
-def _sources(known: str, kind: str, new: str) -> str:
-    """How each half was found: what is new, and of the old what is about the other half."""
-    kept = [part for part in known.split("; ") if not part.startswith(kind)]
-    return "; ".join([*kept, new])
-
-
-def _spl(pair: tuple[float, float]) -> str:
-    return f"left {pair[0]:.1f}, right {pair[1]:.1f} dB SPL"
+    got.check(str(recording), f"recorded on {head.engine}, replayed on {name}")
+    counted = session.figures()
+    figures = {"recording": recording, "engine": name, "artifact": model.digest, "output": to, **got.figures(), **counted}
+    as_then = f"{counted['late_blocks']} late blocks and {counted['not_extracted_hops']} hops not extracted, as then"
+    said = f"{recording}: {got.figures()['seconds']:.1f} s replayed on {name}, bit for bit; {as_then}"
+    output.result(figures, as_json, said)
 
 
 def _pair(text: str) -> tuple[float, float]:
@@ -263,21 +183,3 @@ def _pair(text: str) -> tuple[float, float]:
     if len(values) not in (1, 2) or not all(0 < value < 160 for value in values):
         raise AudioError(f"--receiver {text} is not one or two levels in dB SPL: give what the meter read, as 84.5,85.1")
     return values[0], values[-1]
-
-
-def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json: bool) -> tuple[Float, float, int]:
-    """``[ears, samples]`` from the device while ``play [n, ears]`` is repeated; its stated latency; how many blocks it flagged."""
-    from edge_tse.capture import Duplex
-    from edge_tse.live import Take, record
-
-    take = Take(samples, wiring.ears, play)
-    stated: list[float] = []
-
-    def opened(current: Take) -> Duplex:
-        device = Duplex(wiring, current)
-        stated.append(device.latency_s)
-        return device
-
-    with live.until_interrupted() as stopped, output.progress(label, as_json) as tell:
-        heard = record(take, opened, stopped=stopped, tell=tell)
-    return heard, stated[0], take.flags

@@ -1,154 +1,19 @@
-"""Profiles for people: which network is measured, and the tables of what was found."""
+"""Profiles for people: the tables of what was measured."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
 
-from edge_tse.cli.output import open_quietly, quietly, table
-from edge_tse.compilation import emit, open_here
-from edge_tse.emission import Emitted
-from edge_tse.errors import DataError, TargetError
-from edge_tse.files import write_bytes
-from edge_tse.operator_times import OperatorTime
-from edge_tse.profile import compare, load_profile, profile
-from edge_tse.profile_page import page
-from edge_tse.report import to_json
-from edge_tse.runtime import RUNTIMES, Runtime, runtime_of
-from edge_tse.target import Target, find_target
+from edge_tse.cli.output import table
 
 if TYPE_CHECKING:
-    from edge_tse.artifact import Artifact
-    from edge_tse.engines import Network
-    from edge_tse.graph import IntegerGraph
+    pass
 
-__all__ = ["Asked", "asked", "earlier", "estimate_table", "measure", "save", "tables"]
-
-_SUFFIXES = (".json", ".html")
-
-
-class Asked(NamedTuple):
-    """What is to be measured."""
-
-    engine: str
-    target: Target | None
-
-
-def asked(engine: str | None, target: str | None, to: Path | None) -> Asked:
-    """From the options, checked before any work: one of engine and target at most, a suffix that says what to write."""
-    if engine is not None and target is not None:
-        raise TargetError(f"--engine {engine} and --target {target}: a target has its engine, give one of them")
-    if to is not None and to.suffix not in _SUFFIXES:
-        raise DataError(f"{to}: a report ends in {' or '.join(_SUFFIXES)}, not in {to.suffix or 'nothing'}")
-    if target is None:
-        return Asked(engine or "litert", None)
-    board = find_target(target)
-    return Asked(RUNTIMES[board.runtime].engine, board)
-
-
-def earlier(path: Path | None) -> dict[str, Any] | None:
-    """The report to compare with."""
-    return None if path is None else load_profile(path)
-
-
-def measure(model: Artifact, what: Asked, hops: int, ears: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The report as JSON has it, compared with ``before``."""
-    board = what.target if what.target is not None else _target_of(what.engine)
-    emitted = None
-    with ExitStack() as opened:
-        if board is None:
-            network = open_quietly(model, what.engine)
-        else:
-            with quietly():
-                emitted = emit(board, model)
-                network = opened.enter_context(open_here(board, model, emitted.content))
-        made = profile(
-            model,
-            network,
-            time.perf_counter,
-            hops=hops,
-            ears=ears,
-            open_graph=_opener(what.engine),
-            trace=_tracer(what.engine, model, emitted),
-            quiet=quietly,
-            emitted=emitted,
-            arena_bytes=None if board is None else RUNTIMES[board.runtime].needs_bytes(model)["arena"],
-            target=what.target,
-        )
-    report: dict[str, Any] = json.loads(made.to_json())
-    report["figures"]["counted"] = _counted(model, board, ears)
-    if before is not None:
-        report["figures"]["against"] = compare(before, report)
-    return report
-
-
-def _counted(model: Artifact, board: Target | None, ears: int) -> dict[str, Any] | None:
-    """Instructions of a hop on the board's kind of core, or why they are unavailable; None where C is not what runs."""
-    if board is None or board.runtime != "native-c":
-        return None
-    try:
-        counted: dict[str, Any] = import_module("firmware_bridge.meter").count_hop(model, board, ears)
-    except TargetError as failure:
-        return {"unavailable": str(failure)}
-    return counted
-
-
-def save(report: Mapping[str, Any], before: Mapping[str, Any] | None, to: Path) -> None:
-    """As JSON or as a page, by the suffix."""
-    text = page(report, report["figures"].get("against"), before) if to.suffix == ".html" else to_json(report) + "\n"
-    write_bytes(to, text.encode())
-
-
-def _target_of(engine: str) -> Target | None:
-    """This machine with the runtime of ``engine``."""
-    name = runtime_of(engine)
-    return None if name is None else find_target(name)
-
-
-def _runtime(engine: str) -> Runtime | None:
-    name = runtime_of(engine)
-    return None if name is None else RUNTIMES[name]
-
-
-def _opener(engine: str) -> Callable[[IntegerGraph], Network] | None:
-    """What opens any graph on ``engine`` in well under a second; None if nothing does."""
-    if engine == "reference":
-        from edge_tse.reference import ReferenceNetwork
-
-        return ReferenceNetwork
-    runtime = _runtime(engine)
-    if runtime is None or not runtime.opens_quickly or not runtime.replays:
-        return None
-    made: Callable[[IntegerGraph], Network] = runtime.replays[0].load()
-    return made
-
-
-def _tracer(engine: str, model: Artifact, emitted: Emitted | None) -> Callable[[Any], list[OperatorTime]] | None:
-    """What gives the runtime's own times of its operators; None where it keeps none."""
-    runtime = _runtime(engine)
-    if runtime is None or not runtime.tracer:
-        return None
-    traced = import_module(runtime.tracer).profile
-
-    def trace(features: Any) -> list[OperatorTime]:
-        with quietly():
-            found = traced(model.graph, features, None if emitted is None else emitted.content)
-        # It names them `Kind of kernel #number`.
-        kinds = [name.rpartition(" #")[0] or name for name, _ in found]
-        return [
-            OperatorTime(node=name, operator=kind, shape="", macs=0, alone_s=us / 1e6)
-            for kind, (name, us) in zip(kinds, found, strict=True)
-        ]
-
-    return trace
+__all__ = ["estimate_table", "tables"]
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:

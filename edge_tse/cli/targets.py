@@ -10,9 +10,10 @@ from rich import box
 from rich.table import Table
 
 from edge_tse.cli.output import table
-from edge_tse.fit import Fit, count
-from edge_tse.runtime import RUNTIMES, lacking
-from edge_tse.target import EVIDENCE, FLASHERS, Target
+from edge_tse.deployment.fit import Fit, count
+from edge_tse.deployment.offers import lacking
+from edge_tse.deployment.runtime import runtime_named
+from edge_tse.deployment.target import EVIDENCE, FLASHERS, Target
 
 __all__ = ["Ability", "abilities", "explained", "figures", "fit_table", "listed"]
 
@@ -33,7 +34,7 @@ def abilities(target: Target, which: Callable[[str], str | None] = shutil.which)
 
 
 def _emit(target: Target) -> Ability:
-    runtime = RUNTIMES[target.runtime]
+    runtime = runtime_named(target.runtime)
     if lacking((runtime.emitter,)):
         return Ability(can=False, detail=f"this build has no {runtime.emitter}")
     if lacking(runtime.needs):
@@ -42,7 +43,7 @@ def _emit(target: Target) -> Ability:
 
 
 def _replay(target: Target) -> Ability:
-    replays = [replay for replay in RUNTIMES[target.runtime].replays if not lacking((replay.module,))]
+    replays = [replay for replay in runtime_named(target.runtime).replays if not lacking((replay.module,))]
     for replay in replays:
         if replay.available(target):
             where = f"{replay.module}, emulated" if replay.emulates else replay.module
@@ -94,7 +95,7 @@ def explained(target: Target) -> list[Table]:
         "core": f"{target.core}, {target.isa}",
         "clock": clock,
         "MACs a cycle": rate,
-        "runtime": f"{target.runtime}: {RUNTIMES[target.runtime].description}",
+        "runtime": f"{target.runtime}: {runtime_named(target.runtime).description}",
         "link": target.link,
         "flasher": target.flasher,
         "meter": target.meter,

@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.deployment.runtime import host_engines
 from edge_tse.errors import AudioError, EngineError
 from edge_tse.frame import FrameSpec
 from edge_tse.front import Moves, gains, open_front
 from edge_tse.golden import Network, UniversalNetwork
-from edge_tse.universal import voice_inputs
+from edge_tse.personalization import voice_inputs
+from edge_tse.reference import ReferenceNetwork
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.voice import Voice
 
-__all__ = ["ENGINES", "Engine", "EngineInfo", "Network", "Step", "open_network"]
+__all__ = ["Engine", "EngineInfo", "Network", "Step", "engines", "open_network"]
 
 Float = NDArray[np.float32]
 
@@ -33,13 +35,11 @@ class EngineInfo(NamedTuple):
     extra: str
 
 
-ENGINES = {
-    "executorch": EngineInfo("ExecuTorch with its XNNPACK backend", "executorch"),
-    "litert": EngineInfo("LiteRT (ai-edge-litert, else tflite-runtime) with XNNPACK kernels", "litert"),
-    "onnx": EngineInfo("ONNX Runtime with the integer kernels of its CPU provider", "onnx"),
-    "reference": EngineInfo("NumPy, the golden integers; needs nothing else", ""),
-    "tflm": EngineInfo("TFLite Micro with its reference kernels, on the host", "tflm"),
-}
+def engines() -> dict[str, EngineInfo]:
+    """What ``--engine`` may name on this machine, in alphabetical order: the reference, and what the runtimes offer."""
+    found = {name: EngineInfo(host.description, host.extra) for name, host in host_engines().items()}
+    found["reference"] = EngineInfo("NumPy, the golden integers; needs nothing else", "")
+    return dict(sorted(found.items()))
 
 
 def open_network(artifact: Artifact, engine: str = "litert", *, kernels: str = "xnnpack", threads: int = 1) -> Network:
@@ -48,29 +48,12 @@ def open_network(artifact: Artifact, engine: str = "litert", *, kernels: str = "
     ``kernels`` (``xnnpack`` or ``builtin_ref``) is LiteRT's. ``EngineError`` if the engine is unknown, not
     installed (with the command that installs it), or refuses the graph.
     """
-    match engine:
-        case "reference":
-            from edge_tse.reference import ReferenceNetwork
-
-            return ReferenceNetwork(artifact.graph)
-        case "litert":
-            from edge_tse.engines.litert import LiteRTNetwork
-
-            return LiteRTNetwork(artifact.graph, kernels=kernels, threads=threads)
-        case "executorch":
-            from edge_tse.engines.executorch import ExecuTorchNetwork
-
-            return ExecuTorchNetwork(artifact.graph, threads=threads)
-        case "onnx":
-            from edge_tse.engines.onnxrt import OnnxNetwork
-
-            return OnnxNetwork(artifact.graph, threads=threads)
-        case "tflm":
-            from edge_tse.engines.tflm import TflmNetwork
-
-            return TflmNetwork(artifact.graph)
-        case _:
-            raise EngineError(f"there is no engine {engine}: choose one of {', '.join(ENGINES)}")
+    if engine == "reference":
+        return ReferenceNetwork(artifact.graph)
+    host = host_engines().get(engine)
+    if host is None:
+        raise EngineError(f"there is no engine {engine}: choose one of {', '.join(engines())}")
+    return host.open(artifact.graph, kernels=kernels, threads=threads)
 
 
 class Engine:
@@ -99,12 +82,12 @@ class Engine:
     def set_voice(self, voice: Voice) -> None:
         """Hear this talker from the next step on, with the past kept: the network goes on, and nothing is built anew.
 
-        For the :func:`~edge_tse.universal.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is another
-        model's, ``EngineError`` if this network cannot.
+        For the :func:`~edge_tse.personalization.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is
+        another model's, ``EngineError`` if this network cannot.
         """
         inputs = voice_inputs(self.artifact, voice)
         if not isinstance(self.network, UniversalNetwork):
-            raise EngineError(f"{self.network.name} takes no voice while it runs: choose one of {', '.join(ENGINES)}")
+            raise EngineError(f"{self.network.name} takes no voice while it runs: choose one of {', '.join(engines())}")
         self.network.set_voice(inputs)
 
     def _current(self, step: Step) -> bool:

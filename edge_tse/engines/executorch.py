@@ -16,6 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.deployment.runtime import file_of
+from edge_tse.engines.timed import timed
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
@@ -39,7 +41,7 @@ class ExecuTorchNetwork:
             raise EngineError(f"a step takes one input, this graph has {len(graph.inputs)}: {list(graph.inputs)}")
         if threads < 1:
             raise EngineError(f"{threads} threads: at least 1 is needed")
-        self._program, self._torch = _load(_content(graph) if content is None else content, threads, traced=traced)
+        self._program, self._torch = _load(file_of("executorch", graph) if content is None else content, threads, traced=traced)
         self._remembers = "reset" in self._program.method_names
         self._forward = self._program.load_method("forward")._method
         self._graph = graph
@@ -73,13 +75,7 @@ class ExecuTorchNetwork:
 
     def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
-        start = clock()
-        self._take(features)
-        called = clock()
-        self._forward.execute()
-        returned = clock()
-        self._give()
-        return called - start + clock() - returned, returned - called
+        return timed(clock, lambda: self._take(features), self._forward.execute, self._give)
 
     def _take(self, features: Int8) -> None:
         self._features[:] = features
@@ -142,12 +138,6 @@ def profile(graph: IntegerGraph, features: Int8, content: bytes | None = None) -
             if event.perf_data is not None and event.is_delegated_op:
                 rows[event.name] += [float(t) * 1000 for t in event.perf_data.raw]
     return [OperatorTime(name, float(np.mean(times))) for name, times in rows.items()]
-
-
-def _content(graph: IntegerGraph) -> bytes:
-    # By name: the vocabulary does not depend on what is built upon it.
-    emit: Callable[..., bytes] = import_module("targets.pte").emit
-    return emit(graph)
 
 
 def _load(content: bytes, threads: int, *, traced: bool) -> tuple[Any, Any]:

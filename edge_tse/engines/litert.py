@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.deployment.runtime import file_of
+from edge_tse.engines.timed import timed
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
@@ -84,20 +86,16 @@ class LiteRTNetwork:
         """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._features[:] = features
         self._invoke()
-        for history, remembered in self._states:
-            history[:] = remembered
+        self._remember()
         return self._outputs
 
     def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
-        start = clock()
-        self._features[:] = features
-        called = clock()
-        self._invoke()
-        returned = clock()
+        return timed(clock, lambda: np.copyto(self._features, features), self._invoke, self._remember)
+
+    def _remember(self) -> None:
         for history, remembered in self._states:
             history[:] = remembered
-        return called - start + clock() - returned, returned - called
 
     def _invoke(self) -> None:
         self._interpreter.invoke()
@@ -141,11 +139,9 @@ def _runtime() -> tuple[ModuleType, str]:
 
 def _flatbuffer(graph: IntegerGraph) -> bytes:
     try:
-        # By name: the vocabulary does not depend on what is built upon it.
-        emit: Callable[..., bytes] = import_module("targets.tflite").emit
+        return file_of("litert", graph)
     except ImportError as error:
         raise EngineError(f"engine litert needs {error.name} to write its model: pip install 'edge-tse[litert]'") from error
-    return emit(graph, {})
 
 
 def open_interpreter(content: bytes, kernels: str, threads: int) -> tuple[Any, str]:

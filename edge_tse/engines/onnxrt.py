@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.deployment.runtime import file_of
+from edge_tse.engines.timed import timed
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
@@ -38,7 +40,7 @@ class OnnxNetwork:
             raise EngineError(f"a step takes one input, this graph has {len(graph.inputs)}: {list(graph.inputs)}")
         if threads < 1:
             raise EngineError(f"{threads} threads: at least 1 is needed")
-        self._session = open_session(_model(graph) if content is None else content, threads)
+        self._session = open_session(file_of("onnx", graph) if content is None else content, threads)
         wanted = {*graph.given, *graph.made}
         found = {value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())}
         if wanted != found:
@@ -72,13 +74,9 @@ class OnnxNetwork:
 
     def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
-        start = clock()
-        self._features[:] = features
-        called = clock()
-        self._invoke(self._bindings[self._turn])
-        returned = clock()
+        binding = self._bindings[self._turn]
         self._turn ^= 1
-        return called - start, returned - called
+        return timed(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding))
 
     def _invoke(self, binding: Any) -> None:
         self._session.run_with_iobinding(binding)
@@ -102,12 +100,6 @@ class OnnxNetwork:
             place(binding.bind_input, state.input, buffers[turn])
             place(binding.bind_output, state.output, buffers[1 - turn])
         return binding
-
-
-# By name: the vocabulary does not depend on what is built upon it.
-def _model(graph: IntegerGraph) -> bytes:
-    emit: Callable[..., bytes] = import_module("targets.onnx").emit
-    return emit(graph, {})
 
 
 def open_session(content: bytes, threads: int) -> Any:

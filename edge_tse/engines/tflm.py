@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.deployment.runtime import file_of
+from edge_tse.engines.timed import timed
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
@@ -74,13 +76,7 @@ class TflmNetwork:
 
     def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
-        start = clock()
-        self._take(features)
-        called = clock()
-        self._interpreter.invoke()
-        returned = clock()
-        self._give()
-        return called - start + clock() - returned, returned - called
+        return timed(clock, lambda: self._take(features), self._interpreter.invoke, self._give)
 
     def _take(self, features: Int8) -> None:
         self._features[:] = features
@@ -132,11 +128,9 @@ def arena(content: bytes) -> Arena:
 
 def _content(graph: IntegerGraph) -> bytes:
     try:
-        # By name: the vocabulary does not depend on what is built upon it.
-        emit: Callable[..., bytes] = import_module("targets.tflite").emit
+        return file_of("tflm", graph)
     except ImportError as error:
         raise EngineError(f"engine tflm needs {error.name} to write its model: pip install 'edge-tse[tflm]'") from None
-    return emit(graph, {})
 
 
 def _interpreter(content: bytes, arena_bytes: int | None) -> Any:

@@ -80,6 +80,7 @@ def extraction_losses(
       loss of LGR-TSE);
     * teacher: distance of mask, velocity and gain from a teacher's, weighted like the flow (nothing without one).
     """
+    # Energies of mixture and target by band, and the gain that would fit best.
     spectra = front.analyze(mixture_BEN)
     wanted = front.analyze(target_BEN)
     power = front.energy(spectra).sum(dim=1)
@@ -87,12 +88,14 @@ def extraction_losses(
     clean = front.energy(wanted).sum(dim=1)
     best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
 
+    # What the student makes of the mixture.
     moves = student.listen(front, spectra, voice_BE)
     mask, velocity, gain = moves.mask, moves.velocity, moves.gain
     start = mask.detach()
     talker = moves.applied(front, spectra)
     estimate = front.synthesize(talker)
 
+    # output and mask: relative errors of the waveform, and of the first stage in the band domain.
     delay = front.frame.delay
     aligned = target_BEN[..., :-delay]
     error = (estimate[..., delay:] - aligned).square().sum(dim=(1, 2))
@@ -102,6 +105,7 @@ def extraction_losses(
     banded = (mask.square() * power - 2 * mask * cross + clean).clamp_min(0).sum(dim=(1, 2))
     mask_db = _decibel(banded, clean.sum(dim=(1, 2)), power.sum(dim=(1, 2)))
 
+    # flow: the way from the mask to the best gain, at its start and at a random time of it.
     importance = power.pow(_COMPRESSION)
     importance = importance / importance.mean(dim=(1, 2), keepdim=True).clamp_min(1e-9)  # an item may be silent
     if moves.beam is None:
@@ -119,10 +123,12 @@ def extraction_losses(
         loud = power.sqrt() + 1e-5
         heard = (front.energy(talker).sum(dim=1) + 1e-12).sqrt()
 
+    # magnitude: compressed, what is missing weighs more than what is left over.
     surplus = (heard + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)
     magnitude = surplus.square() + weights.suppression * functional.relu(-surplus).square()
     magnitude = (magnitude.mean(dim=(1, 2)) / loud.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
     total = output_db.mean() + weights.mask * mask_db.mean() + weights.flow * flow + weights.magnitude * magnitude
+    # teacher: moves against a teacher's, where there is one.
     teacher = torch.zeros_like(total)
     if taught:
         pairs = (

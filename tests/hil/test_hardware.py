@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_tse.artifact import Artifact
-from edge_tse.golden import verify
-from edge_tse.target import Target, find_target
-from edge_tse.voice import Voice, personalize
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.target import Target, find_target
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice
 from firmware_bridge.board import open_board
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
 from edge_tse.engines import open_network
 from edge_tse.engines.litert import LiteRTNetwork
-from edge_tse.golden import verify
 from targets.tflite import emit
 
 

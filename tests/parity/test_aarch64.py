@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_tse.artifact import verify
 from edge_tse.engines.litert import LiteRTNetwork
-from edge_tse.golden import TOLERANCE_LSB, verify
+from edge_tse.golden import TOLERANCE_LSB
 from targets.tflite import emit
 from tests import graphs
 

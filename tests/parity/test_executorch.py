@@ -12,9 +12,9 @@ from edge_tse.engines import Engine, open_network
 from edge_tse.errors import EngineError
 from edge_tse.golden import record, replay
 from edge_tse.graph import IntegerGraph
+from edge_tse.personalization import personalize, universal
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.universal import universal
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from tests import graphs
 
 pytest.importorskip("executorch", reason="needs edge-tse[executorch]")

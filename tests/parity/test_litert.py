@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import sys
 import time
 import weakref
 from collections.abc import Iterator
@@ -15,14 +16,15 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
 from edge_tse.engines import Engine, litert, open_network
 from edge_tse.engines.litert import LiteRTNetwork
 from edge_tse.errors import EngineError
-from edge_tse.golden import TOLERANCE_LSB, record, replay, verify
+from edge_tse.golden import TOLERANCE_LSB, record, replay
 from edge_tse.graph import Depthwise, IntegerGraph, Pointwise, Sigmoid, Tanh, Tensor
+from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from targets.tflite import emit
 from tests import graphs
 
@@ -337,7 +339,7 @@ def test_a_missing_runtime_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_missing_emitter_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    without(monkeypatch, "targets")
+    monkeypatch.setitem(sys.modules, "targets.tflite", None)
     with pytest.raises(EngineError, match=r"needs targets\.tflite .* pip install 'edge-tse\[litert\]'"):
         LiteRTNetwork(graphs.student())
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_tse.artifact import Artifact
-from edge_tse.golden import record, replay, verify
+from edge_tse.artifact import Artifact, verify
+from edge_tse.golden import record, replay
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Node, Pointwise, Sigmoid, State, Tail, Tensor
+from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from firmware_bridge.native import NativeNetwork
 from tests import graphs
 

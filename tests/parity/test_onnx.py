@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
 from edge_tse.engines import Engine, open_network
 from edge_tse.errors import EngineError
-from edge_tse.golden import record, replay, verify
+from edge_tse.golden import record, replay
 from edge_tse.graph import Append, Depthwise, IntegerGraph, Pointwise, Sigmoid, State, Tail, Tanh, Tensor
+from edge_tse.personalization import personalize, universal
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.universal import universal
-from edge_tse.voice import Voice, personalize
+from edge_tse.voice import Voice
 from tests import graphs
 
 onnx = pytest.importorskip("onnx", reason="needs edge-tse[onnx]")

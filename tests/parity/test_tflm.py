@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, verify
 from edge_tse.engines import Engine, open_network
 from edge_tse.engines.litert import LiteRTNetwork
 from edge_tse.errors import EngineError
-from edge_tse.golden import TOLERANCE_LSB, record, replay, verify
-from edge_tse.voice import Voice, personalize
+from edge_tse.golden import TOLERANCE_LSB, record, replay
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice
 from targets.tflite import emit
 from tests import graphs
 

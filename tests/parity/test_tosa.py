@@ -15,12 +15,11 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from edge_tse.enrollment import enroll_files
+from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.golden import Parity, record, replay
 from edge_tse.graph import IntegerGraph
+from edge_tse.personalization import personalize, universal
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.universal import universal
-from edge_tse.voice import personalize
 from tests import graphs
 
 reference = pytest.importorskip("tosa_reference_model", reason="needs edge-tse[executorch], which brings tosa-tools")

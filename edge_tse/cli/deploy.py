@@ -1,0 +1,155 @@
+"""The verbs that bring a model to a target: targets, compile, profile, verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_tse.cli import output
+from edge_tse.cli.options import ArtifactArgument, EngineOption, Json, app, artifact_of, given
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+
+__all__ = ["compile_", "profile", "targets", "verify"]
+
+_For = Annotated[
+    str, typer.Option("--target", metavar="NAME", help="What it is for: a name of `edge-tse targets`, or a runtime: litert.")
+]
+_Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Fold this voice in.")]
+_Universal = Annotated[
+    bool, typer.Option("--universal", help="Voices are an input of the file; --voice is what it is proved with.")
+]
+_Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="What runs the network; litert if left out.")]
+_EngineOf = Annotated[
+    str | None, typer.Option("--target", metavar="NAME", help="The engine of this target, on this machine, and its fit.")
+]
+_Hops = Annotated[int, typer.Option("--hops", min=10, metavar="N", help="Steps to measure.")]
+_Ears = Annotated[int, typer.Option("--ears", min=1, max=2, metavar="1|2", help="Channels.")]
+_Report = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Report to write: .json, or .html to look at.")
+]
+_Earlier = Annotated[Path | None, typer.Option("--against", metavar="JSON", help="An earlier report to compare with.")]
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one, or a file of yours (.toml).")] = None,
+    as_json: Json = False,
+) -> None:
+    """List what a model can be compiled for and what this machine can do with each, or explain one."""
+    from edge_tse.cli import targets as shown
+    from edge_tse.deployment import target as known
+
+    if name is not None:
+        one = known.find_target(name)
+        output.result(shown.figures(one), as_json, *shown.explained(one))
+        return
+    every = [known.load_target(each) for each in known.targets()]
+    output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.listed(every))
+
+
+@app.command(name="compile")
+def compile_(
+    target: _For,
+    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
+    artifact: ArtifactArgument = None,
+    voice: _Folded = None,
+    any_voice: _Universal = False,
+    as_json: Json = False,
+) -> None:
+    """Write what a device loads, if the model fits and the file computes the golden integers."""
+    from edge_tse.cli import profiles
+    from edge_tse.cli import targets as shown
+    from edge_tse.deployment.compilation import compile_for
+    from edge_tse.deployment.fit import fits
+    from edge_tse.deployment.target import find_target
+    from edge_tse.files import check_output
+
+    board = find_target(target)
+    inputs = [*given(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
+    check_output(to, inputs)
+    model = _model(artifact, voice, any_voice=any_voice)
+    fit = fits(board, model)
+    if not fit.fits:
+        output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
+        fit.check()
+    with output.quietly():
+        made = compile_for(board, model, to, inputs)
+    estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
+    output.result({**made.figures(), "target": target}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target))
+
+
+@app.command()
+def profile(
+    artifact: ArtifactArgument = None,
+    engine: _Runs = None,
+    target: _EngineOf = None,
+    hops: _Hops = 2500,
+    ears: _Ears = 2,
+    voice: _Folded = None,
+    to: _Report = None,
+    against: _Earlier = None,
+    as_json: Json = False,
+) -> None:
+    """Say where the time and memory of a step go, operator by operator."""
+    from edge_tse.cli import profiles
+    from edge_tse.files import check_output
+    from edge_tse.profiling import measurement
+    from edge_tse.profiling.profile import load_profile
+
+    inputs = given(artifact, voice, against)
+    if artifact is not None and artifact.suffix == ".toml":
+        from edge_tse.cli.foreign import profile_foreign
+
+        if to is not None:
+            check_output(to, inputs)
+        figures, shown = profile_foreign(artifact, hops, to)
+        output.result(figures, as_json, shown)
+        return
+    asked = measurement.subject(engine, target, to)
+    if to is not None:
+        check_output(to, inputs)
+    before = None if against is None else load_profile(against)
+    report = measurement.measure(_model(artifact, voice), asked, hops, ears, before, quiet=output.quietly)
+    if to is not None:
+        measurement.save(report, before, to)
+    output.result(report, as_json, *profiles.tables(report), *([f"{to}: the whole report"] if to else []))
+
+
+@app.command()
+def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
+    """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
+    from edge_tse import artifact as artifacts
+
+    if artifact is not None and artifact.suffix == ".toml":
+        from edge_tse.cli.foreign import verify_foreign
+
+        figures, shown = verify_foreign(artifact)
+        output.result(figures, as_json, shown)
+        return
+    model = artifact_of(artifact)
+    network = output.open_quietly(model, engine)
+    parity = artifacts.verify(model, network)
+    rows = {
+        "engine": network.name,
+        "frames": str(parity.frames),
+        "worst difference": f"{parity.worst_lsb} LSB",
+        "values that differ": f"{parity.mismatch_rate:.3%}",
+    }
+    figures = {"engine": network.name, "artifact": model.digest, **parity.figures()}
+    output.result(figures, as_json, output.table(f"artifact {model.digest[:12]}", rows))
+
+
+def _model(artifact: Path | None, voice: Path | None, *, any_voice: bool = False) -> Artifact:
+    """The model, personalized if there is a voice; or its universal form."""
+    from edge_tse.personalization import personalize, universal
+    from edge_tse.voice import load_voice
+
+    model = artifact_of(artifact)
+    spoken = None if voice is None else load_voice(voice)
+    if any_voice:
+        return universal(model, spoken)
+    return model if spoken is None else personalize(model, spoken)

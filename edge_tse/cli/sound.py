@@ -1,0 +1,144 @@
+"""Sound devices and engines as asked for on the command line, takes by microphone, and Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.cli import output
+from edge_tse.errors import EngineError
+
+if TYPE_CHECKING:
+    from edge_tse.artifact import Artifact
+    from edge_tse.frame import FrameSpec
+    from edge_tse.live.devices import Wiring
+    from edge_tse.stream import AnyEngine
+    from edge_tse.voice import Voice
+
+__all__ = ["engine_for", "listen", "opened", "take_clip", "until_interrupted", "wired"]
+
+Float = NDArray[np.float32]
+
+
+def wired(
+    frame: FrameSpec,
+    input_device: str | None,
+    output_device: str | None,
+    channels: str,
+    rate: int | None,
+    block: int | None,
+    plays: bool = True,
+) -> Wiring:
+    """The devices as asked for; what the user should know about them goes to stderr."""
+    from edge_tse.errors import AudioError
+    from edge_tse.live import devices as capture
+
+    try:
+        ears = tuple(int(part) for part in channels.split(",") if part.strip())
+    except ValueError:
+        raise AudioError(f"--channels {channels} are not numbers: give for instance 1,2") from None
+    found = capture.devices()
+    wiring = capture.wire(
+        capture.choose(found, input_device, "input"),
+        capture.choose(found, output_device, "output") if plays else None,
+        frame=frame,
+        channels=ears,
+        rate_hz=rate,
+        block=block,
+    )
+    for remark in wiring.remarks:
+        output.warn(remark)
+    return wiring
+
+
+@contextmanager
+def until_interrupted() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C asks for the end, however often and whenever it is pressed; files are closed by the way."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+    kept = {number: signal.signal(number, lambda *_: asked.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked.is_set
+    finally:
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+
+
+def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json: bool) -> tuple[Float, float, int]:
+    """``[ears, samples]`` from the device while ``play [n, ears]`` is repeated; its stated latency; how many blocks it flagged."""
+    from edge_tse.live.devices import Duplex
+    from edge_tse.live.supervision import Take, record
+
+    take = Take(samples, wiring.ears, play)
+    stated: list[float] = []
+
+    def opened(current: Take) -> Duplex:
+        device = Duplex(wiring, current)
+        stated.append(device.latency_s)
+        return device
+
+    with until_interrupted() as stopped, output.progress(label, as_json) as tell:
+        heard = record(take, opened, stopped=stopped, tell=tell)
+    return heard, stated[0], take.flags
+
+
+def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
+    """A recording ``[ears, n]`` for enrollment and its rate; says when to talk, or in a ``scene`` when to look."""
+    wiring = wired(frame, input_device, None, "", None, None, plays=False)
+    if not as_json:
+        what = (
+            "look at the talker, for {} s, and keep your head still" if scene else "talk now, for {} s, alone and as you usually do"
+        )
+        sys.stderr.write(f"edge-tse: {what.format(f'{seconds:g}')}\n")
+    heard, _, _ = listen(wiring, round(seconds * wiring.rate_hz), None, "recording", as_json)
+    return heard, wiring.rate_hz
+
+
+@contextmanager
+def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port: str | None) -> Iterator[tuple[AnyEngine, str]]:
+    """What runs the model with this voice in it, here or on a board, and its name."""
+    from edge_tse.engines import Engine
+    from edge_tse.personalization import personalize
+
+    if engine == "device":
+        from edge_tse.deployment.boards import boards, state_folder
+        from edge_tse.deployment.target import find_target
+
+        if not target:
+            raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
+        with boards().connected(find_target(target), port, state_folder()) as board:
+            board.use(universal, voice)
+            yield board.engine(), board.name
+        return
+    model = personalize(universal, voice)
+    network = output.open_quietly(model, engine)
+    yield Engine(model, network), network.name
+
+
+def opened(path: Path | None, hop: str = "") -> Artifact:
+    """The model of a file, the shipped one, or the shipped one with a hop of ``hop`` milliseconds."""
+    from edge_tse.artifact import Artifact, shipped_with_hop
+    from edge_tse.errors import ArtifactError
+
+    if not hop:
+        return Artifact.find(path)
+    try:
+        hop_s = float(hop.removesuffix("ms")) / 1e3
+    except ValueError:
+        raise ArtifactError(f"--hop {hop} is not a time in milliseconds: give for instance 4, or 4ms") from None
+    if path is None:
+        return shipped_with_hop(hop_s)
+    model = Artifact.find(path)
+    if abs(model.frame.period_s - hop_s) > 1e-6:
+        raise ArtifactError(f"{path} has a hop of {model.frame.period_s * 1e3:g} ms, not {hop_s * 1e3:g}: leave one of the two out")
+    return model

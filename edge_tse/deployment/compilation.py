@@ -1,0 +1,144 @@
+"""Compilation: an artifact becomes the file that a target loads, checked before it is made and proved before it is kept.
+
+The order is the point: does it fit; emit; does the file itself, run here from its bytes, give the golden integers; does it still
+fit now that its size is known; only then is it written, whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.fit import Fit, fits
+from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.runtime import Emitted, Replay, Runtime, runtime_named
+from edge_tse.deployment.target import Target
+from edge_tse.errors import EngineError, TargetError
+from edge_tse.files import check_output, write_bytes
+from edge_tse.golden import Network, Parity
+
+__all__ = ["Compiled", "compile_for", "emit", "open_here"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compiled:
+    """A file that was written, and what it was held to."""
+
+    path: Path
+    fit: Fit
+    """With what the file turned out to need."""
+    emitted: Emitted
+    engine: str
+    """What replayed it."""
+    replayed: str
+    """What of it: the file, or what its maker was given where nothing here runs the file."""
+    parity: Parity
+    target: Target
+    artifact: Artifact
+
+    def figures(self) -> dict[str, object]:
+        """By name, ready for a report."""
+        graph, parity = self.artifact.graph, self.parity
+        return {
+            "output": self.path,
+            "target": self.target.name,
+            "runtime": self.target.runtime,
+            "evidence": self.target.evidence,
+            "kind": self.emitted.kind,
+            "bytes": len(self.emitted.content),
+            "weight_bytes": graph.weight_bytes,
+            "state_bytes": graph.state_bytes,
+            "macs_per_hop": graph.macs,
+            "personalized": self.artifact.personalized,
+            "voice_inputs": list(graph.voice),
+            "artifact": self.artifact.digest,
+            "fit": self.fit.figures(),
+            "estimate": self.emitted.estimate,
+            "replayed": {
+                "engine": self.engine,
+                "what": self.replayed,
+                "frames": parity.frames,
+                "worst_lsb": parity.worst_lsb,
+                "mismatch_rate": parity.mismatch_rate,
+            },
+        }
+
+    def summary(self, target: str) -> str:
+        """One line for people, who called the target so."""
+        voices, parity = self.artifact.graph.voice, self.parity
+        whose = "with the voice folded in" if self.artifact.personalized else "for no particular voice (give --voice)"
+        if voices:
+            whose = f"for every voice ({len(voices)} inputs)"
+        proved = f"{parity.frames} golden frames on {self.engine}: worst {parity.worst_lsb} LSB ({self.replayed})"
+        size = len(self.emitted.content)
+        return f"{self.path}: {self.emitted.kind}, {size} bytes for {target}, {whose}; {proved}"
+
+
+def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[Path] = ()) -> Compiled:
+    """Write ``to``, which is none of ``inputs``.
+
+    ``TargetError`` if the model does not fit or the target's runtime has no emitter in this build, ``EngineError`` if a package is
+    missing or an operator is, ``ParityError`` if the file computes other integers than it states; nothing is written then.
+    """
+    check_output(to, inputs)
+    fits(target, artifact).check()
+    emitted = emit(target, artifact)
+    fit = fits(target, artifact, emitted)
+    fit.check()
+    replay = _first(target, runtime_named(target.runtime).replays)
+    with replay.open(artifact, target, emitted.content) as network:
+        parity = verify(artifact, network)
+    write_bytes(to, emitted.content)
+    return Compiled(
+        path=to,
+        fit=fit,
+        emitted=emitted,
+        engine=network.name,
+        replayed=replay.what,
+        parity=parity,
+        target=target,
+        artifact=artifact,
+    )
+
+
+def emit(target: Target, artifact: Artifact) -> Emitted:
+    """What the target loads. ``TargetError`` if this build cannot make it, ``EngineError`` if something is not installed."""
+    runtime = runtime_named(target.runtime)
+    for node in artifact.graph.nodes:
+        if (operator := type(node).__name__) not in runtime.operators:
+            raise TargetError(f"runtime {target.runtime} has no operator {operator} (layer {node.name}): choose another target")
+    if missing := lacking(runtime.needs):
+        raise EngineError(f"{missing[0]} is not installed, target {target.name} needs it: {_install(runtime)}")
+    if lacking((runtime.emitter,)):
+        raise _no_emitter(target)
+    return runtime.write(artifact, target)
+
+
+def open_here(target: Target, artifact: Artifact, content: bytes) -> AbstractContextManager[Network]:
+    """The emitted file on the first engine of its runtime that is available here and whose time can be measured: no emulator."""
+    here = tuple(replay for replay in runtime_named(target.runtime).replays if not replay.emulates)
+    return _first(target, here).open(artifact, target, content)
+
+
+def _first(target: Target, replays: tuple[Replay, ...]) -> Replay:
+    for replay in replays:
+        if replay.available(target):
+            return replay
+    if not replays:
+        raise TargetError(f"target {target.name}: nothing on this machine runs a file for {target.runtime}: choose another target")
+    extras = " or ".join(sorted({f"'edge-tse[{replay.extra}]'" for replay in replays}))
+    raise EngineError(f"nothing installed here can replay a file for {target.name}: pip install {extras}")
+
+
+def _no_emitter(target: Target) -> TargetError:
+    able = [name for name in offered() if name != target.runtime and not lacking((runtime_named(name).emitter,))]
+    return TargetError(
+        f"target {target.name}: this build writes no file for runtime {target.runtime} yet: choose a target of {', '.join(able)}"
+    )
+
+
+def _install(runtime: Runtime) -> str:
+    return f"pip install 'edge-tse[{runtime.extra}]'"

@@ -1,0 +1,187 @@
+"""Targets: what a board is, as data that is checked when it is read.
+
+A target is a TOML file (``targets/boards/NAME.toml``, or one of your own given by path). A key that is not known, a type that is
+not right and a figure without a public source are errors that name the key and, if there is one, the nearest valid one. No code
+asks for a target by its name: what differs between boards is in their files.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from edge_tse.deployment.offers import offered
+from edge_tse.errors import TargetError
+from edge_tse.table import nearest, read_table
+
+__all__ = ["CONTENTS", "EVIDENCE", "FLASHERS", "Region", "Target", "Toolchain", "Vela", "find_target", "load_target", "targets"]
+
+CONTENTS = ("code", "weights", "arena", "state")
+"""What a memory region may hold. The arena is the activations of one step, state what is remembered between two."""
+
+EVIDENCE = {
+    "hardware": "run on the thing itself",
+    "emulated": "run on an emulator that executes its instructions, not its time",
+    "estimate": "figures from a vendor's tool, nothing run",
+    "untested": "figures from documents, nothing run",
+}
+"""How much is known about a target by having tried it."""
+
+FLASHERS = {
+    "none": "",
+    "adb": "adb",
+    "jlink": "JLinkExe",
+    "pyocd": "pyocd",
+    "qemu-aarch64": "qemu-aarch64",
+    "qemu-system-arm": "qemu-system-arm",
+    "setools": "app-write-mram",
+    "ssh": "ssh",
+}
+"""What puts an image where it runs, and the program that must be on the path for it."""
+
+_FIGURES = ("clock_hz", "macs_per_cycle", "code_bytes", "latency_budget_ms", "vela")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """A memory of a board."""
+
+    name: str
+    size_bytes: int
+    holds: tuple[str, ...]
+    """What may live here (:data:`CONTENTS`); regions are filled in the order of the file."""
+    source: str
+    """Public document the size is from."""
+    origin: int | None = None
+    """Address of the first byte."""
+    bytes_per_s: float | None = None
+    """Sustained reading rate, where a document states it: weights that stay here are read once per step."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Toolchain:
+    """What turns source into an image."""
+
+    compiler: str
+    """Program or, for ``zig``, the package ziglang."""
+    triple: str
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vela:
+    """How Vela is told about an Ethos-U and the memory around it."""
+
+    accelerator: str
+    system_config: str
+    memory_mode: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A board, or a class of machines."""
+
+    name: str
+    description: str
+    core: str
+    """What executes the graph."""
+    isa: str
+    runtime: str
+    """One of :func:`edge_tse.deployment.offers.offered`."""
+    link: str
+    """What carries samples and commands to it and back."""
+    flasher: str
+    """One of :data:`FLASHERS`."""
+    meter: str
+    """What its time is measured with."""
+    latency_budget_ms: float
+    """Most algorithmic latency that its use allows."""
+    evidence: str
+    """One of :data:`EVIDENCE`."""
+    sources: Mapping[str, str]
+    """Public source of each figure, by the figure's name."""
+    clock_hz: float | None = None
+    """None where there is no one clock, or where time is not what is emulated."""
+    macs_per_cycle: float | None = None
+    """int8 multiply-accumulates a cycle: what the kernels were counted to do, or an NPU is built to do."""
+    code_bytes: int | None = None
+    """Program without the model, where it is known."""
+    memory: tuple[Region, ...] = ()
+    """Empty where a file system and virtual memory make it no question."""
+    toolchain: Toolchain | None = None
+    vela: Vela | None = None
+    origin: str = field(default="", compare=False)
+    """The file it was read from."""
+
+    def __post_init__(self) -> None:
+        where = self.origin or self.name
+        _one_of(where, "runtime", self.runtime, offered())
+        _one_of(where, "evidence", self.evidence, EVIDENCE)
+        _one_of(where, "flasher", self.flasher, FLASHERS)
+        for region in self.memory:
+            for content in region.holds:
+                _one_of(f"{where}: memory {region.name}", "content", content, CONTENTS)
+            if region.size_bytes < 1:
+                raise TargetError(f"{where}: memory {region.name} has {region.size_bytes} bytes: state its size")
+        homeless = set(CONTENTS) - {content for region in self.memory for content in region.holds}
+        if self.memory and homeless:
+            raise TargetError(f"{where}: no memory holds {', '.join(sorted(homeless))}: add it to a region's `holds`")
+        if len({region.name for region in self.memory}) != len(self.memory):
+            raise TargetError(f"{where}: two memories have one name: rename one")
+        figures = [name for name in _FIGURES if getattr(self, name) is not None]
+        for name in self.sources:
+            _one_of(where, "source", name, figures)
+        if unsourced := [name for name in figures if not self.sources.get(name)]:
+            raise TargetError(f"{where}: no source for {', '.join(unsourced)}: name a public document under [sources]")
+        for name in ("clock_hz", "macs_per_cycle", "code_bytes", "latency_budget_ms"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise TargetError(f"{where}: {name} is {value}: it must be positive")
+
+
+def targets() -> tuple[str, ...]:
+    """Names of the boards that this build describes, sorted."""
+    return tuple(sorted(entry.name.removesuffix(".toml") for entry in _boards().iterdir() if entry.name.endswith(".toml")))
+
+
+def load_target(name: str) -> Target:
+    """The board of that name, or the file if the name ends in ``.toml``. ``TargetError`` if it is unknown or misdescribed."""
+    if name.endswith(".toml"):
+        path = Path(name)
+        try:
+            return _parse(path.read_text(), path.stem, str(path))
+        except (OSError, UnicodeDecodeError) as failure:
+            raise TargetError(f"cannot read target {name}: {getattr(failure, 'strerror', None) or failure}") from failure
+    known = targets()
+    if name not in known:
+        raise TargetError(f"unknown target {name!r}: one of {', '.join([*offered(), *known])}{nearest(name, known)}")
+    return _parse((_boards() / f"{name}.toml").read_text(), name, f"targets/boards/{name}.toml")
+
+
+def find_target(name: str) -> Target:
+    """:func:`load_target`, where the name of a runtime alone means this machine with that runtime."""
+    if name not in offered():
+        return load_target(name)
+    return replace(load_target("host"), name=name, description=offered()[name].description, runtime=name)
+
+
+def _boards() -> Any:
+    # By name: this is data of a package that the vocabulary does not depend on.
+    return resources.files("targets") / "boards"
+
+
+def _parse(text: str, name: str, origin: str) -> Target:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as failure:
+        raise TargetError(f"{origin}: {failure}") from failure
+    return read_table(Target, table, origin, TargetError, name=name, origin=origin)
+
+
+def _one_of(where: str, what: str, value: str, known: Iterable[str]) -> None:
+    if value not in known:
+        raise TargetError(f"{where}: unknown {what} {value!r}{nearest(value, known)}")

@@ -1,0 +1,25 @@
+"""The time of a step in two parts: what carries tensors to a runtime and back, and the runtime itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+__all__ = ["timed"]
+
+
+def timed(
+    clock: Callable[[], float],
+    take: Callable[[], object],
+    invoke: Callable[[], object],
+    give: Callable[[], object] | None = None,
+) -> tuple[float, float]:
+    """Run one step and return seconds spent (marshalling, invoking) by ``clock``; without ``give`` nothing is carried back."""
+    start = clock()
+    take()
+    called = clock()
+    invoke()
+    returned = clock()
+    if give is None:
+        return called - start, returned - called
+    give()
+    return called - start + clock() - returned, returned - called

@@ -1,0 +1,31 @@
+"""Live sound: a session on a sound device, its recording, its latency, and the page it leaves."""
+
+from __future__ import annotations
+
+from edge_tse.live.devices import Device, Duplex, choose, wire
+from edge_tse.live.loop import Event, Health, Latency, Loop
+from edge_tse.live.recording import Recorder, Recording, load_recording, replay
+from edge_tse.live.round_trip import RoundTrip
+from edge_tse.live.session import Session
+from edge_tse.live.supervision import Run, Take, record, supervise
+
+__all__ = [
+    "Device",
+    "Duplex",
+    "Event",
+    "Health",
+    "Latency",
+    "Loop",
+    "Recorder",
+    "Recording",
+    "RoundTrip",
+    "Run",
+    "Session",
+    "Take",
+    "choose",
+    "load_recording",
+    "record",
+    "replay",
+    "supervise",
+    "wire",
+]

@@ -1,0 +1,371 @@
+"""Live: what a sound device brings and takes, and an engine that works beside it.
+
+The device calls :meth:`Session.exchange` from its own thread with a block of any size. That call copies samples and never waits: an
+engine on a thread of its own takes the input from one ring and leaves the talker in another. Every sample has a position, so
+latency is constant by construction: the output at position *n* is the input at ``n - latency`` with everybody else turned down, and
+where the engine was late it is that same input itself, cross-faded. docs/decisions/0015 has the measurements.
+
+``exchange`` takes and gives ``[n, ears]``, as devices do; steps take ``[ears, hop]``, as everything else here does.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from math import gcd
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.frame import FrameSpec
+from edge_tse.live.loop import Event, Fate, Health, Latency, Loop
+from edge_tse.live.resampling import Resampler
+from edge_tse.live.ring import Ring
+from edge_tse.report import Timing
+from edge_tse.stream import AnyEngine
+
+__all__ = ["GRID", "Session", "Tap", "session_latency"]
+
+Float = NDArray[np.float32]
+
+GRID = np.float32(2.0**23)
+"""Steps per unit of what enters and leaves: 24 bits, which no converter exceeds and every recording holds."""
+_TIMED_HOPS = 2**20  # 70 minutes of hops of 4 ms, 4 MB
+_HISTORY_S = 2.0  # of input: what may wait for an engine that hangs before it is given up
+_LONGEST_PAUSE = 256  # hops: one second between attempts on an engine that keeps failing
+
+
+class Tap(Protocol):
+    """Something that is told everything, from two threads, and must not wait: a recording."""
+
+    def block(self, heard: Float, played: Float, shortage: int, flags: int) -> None:
+        """Each block ``[n, ears]`` in and out, by the device's thread."""
+
+    def hop(self, index: int, fate: Fate) -> None:
+        """Each hop that was not extracted, by the engine's thread."""
+
+
+class Session:
+    """One stream through one engine. Give :meth:`exchange` to a device, or call it and :meth:`work` by turns."""
+
+    INPUT_OVERRUN, OUTPUT_UNDERRUN = 1, 2
+
+    def __init__(
+        self,
+        engine: AnyEngine,
+        loop: Loop,
+        *,
+        shape: Callable[[Float, Float], Float] | None = None,
+        tap: Tap | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+        fates: Mapping[int, Fate] | None = None,
+    ) -> None:
+        """``shape`` makes what is played of a hop of the talker and the same hop dry, each ``[ears, hop]``, adding no delay.
+
+        ``fates`` decides instead of circumstances what becomes of each hop (those it does not name are extracted): a replay.
+        """
+        self.loop, self.frame = loop, engine.frame
+        self._engine, self._shape, self._tap, self._clock, self._fates = engine, shape, tap, clock, fates
+        self._step = engine.start(loop.ears)
+        frame, ears = self.frame, loop.ears
+        self._down = Resampler(loop.rate_hz, frame.sample_rate_hz, ears)
+        self._up = Resampler(frame.sample_rate_hz, loop.rate_hz, ears)
+        start, self.latency_samples, self.latency = _ahead(frame, loop)
+        hop = _device_hop(frame, loop)
+        self._fade = max(1, round(loop.fade_s * loop.rate_hz))
+        capacity = round(_HISTORY_S * loop.rate_hz) + 2 * self.latency_samples + 4 * loop.block
+        self._heard = Ring(capacity, ears)
+        self._talker = Ring(capacity, ears, start)
+        self._start = start
+        self._played = 0
+        self._good_from = -self._fade  # where the talker's present run began
+        self._gain = 1.0
+
+        n = loop.block
+        self._in, self._dry, self._wet = (np.zeros((n, ears), np.float32) for _ in range(3))
+        self._finite = np.zeros((n, ears), bool)
+        self._rise = (np.arange(n, dtype=np.float32)[:, None] + 1) / np.float32(self._fade)
+        self._bound, self._weight = np.zeros((n, 1), np.float32), np.zeros((n, 1), np.float32)
+
+        self._taken = 0
+        self._chunk = np.zeros((hop, ears), np.float32)
+        self._pending, self._filled = np.zeros((frame.hop, ears), np.float32), 0
+        self._before = np.zeros((ears, frame.delay), np.float32)
+        self._last, self._was = np.zeros(ears, np.float32), Fate.EXTRACTED
+        self._ramp = 1 - (np.arange(frame.hop, dtype=np.float32) + 1) / np.float32(frame.hop)
+        self._hop_s = np.full(_TIMED_HOPS, np.nan, np.float32)  # written now, so that no page of it is new later
+        self._timed = self._hops = 0
+        self._rest = self._failures = 0
+        self._fated = [0] * len(Fate)
+        self._blocks = self._late = self._short = self._lost = self._overruns = self._underruns = 0
+        self._longest_s = 0.0
+        self._events: deque[Event] = deque(maxlen=1000)
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    # The device's thread
+
+    def exchange(self, heard: Float, out: Float, flags: int = 0, available: int | None = None) -> None:
+        """Take ``heard [n, ears]``, fill ``out [n, ears]``: no waiting, nothing allocated that stays.
+
+        A block larger than ``loop.block`` is cut. ``flags`` are :attr:`INPUT_OVERRUN` and :attr:`OUTPUT_UNDERRUN` as the device
+        raised them. ``available`` says in a replay how many samples beyond this block the engine's output reached.
+        """
+        began = self._clock()
+        size = self.loop.block
+        for at in range(0, len(heard), size):
+            self._exchange(heard[at : at + size], out[at : at + size], flags if not at else 0, available)
+        self._overruns += flags & self.INPUT_OVERRUN
+        self._underruns += (flags & self.OUTPUT_UNDERRUN) >> 1
+        if self._bell.locked():  # only this thread opens it: releasing never waits
+            self._bell.release()
+        self._longest_s = max(self._longest_s, self._clock() - began)
+
+    def _exchange(self, heard: Float, out: Float, flags: int, available: int | None) -> None:
+        n = len(heard)
+        clean = self._in[:n]
+        _clean(heard, clean, self._finite[:n])
+        self._heard.write(clean)
+        position, reach = self._played, self._talker.end if available is None else self._played + n + available
+        wet = self._wet[:n]
+        self._talker.read(position, wet)
+        shortage = position + n + self._fade - reach
+        if shortage > 0 or self._gain < 1 or position - self._good_from < self._fade:
+            self._blend(wet, position, reach, shortage > 0)
+        np.clip(wet, -self.loop.ceiling, self.loop.ceiling, out=out)
+        self._played = position + n
+        self._blocks += 1
+        if self._tap is not None:
+            self._tap.block(clean, out, max(0, shortage), flags)
+
+    def _blend(self, wet: Float, position: int, reach: int, late: bool) -> None:
+        """Replace what the engine did not deliver by the same moment as it was heard; the weight moves by at most 1 / fade."""
+        n = len(wet)
+        dry, weight, bound = self._dry[:n], self._weight[:n], self._bound[:n]
+        self._heard.read(position - self.latency_samples, dry)
+        np.add(self._rise[:n], self._gain, out=weight)
+        np.subtract((reach - position + 1) / self._fade, self._rise[:n], out=bound)
+        np.minimum(weight, bound, out=weight)
+        np.add(self._rise[:n], (position - self._good_from) / self._fade, out=bound)
+        np.minimum(weight, bound, out=weight)
+        np.clip(weight, 0, 1, out=weight)
+        self._gain = float(weight[-1, 0])
+        short = int(np.count_nonzero(weight < 1))
+        self._short += short
+        self._late += late and short > 0
+        np.subtract(wet, dry, out=wet)
+        np.multiply(wet, weight, out=wet)
+        np.add(wet, dry, out=wet)
+
+    # The engine's thread
+
+    def work(self) -> None:
+        """Extract everything that has arrived."""
+        while (waiting := self._heard.end - self._taken) > 0:
+            chunk = self._chunk[: min(waiting, len(self._chunk))]
+            self._heard.read(self._taken, chunk)
+            if self._heard.end - self._taken > self._heard.capacity - 2 * self.loop.block:
+                self._give_up()
+                continue
+            self._taken += len(chunk)
+            inner = self._down.push(chunk)
+            while len(inner):
+                n = min(len(inner), self.frame.hop - self._filled)
+                self._pending[self._filled : self._filled + n] = inner[:n]
+                self._filled += n
+                inner = inner[n:]
+                if self._filled == self.frame.hop:
+                    self._filled = 0
+                    self._talker.write(self._up.push(self._hop(np.ascontiguousarray(self._pending.T)).T))
+
+    def _hop(self, hop: Float) -> Float:
+        """What is played of one hop ``[ears, hop]``."""
+        joined = np.concatenate([self._before, hop], axis=1)
+        dry, self._before = joined[:, : self.frame.hop], joined[:, self.frame.hop :]
+        talker, fate = self._extracted(hop)
+        heard = dry if talker is None else talker
+        if (talker is None) != (self._was is not Fate.EXTRACTED):
+            # No talker is there to fade with: the step between the two is taken out over one hop.
+            heard = heard + (self._last - heard[:, 0])[:, None] * self._ramp
+        self._last, self._was = heard[:, -1].copy(), fate
+        if fate is not Fate.EXTRACTED:
+            self._fated[fate] += 1
+            if self._tap is not None:
+                self._tap.hop(self._hops, fate)
+        self._hops += 1
+        return heard if self._shape is None else self._shape(heard, dry)
+
+    def _extracted(self, hop: Float) -> tuple[Float | None, Fate]:
+        fate = self._fate()
+        if fate in (Fate.SKIPPED, Fate.FAILED):
+            if self._fates is not None and fate is Fate.FAILED:
+                self._step = self._engine.start(self.loop.ears)  # as the session did that is replayed
+            return None, fate
+        began = self._clock()
+        try:
+            talker = self._step(hop)
+            sound = talker.shape == hop.shape and bool(np.isfinite(talker).all())
+            reason = "" if sound else f"{list(talker.shape)} samples that are not all finite, where {list(hop.shape)} were due"
+        except Exception as failure:  # whatever an engine raises, the wearer must go on hearing
+            sound, reason = False, f"{type(failure).__name__}: {failure}"
+        self._hop_s[self._timed % _TIMED_HOPS] = self._clock() - began
+        self._timed += 1
+        if not sound:
+            self._failed(reason)
+            return None, Fate.FAILED
+        self._failures = 0
+        return (None if fate is Fate.SETTLING else talker), fate
+
+    def _fate(self) -> Fate:
+        if self._fates is not None:
+            return self._fates.get(self._hops, Fate.EXTRACTED)
+        if self._rest:
+            self._rest -= 1
+            return Fate.FAILED
+        behind = (self._heard.end - self._taken) * self.frame.sample_rate_hz / (self.loop.rate_hz * self.frame.hop)
+        if behind > self.loop.backlog + self.loop.block * self.frame.sample_rate_hz / (self.loop.rate_hz * self.frame.hop):
+            return Fate.SKIPPED
+        return Fate.SETTLING if self._was in (Fate.SKIPPED, Fate.FAILED) else Fate.EXTRACTED
+
+    def _failed(self, reason: str) -> None:
+        """Begin a new stream, later and later while it does not help."""
+        if not self._failures:
+            self.note(f"the engine failed ({' '.join(reason.split())}): the dry signal is played until it runs again")
+        self._failures += 1
+        self._rest = min(2**self._failures, _LONGEST_PAUSE)
+        try:
+            self._step = self._engine.start(self.loop.ears)
+        except Exception as failure:  # as above; the next attempt will tell
+            if self._failures == 1:
+                self.note(f"the engine does not start again ({' '.join(str(failure).split())})")
+
+    def _give_up(self) -> None:
+        """The input was overwritten while the engine hung: go on from now, at the right positions."""
+        now = self._heard.end
+        # Whole hops from the start, and whole periods of the resamplers, keep both rates in step.
+        period = self.frame.hop * self.loop.rate_hz // gcd(self.frame.hop * self.loop.rate_hz, self.frame.sample_rate_hz)
+        resumed = now // period * period
+        self._lost += resumed - self._taken
+        self.note(f"the engine hung: {(resumed - self._taken) / self.loop.rate_hz:.1f} s were played dry")
+        ears = self.loop.ears
+        self._down = Resampler(self.loop.rate_hz, self.frame.sample_rate_hz, ears)
+        self._up = Resampler(self.frame.sample_rate_hz, self.loop.rate_hz, ears)
+        self._filled, self._was = 0, Fate.SKIPPED
+        self._taken = resumed
+        self._good_from = resumed + self._start  # before the end, which makes it count
+        self._talker.skip(resumed + self._start)
+
+    def start(self, *, core: int | None = None, realtime: bool = False) -> None:
+        """Run :meth:`work` on a thread, on one processor core and with SCHED_FIFO if asked for and permitted."""
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, args=(core, realtime), name="edge-tse engine", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the thread; a step that hangs is left behind."""
+        if self._thread is not None:
+            self._stopping = True
+            self._thread.join(timeout=2.0)
+            self._thread = None
+
+    def _run(self, core: int | None, realtime: bool) -> None:
+        if core is not None:
+            try:
+                os.sched_setaffinity(0, {core})  # 0 is this thread
+            except (AttributeError, OSError) as failure:
+                self.note(f"core {core} cannot be used ({failure}): the system chooses")
+        if realtime:
+            try:
+                os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+            except (AttributeError, OSError) as failure:
+                self.note(f"no real-time priority ({failure}): allow it with `ulimit -r 10`")
+        while not self._stopping:
+            self._bell.acquire(timeout=0.1)
+            self.work()
+
+    # Everybody
+
+    def note(self, what: str) -> None:
+        """Add an event, now."""
+        self._events.append(Event(at_s=self._clock(), what=what))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The last thousand."""
+        return tuple(self._events)
+
+    @property
+    def timing(self) -> Timing | None:
+        """Times of the last steps, in order; None before the first."""
+        n = min(self._timed, _TIMED_HOPS)
+        if not n:
+            return None
+        in_order = np.roll(self._hop_s[:n], -(self._timed % n))
+        return Timing(hop_s=in_order.astype(np.float64), period_s=self.frame.period_s)
+
+    @property
+    def health(self) -> Health:
+        return Health(
+            blocks=self._blocks,
+            samples=self._played,
+            hops=self._hops,
+            late_blocks=self._late,
+            dry_samples=self._short,
+            skipped_hops=self._fated[Fate.SKIPPED],
+            failed_hops=self._fated[Fate.FAILED],
+            settling_hops=self._fated[Fate.SETTLING],
+            lost_samples=self._lost,
+            input_overruns=self._overruns,
+            output_underruns=self._underruns,
+            longest_exchange_s=self._longest_s,
+        )
+
+
+def session_latency(frame: FrameSpec, loop: Loop) -> Latency:
+    """Where the latency of a session with this geometry comes from, before there is a session."""
+    return _ahead(frame, loop)[2]
+
+
+def _device_hop(frame: FrameSpec, loop: Loop) -> int:
+    """Samples of the device in a hop, rounded up."""
+    return math.ceil(frame.hop * (loop.rate_hz / frame.sample_rate_hz))
+
+
+def _ahead(frame: FrameSpec, loop: Loop) -> tuple[int, int, Latency]:
+    """Where the talker's first sample is written, and the latency in samples of the device and in its parts."""
+    device_hz, model_hz = loop.rate_hz, frame.sample_rate_hz
+    delay_s = Resampler(device_hz, model_hz, 1).delay_s + Resampler(model_hz, device_hz, 1).delay_s
+    ratio, hop = loop.rate_hz / frame.sample_rate_hz, _device_hop(frame, loop)
+    resampling = math.ceil(delay_s * loop.rate_hz)
+    shared = gcd(loop.block, hop) if loop.steady and not resampling else 1
+    margin = round(loop.margin_s * loop.rate_hz)
+    # Once a block is in, the engine has until the next to turn it into hops: 0015 shows that this many samples always suffice.
+    start = loop.block + hop - shared + resampling + margin
+    # Samples of the device between a sound in a block and the same sound in another.
+    samples = start + round(frame.delay * ratio)
+    seconds = frame.algorithmic_latency_s, resampling / loop.rate_hz, margin / loop.rate_hz
+    latency = Latency(
+        algorithmic_s=seconds[0],
+        resampling_s=seconds[1],
+        margin_s=seconds[2],
+        turnaround_s=samples / loop.rate_hz - sum(seconds),
+    )
+    return start, samples, latency
+
+
+def _clean(heard: Float, out: Float, finite: NDArray[np.bool_]) -> None:
+    """Onto the 24-bit grid and within full scale; what is not a number is silence."""
+    np.isfinite(heard, out=finite)
+    out.fill(0)
+    np.copyto(out, heard, where=finite)
+    np.clip(out, -1, 1 - 1 / GRID, out=out)
+    np.multiply(out, GRID, out=out)
+    np.rint(out, out=out)
+    np.divide(out, GRID, out=out)

@@ -1,0 +1,153 @@
+"""A profile from a model and a choice of engine or target: what `edge-tse profile` measures, and the report it writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.artifact import Artifact
+from edge_tse.deployment.compilation import emit, open_here
+from edge_tse.deployment.runtime import Emitted, Runtime, runtime_named, runtime_of
+from edge_tse.deployment.target import Target, find_target
+from edge_tse.engines import Network, open_network
+from edge_tse.errors import DataError, TargetError
+from edge_tse.files import write_bytes
+from edge_tse.graph import IntegerGraph
+from edge_tse.profiling.operator_times import OperatorTime
+from edge_tse.profiling.page import page
+from edge_tse.profiling.profile import compare, profile
+from edge_tse.reference import ReferenceNetwork
+from edge_tse.report import to_json
+
+__all__ = ["Subject", "measure", "save", "subject"]
+
+Quiet = Callable[[], AbstractContextManager[None]]
+
+_SUFFIXES = (".json", ".html")
+
+
+class Subject(NamedTuple):
+    """What is to be measured."""
+
+    engine: str
+    target: Target | None
+
+
+def subject(engine: str | None, target: str | None, to: Path | None) -> Subject:
+    """From the options, checked before any work: one of engine and target at most, a suffix that says what to write."""
+    if engine is not None and target is not None:
+        raise TargetError(f"--engine {engine} and --target {target}: a target has its engine, give one of them")
+    if to is not None and to.suffix not in _SUFFIXES:
+        raise DataError(f"{to}: a report ends in {' or '.join(_SUFFIXES)}, not in {to.suffix or 'nothing'}")
+    if target is None:
+        return Subject(engine or "litert", None)
+    board = find_target(target)
+    return Subject(runtime_named(board.runtime).engine, board)
+
+
+def measure(
+    model: Artifact,
+    what: Subject,
+    hops: int,
+    ears: int,
+    before: Mapping[str, Any] | None = None,
+    *,
+    quiet: Quiet = nullcontext,
+) -> dict[str, Any]:
+    """The report as JSON has it, compared with ``before``. ``quiet`` surrounds what makes runtimes print greetings."""
+    board = what.target if what.target is not None else _target_of(what.engine)
+    emitted = None
+    with ExitStack() as opened:
+        if board is None:
+            with quiet():
+                network = open_network(model, what.engine)
+        else:
+            with quiet():
+                emitted = emit(board, model)
+                network = opened.enter_context(open_here(board, model, emitted.content))
+        made = profile(
+            model,
+            network,
+            time.perf_counter,
+            hops=hops,
+            ears=ears,
+            open_graph=_opener(what.engine),
+            trace=_tracer(what.engine, model, emitted, quiet),
+            quiet=quiet,
+            emitted=emitted,
+            arena_bytes=None if board is None else runtime_named(board.runtime).needs_bytes(model)["arena"],
+            target=what.target,
+        )
+    report: dict[str, Any] = json.loads(made.to_json())
+    report["figures"]["counted"] = _counted(model, board, ears)
+    if before is not None:
+        report["figures"]["against"] = compare(before, report)
+    return report
+
+
+def save(report: Mapping[str, Any], before: Mapping[str, Any] | None, to: Path) -> None:
+    """As JSON or as a page, by the suffix."""
+    text = page(report, report["figures"].get("against"), before) if to.suffix == ".html" else to_json(report) + "\n"
+    write_bytes(to, text.encode())
+
+
+def _counted(model: Artifact, board: Target | None, ears: int) -> dict[str, Any] | None:
+    """Instructions of a hop on the board's kind of core, or why they are unavailable; None where C is not what runs."""
+    count = None if board is None else runtime_named(board.runtime).count
+    if board is None or count is None:
+        return None
+    try:
+        return count(model, board, ears)
+    except TargetError as failure:
+        return {"unavailable": str(failure)}
+
+
+def _target_of(engine: str) -> Target | None:
+    """This machine with the runtime of ``engine``."""
+    name = runtime_of(engine)
+    return None if name is None else find_target(name)
+
+
+def _runtime(engine: str) -> Runtime | None:
+    name = runtime_of(engine)
+    return None if name is None else runtime_named(name)
+
+
+def _opener(engine: str) -> Callable[[IntegerGraph], Network] | None:
+    """What opens any graph on ``engine`` in well under a second; None if nothing does."""
+    if engine == "reference":
+        return ReferenceNetwork
+    runtime = _runtime(engine)
+    if runtime is None or not runtime.opens_quickly or not runtime.replays:
+        return None
+    network = runtime.replays[0].load()
+    return lambda graph: network(graph, None)
+
+
+def _tracer(
+    engine: str, model: Artifact, emitted: Emitted | None, quiet: Quiet
+) -> Callable[[NDArray[np.int8]], list[OperatorTime]] | None:
+    """What gives the runtime's own times of its operators; None where it keeps none."""
+    runtime = _runtime(engine)
+    traced = None if runtime is None else runtime.trace
+    if traced is None:
+        return None
+
+    def trace(features: NDArray[np.int8]) -> list[OperatorTime]:
+        with quiet():
+            found = traced(model.graph, features, None if emitted is None else emitted.content)
+        # It names them `Kind of kernel #number`.
+        kinds = [name.rpartition(" #")[0] or name for name, _ in found]
+        return [
+            OperatorTime(node=name, operator=kind, shape="", macs=0, alone_s=us / 1e6)
+            for kind, (name, us) in zip(kinds, found, strict=True)
+        ]
+
+    return trace

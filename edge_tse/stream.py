@@ -1,0 +1,44 @@
+"""A stream, a hop of sound in and a hop of the talker out: what a model is used through, whether it runs here or on a board."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.frame import FrameSpec
+
+__all__ = ["AnyEngine", "AnyStep", "GainStep"]
+
+Float = NDArray[np.float32]
+
+
+class AnyStep(Protocol):
+    """One stream from its beginning."""
+
+    def __call__(self, hop: Float, /) -> Float:
+        """float32 ``[ears, frame.hop]`` to the same shape, ``frame.delay`` samples later."""
+
+    def reset(self) -> None:
+        """Forget the past: the next hop is the first."""
+
+
+@runtime_checkable
+class GainStep(AnyStep, Protocol):
+    """A step that tells what it applied; a board does not."""
+
+    @property
+    def gain(self) -> Float:
+        """``[bands]`` of the last hop."""
+
+
+class AnyEngine(Protocol):
+    """A personalized model that runs: :class:`edge_tse.engines.Engine` on this machine, ``DeviceEngine`` on a board."""
+
+    @property
+    def frame(self) -> FrameSpec:
+        """Geometry of a step."""
+
+    def start(self, ears: int) -> AnyStep:
+        """A stream of ``ears`` channels from its beginning; the one before ends."""

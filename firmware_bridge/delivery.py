@@ -1,0 +1,157 @@
+"""From a model to a board that proves itself, and the board as an engine, as :mod:`edge_tse.deployment.boards` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+from edge_tse.artifact import Artifact, verify
+from edge_tse.deployment.boards import BoardImage, Delivered, Proof
+from edge_tse.deployment.target import Target
+from edge_tse.errors import DeviceError
+from edge_tse.files import write_bytes
+from edge_tse.personalization import personalize
+from edge_tse.voice import Voice, load_voice
+from firmware_bridge.board import flash, image_for, open_board
+from firmware_bridge.codegen import voice_patch
+from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
+from firmware_bridge.flash import Progress
+from firmware_bridge.image import Image, check_for, pack_image, parse, public_key, sign
+
+__all__ = ["Delivery", "LinkedBoard"]
+
+_MAGIC = b"edge-tse image"
+_PHASES = ("erase", "write", "compare", "mark")
+_TIMEOUT_S = 5.0
+"""For an answer: an emulator on a busy machine is slow to start."""
+
+
+class LinkedBoard:
+    """A flashed board on its link, and the model that it runs."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._flashed: Artifact | None = None
+        self._wanted: Artifact | None = None
+
+    @property
+    def name(self) -> str:
+        """Its kernels and its target, for people."""
+        return f"native/{self._device.hello.kernels} on {self._device.hello.target}"
+
+    @property
+    def identity(self) -> Mapping[str, object]:
+        """Its hello, the model as hexadecimal digits."""
+        return {**asdict(self._device.hello), "model": self._device.hello.model.hex()}
+
+    @property
+    def link(self) -> Mapping[str, int]:
+        """Commands that were repeated and frames that arrived damaged."""
+        return {"repeated": self._device.repeated, "damaged": self._device.damaged}
+
+    def use(self, model: Artifact, voice: Voice | None) -> None:
+        """The model that was flashed, with this voice in force from the next frame on."""
+        self._flashed = self._wanted = model
+        if voice is None:
+            return
+        self._wanted = personalize(model, voice)
+        if self._device.hello.voice_patch_bytes:
+            self._device.set_voice(voice_patch(model, voice))
+        else:
+            self._flashed = self._wanted  # built in when it was flashed
+
+    def prove(self) -> Proof:
+        """Golden frames of what is in use, over the link. ``ParityError`` past what its kernels state."""
+        assert self._flashed is not None, "a model is in use"
+        assert self._wanted is not None
+        network = DeviceNetwork(self._device, self._flashed)
+        parity = verify(self._wanted, network)
+        return Proof(engine=network.name, frames=parity.frames, worst_lsb=parity.worst_lsb, mismatch_rate=parity.mismatch_rate)
+
+    def engine(self) -> DeviceEngine:
+        """The board in place of a network here."""
+        assert self._flashed is not None, "a model is in use"
+        return DeviceEngine(self._device, self._flashed)
+
+    def stats(self) -> Mapping[str, object]:
+        """How it does, in its own words."""
+        return stats_figures(self._device.stats())
+
+
+class Delivery:
+    """Images for boards, the way onto one, and the link to what then runs there."""
+
+    def image(self, target: Target, source: Path | None, voice: Path | None, key: Path | None) -> BoardImage:
+        """An image of a model, or one made before; signed if there is a key."""
+        built, model = _built(target, source, voice)
+        if key is not None:
+            built = sign(built, key)
+        return BoardImage(
+            content=pack_image(built),
+            model_id=built.model.hex(),
+            digest=built.digest.hex(),
+            signed_by=built.key.hex() if built.signed else None,
+            model=model,
+        )
+
+    def save(self, image: BoardImage, target: Target, to: Path) -> None:
+        """Write it. ``TargetError`` if it is for another target."""
+        check_for(parse(image.content), target=target.name, core=target.core)
+        write_bytes(to, image.content)
+
+    def deliver(
+        self,
+        image: BoardImage,
+        target: Target,
+        state: Path,
+        *,
+        port: str | None = None,
+        chip: str | None = None,
+        via: str | None = None,
+        trust: Sequence[Path] | None = None,
+        progress: Callable[[float], None] = lambda fraction: None,
+    ) -> Delivered:
+        """Put it onto the board and, where it can be reached without being told where, let it prove itself."""
+
+        def tell(told: Progress) -> None:
+            progress((_PHASES.index(told.phase) + told.done_bytes / told.total_bytes) / len(_PHASES))
+
+        trusted = None if trust is None else [public_key(key) for key in trust]
+        done = flash(target, image.content, state, port=port, chip=chip, via=via, trusted=trusted, progress=tell)
+        proof = None
+        answers = done.slot is not None or (done.way == "adb" and port is None)  # without being told where
+        if image.model is not None and answers:
+            with self.connected(target, port, state) as board:
+                board.use(image.model, None)
+                proof = board.prove()
+        return Delivered(way=done.way, slot=done.slot, proof=proof)
+
+    @contextmanager
+    def connected(self, target: Target, port: str | None, state: Path) -> Iterator[LinkedBoard]:
+        """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
+        link = open_board(target, port, state)
+        try:
+            device = Device(link, timeout_s=_TIMEOUT_S)
+        except BaseException:
+            link.close()
+            raise
+        with closing(device):
+            theirs = device.hello.target
+            if theirs != target.name:
+                raise DeviceError(f"{device.name} is a {theirs}, not a {target.name}: give --target {theirs}", 0)
+            yield LinkedBoard(device)
+
+
+def _built(target: Target, source: Path | None, voice: Path | None) -> tuple[Image, Artifact | None]:
+    """An image, and the model in it if it was built here."""
+    if source is not None and source.is_file():
+        with source.open("rb") as file:
+            if file.read(len(_MAGIC)) == _MAGIC:
+                file.seek(0)
+                return parse(file.read(), str(source)), None
+    model = Artifact.find(source)
+    if voice is not None:
+        model = personalize(model, load_voice(voice))
+    return image_for(model, target), model

@@ -1,0 +1,104 @@
+"""The runtime without a runtime: an image or C sources, and what replays them here, compiled for this machine or emulated."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from shutil import which
+
+from edge_tse.artifact import Artifact
+from edge_tse.deployment.boards import Boards
+from edge_tse.deployment.runtime import OPERATORS, Emitted, Replay, Runtime
+from edge_tse.deployment.target import Target
+from edge_tse.errors import TargetError
+from edge_tse.golden import Network
+from edge_tse.graph import IntegerGraph
+from firmware_bridge import emulator
+from firmware_bridge.board import core_of, image_for
+from firmware_bridge.build import LIBRARY
+from firmware_bridge.codegen import generate, plan_memory
+from firmware_bridge.delivery import Delivery
+from firmware_bridge.device import Device, DeviceNetwork
+from firmware_bridge.image import pack_image, parse
+from firmware_bridge.meter import count_hop
+from firmware_bridge.native import NativeNetwork
+
+__all__ = ["BOARDS", "RUNTIMES"]
+
+BOARDS: Boards = Delivery()
+"""What `edge-tse flash`, `board` and `live --engine device` work with."""
+
+
+def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
+    """An image that `edge-tse flash` takes where this build has start-up code for the board, else an archive of C sources."""
+    try:
+        core_of(target)
+    except TargetError:
+        return Emitted(content=_archive(generate(artifact)), kind="archive of C sources")
+    return Emitted(content=pack_image(image_for(artifact, target)), kind="image")
+
+
+def _archive(generated: Mapping[str, str]) -> bytes:
+    """The model's C and the library it is compiled with, in ``c/``, as a ZIP archive; equal models give equal bytes."""
+    files = {name: text.encode() for name, text in generated.items()}
+    files |= {f"c/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(files):
+            archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _planned_rings(artifact: Artifact) -> dict[str, int]:
+    """States are read where they are, so little is left for an arena; a voice that can be changed is in memory too."""
+    memory = plan_memory(artifact)
+    return {"weights": memory.weights + memory.tables, "arena": memory.arena + memory.voice, "state": memory.state}
+
+
+def _compiled_here(graph: IntegerGraph, content: bytes | None) -> Network:
+    return NativeNetwork(graph)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _OnEmulator(Replay):
+    """The image on the emulated board that the target is: its own kernels, its own integers."""
+
+    def available(self, target: Target) -> bool:
+        return target.flasher.startswith("qemu-") and which(target.flasher) is not None and super().available(target)
+
+    @contextmanager
+    def open(self, artifact: Artifact, target: Target, content: bytes) -> Iterator[Network]:
+        with closing(emulator.start(core_of(target), parse(content).payload)) as link:
+            network = DeviceNetwork(Device(link), artifact)
+            # The kernels that ran on the board, whose tolerance holds wherever they run.
+            network.name = network.name.replace("device/", "native/")
+            yield network
+
+
+RUNTIMES: Mapping[str, Runtime] = {
+    "native-c": Runtime(
+        description="C without a runtime, weights and kernels in one image",
+        emitter="firmware_bridge.codegen",
+        needs=(),
+        extra="firmware",
+        engine="native",
+        opens_quickly=False,
+        replays=(
+            _OnEmulator(module="firmware_bridge.board", network=None, needs=("ziglang",), extra="firmware", emulates=True),
+            Replay(
+                module="firmware_bridge.native",
+                network=_compiled_here,
+                needs=("ziglang",),
+                extra="firmware",
+                what="the same sources, compiled for this machine",
+            ),
+        ),
+        write=_image_or_sources,
+        needs_bytes=_planned_rings,
+        count=count_hop,
+        operators=OPERATORS - {"Multiply"},
+    ),
+}

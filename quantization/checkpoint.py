@@ -1,0 +1,134 @@
+"""Checkpoints: a float network with its encoder, as a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import pickle
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from edge_tse.errors import DataError
+from edge_tse.nn.encoder import Encoder
+from edge_tse.nn.growth import can_grow
+from edge_tse.nn.losses import Teaching
+from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
+from edge_tse.nn.student import Student, StudentConfig
+from quantization.recipes import Recipe, recipe
+
+__all__ = [
+    "Checkpoint",
+    "encoder_of",
+    "load_checkpoint",
+    "may_go_on",
+    "network_of",
+    "of_external_size",
+    "save_state",
+    "student_of",
+    "voice_size",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A trained or half-trained network with its encoder."""
+
+    recipe: Recipe
+    student: Student | Mask2Flow
+    encoder: Encoder | None
+    """None: it listens to embeddings of another model."""
+    step: int
+    figures: dict[str, Any]
+    resume: list[dict[str, Any]]
+    """States of the optimizers; empty in a checkpoint that is only to start from."""
+    current: dict[str, Tensor] | None = None
+    """Weights as they are trained, where ``student`` holds their average."""
+    falls_from: int | None = None
+    """Step from which the rate of a cut falls."""
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights alone: states of optimizers may have been taken out of the file."""
+        h = hashlib.sha256()
+        for module in (self.student, self.encoder):
+            for name, value in sorted(module.state_dict().items()) if module else ():
+                h.update(f"{name} {tuple(value.shape)}".encode() + value.numpy().tobytes())
+        return h.hexdigest()
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read ``last.pt`` (or any checkpoint) of a run. ``DataError`` if it is not one."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / "last.pt"
+    if not path.exists():
+        raise DataError(f"{path}: no such checkpoint: train one with `edge-tse train RECIPE -o RUN --data DIR`")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
+        if "teaching" in state:
+            made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
+        if state["encoder"] is None:
+            made = of_external_size(made, state["embedding"])
+        student = network_of(made.student)
+        student.load_state_dict(state["student"])
+        encoder = None if state["encoder"] is None else encoder_of(made, state["encoder"])
+    except (pickle.UnpicklingError, KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
+        raise DataError(
+            f"{path}: not a checkpoint of this version ({type(error).__name__}): train again, or use the version that wrote it"
+        ) from error
+    return Checkpoint(
+        recipe=made,
+        student=student.eval(),
+        encoder=encoder,
+        step=state["step"],
+        figures=state["figures"],
+        resume=state["resume"],
+        current=state.get("current"),
+        falls_from=state.get("falls_from"),
+    )
+
+
+def save_state(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def student_of(source: Checkpoint) -> Student:
+    """The student of a checkpoint that is known not to hold the published system."""
+    assert isinstance(source.student, Student), f"{source.recipe.name} is no student's recipe"
+    return source.student
+
+
+def voice_size(config: StudentConfig | Mask2FlowConfig) -> int:
+    return config.voice_size if isinstance(config, StudentConfig) else config.embedding
+
+
+def network_of(config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
+    return Mask2Flow(config) if isinstance(config, Mask2FlowConfig) else Student(config)
+
+
+def may_go_on(begun: Checkpoint, config: StudentConfig | Mask2FlowConfig) -> bool:
+    """Whether a network of ``config`` can begin with what a checkpoint has learned."""
+    own = begun.recipe.student
+    return own == config or (isinstance(own, StudentConfig) and isinstance(config, StudentConfig) and can_grow(own, config))
+
+
+def encoder_of(made: Recipe, state: dict[str, Any]) -> Encoder:
+    encoder = Encoder(bands=made.student.frame.bands)
+    encoder.load_state_dict(state)
+    return encoder.eval()
+
+
+def of_external_size(made: Recipe, size: int) -> Recipe:
+    """The recipe for embeddings of another model. ``DataError`` if it listens to more of its own encoder than that."""
+    if isinstance(made.student, StudentConfig) and made.student.local:
+        raise DataError(f"{made.name!r} listens to the layers of its own encoder, embeddings have none: choose another recipe")
+    return dataclasses.replace(made, encoder=None, student=dataclasses.replace(made.student, embedding=size))

@@ -1,0 +1,171 @@
+"""The data side of a training run: decoded corpus, encoder, cached enrollments, and mixtures by step."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_tse.errors import DataError
+from edge_tse.nn.encoder import Encoder
+from quantization.checkpoint import encoder_of, save_state, voice_size
+from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
+from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
+from quantization.external import Embeddings, enrollable
+from quantization.mixing import Batch, Mixer
+from quantization.recipes import EncoderRecipe, Recipe
+
+__all__ = ["Progress", "Run", "Watch", "tensors_of"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """What a long run tells whoever watches."""
+
+    phase: str
+    step: int
+    steps: int | None
+    """None: there is no planned end."""
+    figures: dict[str, float]
+
+
+Watch = Callable[[Progress], None]
+
+
+class Run:
+    """The data side of a run: decoded corpus, encoder, cached enrollments, mixtures by step."""
+
+    def __init__(
+        self,
+        made: Recipe,
+        data: Path,
+        folder: Path,
+        watch: Watch,
+        encoder: Encoder | None = None,
+        embeddings: Embeddings | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        refine: bool = False,
+    ) -> None:
+        """``refine``: the encoder is where the recipe's own training of one begins, else it is used as it is."""
+        self.recipe = made
+        self.corpus = open_corpus(data)
+        held = len(self.corpus.validation_speakers)
+        if held < 2:
+            raise DataError(f"{data}: {held} named talkers are left for validation, 2 are needed: add talkers")
+        frame = made.student.frame
+
+        cache = folder.parent / "cache"
+        stored = folder / "voices.pt"
+        speeds = embeddings.speeds if embeddings else _speeds(stored) if made.encoder is None else SPEEDS
+        self.speech = decode(
+            self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, speeds, cache=cache, progress=_teller(watch, "decode")
+        )
+        self.validation = decode(
+            self.corpus,
+            self.corpus.validation_speakers,
+            frame.sample_rate_hz,
+            (1.0,),
+            cache=cache,
+            progress=_teller(watch, "decode"),
+        )
+        self.encoder, self.enrollments, self.held_out = _enrollments(self, stored, watch, encoder, embeddings, refine)
+        if made.encoder is None:
+            self.speech = enrollable(self.speech, self.enrollments, "training")
+            self.validation = enrollable(self.validation, self.held_out, "validation")
+        self.eer = equal_error_rate(self.held_out)
+        noises, heads = self.corpus.noises_train, self.corpus.hrirs_train
+        self.mixer = Mixer(self.speech, made.scene, frame, made.seed, noises, heads, device, self.enrollments.centres)
+
+    def tensors(self, step: int, size: int, rank: int, ranks: int) -> tuple[Tensor, ...]:
+        """Mixture, target, voice and flow time of this process's part of a step."""
+        batch = self.mixer.batch(step, size, rank, ranks)
+        return tensors_of(batch, self.enrollments, self.recipe.seed, step, rank, self.recipe.blur)
+
+
+def _teller(watch: Watch, phase: str) -> Callable[[int, int], None]:
+    return lambda done, of: watch(Progress(phase=phase, step=done, steps=of, figures={}))
+
+
+def _enrollments(
+    run: Run, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None, refine: bool
+) -> tuple[Encoder | None, Enrollments, Enrollments]:
+    """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
+    made = run.recipe
+    stated = dataclasses.asdict(made.encoder) if made.encoder else {}
+    stated.pop("goes_on", None)  # says with what it began, not how
+    how = stated or None
+    if stored.exists() and embeddings is None:
+        state = torch.load(stored, map_location="cpu", weights_only=True)
+        if state.get("how") != how:
+            raise DataError(
+                f"{stored}: its enrollments are not made as {made.name!r} makes them: choose another folder, or delete the file"
+            )
+        encoder = None if state["encoder"] is None else encoder_of(made, state["encoder"])
+        trained, held_out = (
+            Enrollments({t: [v.numpy() for v in vs] for t, vs in state[k].items()}, made.student.embedding)
+            for k in ("train", "validation")
+        )
+        if trained.size == voice_size(made.student):
+            return encoder, trained, held_out
+    if embeddings is not None:
+        encoder, trained, held_out = None, embeddings.of(run.corpus, run.speech), embeddings.of(run.corpus, run.validation)
+    elif made.encoder is None:
+        raise DataError(f"{stored.parent}: its embeddings of {made.student.embedding} values are not there: give --embeddings DIR")
+    else:
+        encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder, refine)
+    tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
+    state = {"how": how, "encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
+    save_state(stored, state)
+    return encoder, trained, held_out
+
+
+def _encoded(
+    run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None, refine: bool
+) -> tuple[Encoder, Enrollments, Enrollments]:
+    """What the encoder, trained now unless given, makes of all talkers."""
+    made, frame = run.recipe, run.recipe.student.frame
+    noises = noise_levels([mono_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
+    known = [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled]
+    levels = clip_levels(run.speech, frame, known, _teller(watch, "levels"))
+    if encoder is None or refine:
+        encoder = train_encoder(
+            levels,
+            how,
+            made.seed,
+            torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+            lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=how.steps, figures={"loss": loss})),
+            noises,
+            encoder,
+        )
+    local = voice_size(made.student) > made.student.embedding
+    trained = embed_all(encoder, levels, frame, how, made.seed, noises=noises, local=local, told=_teller(watch, "enroll"))
+    held_out = embed_all(encoder, clip_levels(run.validation, frame), frame, how, made.seed, noises=noises, local=local)
+    return encoder.cpu(), trained, held_out
+
+
+def _speeds(stored: Path) -> tuple[float, ...]:
+    """Speeds of the talkers that a file of voices holds."""
+    if not stored.exists():
+        return SPEEDS
+    there = {name.rpartition("@")[2] for name in torch.load(stored, map_location="cpu", weights_only=True)["train"]}
+    return tuple(speed for speed in SPEEDS if f"{speed:g}" in there)
+
+
+def tensors_of(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank: int, blur: float = 0.0) -> tuple[Tensor, ...]:
+    voices, times = [], []
+    for i, (talker, utterance) in enumerate(zip(batch.talker, batch.utterance, strict=True)):
+        rng = np.random.default_rng([seed, step, rank * len(batch.talker) + i, 13])
+        voices.append(enrollments.draw(rng, talker, int(utterance), blur))
+        times.append(rng.random())
+    return (
+        batch.mixture,
+        batch.target,
+        torch.from_numpy(np.stack(voices)),
+        torch.tensor(times, dtype=torch.float32),
+    )
