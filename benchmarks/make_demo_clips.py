@@ -50,7 +50,7 @@ def synthesise(voice: str, text: str) -> tuple[NDArray[Any], int]:
     return np.rint(np.clip(samples, -1, 1 - 2**-15) * 2**15).astype(np.int16), rate_hz
 
 
-def room() -> tuple[np.ndarray, int]:
+def room() -> tuple[NDArray[np.int16], int]:
     """16-bit responses ``[samples, 4]``: of the first place, left and right ear of a sphere, then of the second; and the rate."""
     azimuths = np.arange(-180.0, 180.0, 5.0)
     responses = heard_in(ROOM, PLACES, Sphere().responses(azimuths, RATE_HZ), azimuths, RATE_HZ).reshape(4, -1)

@@ -66,7 +66,7 @@ def heard_in(
     room: Room,
     places: Sequence[tuple[float, float]],
     responses: NDArray[np.float32],
-    azimuths_deg: NDArray[np.floating],
+    azimuths_deg: Float,
     rate_hz: int = 16000,
 ) -> NDArray[np.float32]:
     """Responses ``[places, 2, taps]`` of a head in a room to sources at ``(azimuth in degrees, distance in m)``, at ear height.
