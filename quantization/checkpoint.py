@@ -50,6 +50,8 @@ class Checkpoint:
     """Weights as they are trained, where ``student`` holds their average."""
     falls_from: int | None = None
     """Step from which the rate of a cut falls."""
+    begun: bool = False
+    """Whether its run began with the weights of another."""
 
     @cached_property
     def digest(self) -> str:
@@ -71,6 +73,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
+        begun = state.get("begun", True)  # older checkpoints do not say: their runs had no easy start
+        if begun:
+            made = made.without_easy_start
         if "teaching" in state:
             made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
         if state["encoder"] is None:
@@ -91,6 +96,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         resume=state["resume"],
         current=state.get("current"),
         falls_from=state.get("falls_from"),
+        begun=begun,
     )
 
 

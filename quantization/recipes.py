@@ -94,6 +94,11 @@ class Recipe:
         return step * self.batch * self.scene.seconds / served / 3600
 
     @property
+    def without_easy_start(self) -> Recipe:
+        """The same for weights that have learned already."""
+        return replace(self, scene=replace(self.scene, easy_steps=0))
+
+    @property
     def weights(self) -> Weights:
         """Of the terms that a student is trained to."""
         return Weights(mask=self.mask_weight, flow=self.flow_weight, magnitude=self.magnitude_weight, suppression=self.suppression)
@@ -140,7 +145,7 @@ def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
         name=name,
         student=student,
         encoder=encoder,
-        scene=TWO_EARS,
+        scene=replace(TWO_EARS, easy_steps=3600),  # six hours of mixtures
         steps=_ENDLESS,
         constant=True,
         average=0.998,
@@ -169,7 +174,7 @@ def smoke() -> Recipe:
 
 def smoke_beam() -> Recipe:
     """As ``smoke``, with a beam: no end but the steps that are asked for."""
-    scene = replace(TWO_EARS, seconds=1.0)
+    scene = replace(TWO_EARS, seconds=1.0, easy_steps=2)
     return replace(
         nano(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16, goes_on=True), scene=scene, average=0.5
     )

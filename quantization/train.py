@@ -104,6 +104,11 @@ class _Beginning:
         return self.previous or (self.begun if self.falls_from is not None else None)
 
     @property
+    def learned(self) -> bool:
+        """Whether the run begins, or began, with the weights of another."""
+        return self.begun is not None or (self.previous is not None and self.previous.begun)
+
+    @property
     def plan(self) -> Plan:
         """Steps and rates."""
         made = self.made
@@ -129,6 +134,8 @@ def _beginning(
         raise DataError(
             f"{start}: {made.name!r} cannot hold a student of {begun.recipe.name!r}: start from one of its own, or none"
         )
+    if begun or (previous and previous.begun):
+        made = made.without_easy_start
     falls_from = previous.falls_from if previous else None
     if cut is not None and not previous:
         if begun is None or begun.current is None or begun.recipe.student != made.student or not made.constant:
@@ -222,7 +229,11 @@ class _Keeper:
         if ends or (self._curve and time.monotonic() - self._judged > VALIDATE_EVERY_S):
             figures |= self._validated(step)
         state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizers, "figures": figures}
-        state |= {"teaching": dataclasses.asdict(made.teaching), "falls_from": self._begins.falls_from}
+        state |= {
+            "teaching": dataclasses.asdict(made.teaching),
+            "falls_from": self._begins.falls_from,
+            "begun": self._begins.learned,
+        }
         weights = average.state if average else student.state_dict()
         state |= {"current": student.state_dict()} if average else {}
         encoder = {"encoder": run.encoder.state_dict() if run.encoder else None, "embedding": made.student.embedding}

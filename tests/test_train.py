@@ -143,6 +143,13 @@ class TestWithoutEnd:
             assert torch.equal(value, halves.student.state_dict()[name]), name
             assert torch.equal(whole.current[name], halves.current[name]), name
 
+    def test_only_what_begins_from_nothing_begins_easily(self, data, run, tmp_path):
+        assert load_checkpoint(run).recipe.scene.easy_steps == recipe("smoke_beam").scene.easy_steps == 2
+        train("smoke_beam", tmp_path / "next", data, start=run, steps=1)
+        assert load_checkpoint(tmp_path / "next").recipe.scene.easy_steps == 0
+        train("smoke_beam", tmp_path / "next", data, steps=1, resume=True)
+        assert load_checkpoint(tmp_path / "next").begun
+
     def test_what_is_kept_is_an_average(self, run):
         checkpoint = load_checkpoint(run)
         own, averaged = checkpoint.current, checkpoint.student.state_dict()
