@@ -1,4 +1,6 @@
-"""What does the beam do to cues, to a head that turns, and to ears that are not a pair? A float checkpoint, unseen talkers, heads.
+"""What does the beam do to cues, in a simulated room, to a head that turns, and to ears that are not a pair?
+
+Of a float checkpoint, with talkers and heads that it never heard.
 
 python -m benchmarks.two_ears --checkpoint RUN --data DIR
 """
@@ -13,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.signal
 import torch
 from numpy.typing import NDArray
 from rich.console import Console
@@ -20,6 +23,7 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import RESULTS, interval
+from benchmarks.simulated_room import Room, heard_in
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.beam import beamed
@@ -31,7 +35,7 @@ from quantization.mixing import Mixer, Scene
 from quantization.quantize import prepare
 from quantization.run import Run
 
-__all__ = ["EARS", "cues", "shadow", "turning", "unequal"]
+__all__ = ["EARS", "cues", "shadow", "simulated", "turning", "unequal"]
 
 Float = NDArray[np.float64]
 _SCENE = Scene(seconds=6.0, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=1)
@@ -196,6 +200,36 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
     return {"time_s": times.tolist(), "gain_db": gain.tolist(), "before_db": before, "recovery_s": recovery_s}
 
 
+@torch.no_grad()
+def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 79) -> dict[str, float]:
+    """Gains of the mask alone and of the whole in rooms of image sources, dB: talkers a metre away, 30 degrees apart or more."""
+    rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
+    dry = dataclasses.replace(_SCENE, binaural_every=0, paired=True)
+    batch = Mixer(run.validation, dry, front.frame, seed).batch(0, 2 * items)
+    gains = []
+    for i in range(items):
+        with np.load(heads[int(rng.integers(len(heads)))]) as file:
+            responses, azimuths = file["ir"].astype(np.float32), file["azimuth_deg"]
+        first, apart = rng.uniform(-180, 180), rng.uniform(30, 180) * rng.choice((-1, 1))
+        places = [(azimuth, rng.uniform(0.7, 1.5)) for azimuth in (first, first + apart)]
+        around = heard_in(Room(t60_s=rng.uniform(0.2, 0.6)), places, responses, azimuths, rate)
+        dry_pair = (batch.target[j, 0].numpy() for j in (i, items + i))
+        target, other = (
+            np.stack([scipy.signal.oaconvolve(x, ear)[: len(x)] for ear in response]).astype(np.float32)
+            for x, response in zip(dry_pair, around, strict=True)
+        )
+        other *= np.sqrt((target**2).sum() / (other**2).sum()) * 10 ** (rng.uniform(-5, 5) / 20)
+        mixture = torch.from_numpy(target + other)[None]
+        voice = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
+        spectra = front.analyze(mixture)
+        moves = student.listen(front, spectra, torch.from_numpy(voice)[None])
+        estimates = (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
+        gains.append([float(_gains(front, x, mixture, torch.from_numpy(target)[None])[0]) for x in estimates])
+    mask, whole = np.array(gains).T
+    p10, median = np.percentile(whole, (10, 50))
+    return {"mask": float(mask.mean()), "whole": float(whole.mean()), "median": float(median), "p10": float(p10)}
+
+
 def _around(x: NDArray[np.float32], responses: NDArray[np.float32], azimuths: Float, deg: Float) -> NDArray[np.float32]:
     """``[n]`` heard by two ears from a direction that changes: the two nearest responses, one faded into the other, ``[2, n]``."""
     order = np.argsort(azimuths)
@@ -253,9 +287,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "items": given.items,
         "unequal": unequal(student, front, around),
         "cues": cues(student, front, around),
+        "simulated_room": simulated(student, front, run, heads, given.items),
         "turning": turning(student, front, run, heads, given.items),
     }
-    question = "What does the beam do to cues, to a head that turns, and to ears that are not a pair?"
+    question = "What does the beam do to cues, in a simulated room, to a head that turns, and to ears that are not a pair?"
     Report(question=question, figures=figures, environment=environment()).save(RESULTS / f"{given.name}.json")
     table = Table("ears", "mask, dB", "whole, dB", "whole over mask, dB", title="SI-SDR gain", title_justify="left")
     for name, row in figures["unequal"].items():
@@ -263,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         table.add_row(name, f"{row['mask']:.2f}", f"{row['whole']:.2f}", over)
     console = Console(width=110)
     console.print(table)
-    console.print(figures["cues"], {key: figures["turning"][key] for key in ("before_db", "recovery_s")})
+    console.print(figures["cues"], figures["simulated_room"], {key: figures["turning"][key] for key in ("before_db", "recovery_s")})
     return 0
 
 
