@@ -15,7 +15,13 @@ from edge_tse.artifact import Artifact, shipped_names
 CARDS = Path(__file__).parent.parent / "docs"
 
 CORPORA = {
+    "alphanumeric": "Alphanumeric audio dataset (S. Patil, 2024), MIT: letters and digits, many accents",
+    "an4": "AN4 (Carnegie Mellon University, 1991), free for any use with its notice: letters and numbers",
+    "arabic_commands": "Arabic Speech Commands (A. Ghandoura), CC BY 4.0: single words",
+    "commonvoice": "Mozilla Common Voice, CC0: volunteers reading, 58 languages, a third of the talkers French",
+    "commonvoice_few": "Mozilla Common Voice, CC0: other talkers, one short file each",
     "librispeech": "LibriSpeech (V. Panayotov et al., 2015), CC BY 4.0: adults reading, several utterances each",
+    "librispeech_mp3": "LibriSpeech, CC BY 4.0: from MP3 files, without what is above 5.8 kHz",
     "librispeech_one": "LibriSpeech, CC BY 4.0: one utterance each, halved into target and enrollment",
     "picovoice_unlabelled": "Picovoice speech-to-intent benchmark, Apache-2.0: spoken orders without labels, as interferers only",
     "speechocean762": "speechocean762 (J. Zhang et al., 2021), Apache-2.0: English read by Mandarin speakers, half children",

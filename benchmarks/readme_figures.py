@@ -19,9 +19,17 @@ START, END = "<!-- figures:start -->", "<!-- figures:end -->"
 
 TITLES = {
     "two_talkers": "two talkers",
-    "two_talkers_binaural": "two talkers, two ears",
+    "two_talkers_binaural": "two talkers, two ears, room or none",
     "two_talkers_noise": "two talkers and noise",
     "three_talkers": "three talkers",
+    "two_ears": "two ears, no room",
+    "two_ears_room": "two ears, measured room",
+    "two_ears_room_babble": "two ears, measured room, babble",
+    "three_talkers_two_ears": "three talkers, two ears, no room",
+    "telephone": "two talkers over a telephone",
+    "telephone_enrollment": "two talkers, enrolled over a telephone",
+    "quiet": "two talkers, 40 dB quieter",
+    "after_silence": "two talkers after a second of silence",
     "target_absent": "talker absent",
     "target_alone": "talker alone",
 }
