@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,32 @@ def test_the_rule_lets_pass_what_it_should(path: str, source: str) -> None:
 def test_what_is_above_is_found_by_name_in_few_places() -> None:
     found = {path.as_posix(): named((ROOT / path).read_text()) for path in sources() if path.parts[0] == "edge_tse"}
     assert {path: names for path, names in found.items() if names} == FOUND_BY_NAME
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Front doors (``__init__``) aside: a package's own imports of what it re-exports are no dependency of anything."""
+    modules = {path.with_suffix("").as_posix().replace("/", "."): path for path in sources() if path.name != "__init__.py"}
+    arrows: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        statements = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.ImportFrom)]
+        named = {f"{node.module}.{alias.name}" for node in statements for alias in node.names} | {str(n.module) for n in statements}
+        arrows[module] = named & modules.keys()
+    assert sum(map(len, arrows.values())) > 400
+    TopologicalSorter(arrows).prepare()  # CycleError names the circle
+
+
+def test_verbs_are_thin() -> None:
+    verbs = {
+        node.name: node.end_lineno - node.lineno + 1
+        for path in sources()
+        if path.as_posix().startswith("edge_tse/cli/")
+        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(node, ast.FunctionDef)
+        and node.end_lineno
+        and any("app.command" in ast.unparse(d) for d in node.decorator_list)
+    }
+    assert len(verbs) >= 19
+    assert {name: lines for name, lines in verbs.items() if lines > 40} == {}
 
 
 def test_c_includes_headers_of_its_own_package() -> None:

@@ -24,7 +24,7 @@ from edge_tse.engines.litert import open_interpreter
 from edge_tse.graph import IntegerGraph
 from edge_tse.personalization import universal
 from edge_tse.voice import Voice
-from firmware_bridge.build import LIBRARY, PROGRAMS, SOURCES, zig
+from firmware_bridge.build import BOARD, LIBRARY, PROGRAMS, SOURCES, zig
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.native import NativeChain
 from targets import onnx as onnx_file
@@ -297,7 +297,10 @@ def test_documented_voice_inputs_are_those_of_the_universal_form(artifact: Artif
 
 def test_documented_calls_and_sizes_exist() -> None:
     """Every ``etse_...`` and ``ETSE_...`` that the pages name is in the headers or the generated one."""
-    headers = "".join(path.read_text() for path in sorted(LIBRARY.glob("*.h"))) + generate(graphs.artifact())["model.h"]
+    headers = (
+        "".join(path.read_text() for folder in (LIBRARY, BOARD) for path in sorted(folder.glob("*.h")))
+        + generate(graphs.artifact())["model.h"]
+    )
     known = set(re.findall(r"\b(?:etse|ETSE)_\w+", headers)) | {STREAM.removesuffix(".c")}
     for page in (INTEGRATION, PORTING, EXAMPLE, PROGRAMS / "main_i2s.c"):
         named = set(re.findall(r"\b(?:etse|ETSE)_\w*\w", page.read_text()))

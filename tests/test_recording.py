@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import json
+import math
 import subprocess
 import sys
 import time
@@ -18,11 +19,13 @@ import soundfile
 
 from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.frame import FrameSpec
+from edge_tse.hearing.calibration import UNCALIBRATED, Calibration
 from edge_tse.hearing.chain import Chain, Hearing
 from edge_tse.hearing.prescription import Audiogram
 from edge_tse.live.loop import Loop
-from edge_tse.live.recording import Recorder, load_recording, replay
+from edge_tse.live.recording import Head, Recorder, load_recording, replay
 from edge_tse.live.session import GRID, Session
+from edge_tse.voice import Voice, voice_bytes
 from tests.test_session import HOP, Faulty, Plain, engine, loop, play, sound
 
 ROOT = Path(__file__).parent.parent
@@ -103,6 +106,35 @@ class TestReplay:
         assert session.health.failed_hops == len([f for f in recording.fates.values() if f == 2])
         assert min(recording.fates) == 40
         assert np.array_equal(replay(recording, engine()).signal.T, out)
+
+
+class TestHead:
+    @pytest.mark.parametrize("ambient_db", [-math.inf, -20.0])
+    def test_it_comes_back_from_the_file_as_it_was(self, tmp_path: Path, ambient_db: float) -> None:
+        ear = Audiogram(thresholds=((500.0, 30.0), (4000.0, 60.0)))
+        head = Head(
+            engine="reference",
+            artifact="0" * 64,
+            voice=Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test"),
+            hearing=Hearing(ambient_db=ambient_db, left=ear, right=ear),
+            calibration=Calibration(microphones_db_spl=(111.0, 112.0), receivers_db_spl=(121.0, 122.0), source="a test"),
+        )
+        Recorder(tmp_path / "s.flac", head.to_json(), loop(), FRAME, lambda line: None).close()
+        again = Head.from_json(load_recording(tmp_path / "s.flac").head, "s.flac")
+        assert voice_bytes(again.voice) == voice_bytes(head.voice)
+        assert (again.engine, again.artifact, again.hearing, again.calibration) == (
+            head.engine,
+            head.artifact,
+            head.hearing,
+            head.calibration,
+        )
+
+    def test_what_stood_for_minus_infinity_before_is_read(self) -> None:
+        voice = Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test")
+        head = Head(engine="", artifact="", voice=voice, hearing=Hearing(), calibration=UNCALIBRATED).to_json()
+        stated = dict(head["hearing"])
+        assert stated["ambient_db"] == -math.inf
+        assert Head.from_json({**head, "hearing": {**stated, "ambient_db": -1e3}}, "s.flac").hearing == Hearing()
 
 
 class TestFiles:
