@@ -41,7 +41,7 @@ def test_the_default_is_small(artifact: Artifact) -> None:
     assert artifact.provenance["recipe"] == "small"
 
 
-@pytest.mark.parametrize(("name", "weights", "state_bytes"), [("nano", 150_000, 64_000), ("small", 600_000, 192_000)])
+@pytest.mark.parametrize(("name", "weights", "state_bytes"), [("nano", 230_000, 64_000), ("small", 1_000_000, 192_000)])
 def test_each_is_the_tier_it_says(name: str, weights: int, state_bytes: int) -> None:
     found = Artifact.shipped(name)
     assert found.provenance["recipe"] == name
@@ -79,7 +79,7 @@ def test_engines_give_the_same_sound(artifact: Artifact, pair: tuple[np.ndarray,
 
 
 def test_the_scene_is_not_moved(artifact: Artifact, pair: tuple[np.ndarray, np.ndarray, int]) -> None:
-    """A source louder and earlier on the left stays so by exactly as much: one gain serves both ears."""
+    """A source louder and earlier on the left stays so: one gain serves both ears, and the beam has each ear for a reference."""
     wanted, _, rate_hz = pair
     scene = np.concatenate([wanted, 0.5 * np.roll(wanted, 5, axis=1)])
     left, right = _heard(artifact, "slt", scene, rate_hz)
