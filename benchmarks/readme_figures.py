@@ -1,6 +1,7 @@
-"""The figures in the README, from the shipped artifacts and ``results/``: ``python -m benchmarks.readme_figures`` writes them.
+"""The table in the README, and ``docs/figures.md``, from the shipped artifacts and ``results/``.
 
-With ``--check`` nothing is written; exit code 1 says that the README is out of date.
+``python -m benchmarks.readme_figures`` writes both. With ``--check`` nothing is written; exit code 1 says that one of them is out
+of date.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from benchmarks import RESULTS
 from edge_tse.artifact import Artifact, shipped_names
 
 README = Path(__file__).parent.parent / "README.md"
+PAGE = README.parent / "docs" / "figures.md"
 START, END = "<!-- figures:start -->", "<!-- figures:end -->"
 
 TITLES = {
@@ -35,8 +37,52 @@ TITLES = {
 }
 
 
+def summary(results: Path, names: Sequence[str]) -> str:
+    """What decides, in six rows: the table of the README."""
+    artifacts = {name: Artifact.shipped(name) for name in names}
+    quality = {name: _read(results, f"quality-{name}")["figures"]["conditions"] for name in names}
+    boards = {name: _read(results, f"firmware-{name}")["figures"]["cores"] for name in names}
+    speed, npus = _read(results, "realtime"), _read(results, "npu")["figures"]
+    default = names[0]
+
+    def gain(name: str, condition: str) -> str:
+        found = quality[name][condition]["si_sdr_i"]
+        return f"{found['median']:.1f} dB ({found['mean']:.1f})"
+
+    def cost(name: str) -> str:
+        core = boards[name]["Cortex-M55, Helium"]
+        return f"{core['instructions_per_hop']:,} instructions (emulated), {core['memory_bytes'] / 1000:,.0f} kB of RAM"
+
+    step = f"{speed['figures']['step']['p50_ms']:.3f} ms of 4 (one core of {speed['environment']['cpu']})"
+    npu = f"{npus['ethos-u55-128']['weights in SRAM, 1 hops a call']['us_per_hop'] / 1000:.1f} ms of 4 (Vela's estimate)"
+    rows = [
+        ("gain for two ears, median (mean)", *(gain(name, "two_ears") for name in names)),
+        ("gain for one ear", *(gain(name, "two_talkers") for name in names)),
+        ("algorithmic latency", *(f"{artifacts[name].frame.algorithmic_latency_s * 1e3:.0f} ms" for name in names)),
+        ("int8 constants", *(f"{artifacts[name].graph.weight_bytes / 1000:,.0f} kB" for name in names)),
+        ("a step on a Cortex-M55", *(cost(name) for name in names)),
+        ("a step on a host; on an Ethos-U55-128", *(f"{step}; {npu}" if name == default else "-" for name in names)),
+    ]
+    return table(("", *names), rows)
+
+
+_PREFACE = """\
+# Figures
+
+Written by `python -m benchmarks.readme_figures` from the shipped models and `benchmarks/results/`; none of it is typed. Each table
+says what it was measured on: hardware, an emulator that counts instructions, or an estimate.
+
+SI-SDR is scale-invariant and per ear; a gain is its improvement over the mixture. How trials are made and scored:
+`quantization/trials.py`, `quantization/evaluate.py`."""
+
+
+def page(results: Path, names: Sequence[str]) -> str:
+    """All of ``docs/figures.md``."""
+    return f"{_PREFACE}\n\n{block(results, names)}\n"
+
+
 def block(results: Path, names: Sequence[str]) -> str:
-    """Everything between the marks, for the shipped models ``names``, or of a single one for its card."""
+    """Every table, for the shipped models ``names``, or of a single one for its card."""
     speeds = [_read(results, name) for name in ("realtime", *sorted(p.stem for p in results.glob("realtime-*.json")))]
     parts = [
         _sizes({name: Artifact.shipped(name) for name in names}),
@@ -247,7 +293,8 @@ def renewed(page: Path, text: str) -> int:
 
 def main() -> int:
     """Write, or check."""
-    return renewed(README, filled(README.read_text(), block(RESULTS, shipped())))
+    names = shipped()
+    return max(renewed(README, filled(README.read_text(), summary(RESULTS, names))), renewed(PAGE, page(RESULTS, names)))
 
 
 if __name__ == "__main__":

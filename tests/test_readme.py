@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import RESULTS, model_card
-from benchmarks.readme_figures import END, START, block, filled, moved, shipped
+from benchmarks.readme_figures import END, PAGE, START, filled, moved, page, shipped, summary
 from edge_tse import audio
 from edge_tse.artifact import shipped_names
 from edge_tse.cli import main
@@ -35,7 +35,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_figures_are_those_on_file() -> None:
     """If this fails: ``python -m benchmarks.readme_figures``, after the benchmark that it names if a result is missing."""
-    assert filled(README, block(RESULTS, shipped())) == README
+    assert filled(README, summary(RESULTS, shipped())) == README
+    assert page(RESULTS, shipped()) == PAGE.read_text()
 
 
 @pytest.mark.parametrize("name", shipped_names())
