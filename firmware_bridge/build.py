@@ -33,7 +33,7 @@ __all__ = [
 
 C_FOLDER = Path(__file__).parent / "c"
 """What is the same for every model: ``etse.h`` is the public interface."""
-NETWORK_SOURCES = ("kernels.c", "voice.c")
+NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
 """Needed by ``model.c``."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
 """Needed by ``model.c`` and ``frame.c``: with them, the whole library."""

@@ -242,7 +242,7 @@ def test_geometries_that_it_cannot_run_are_refused(geometry: dict[str, int], mes
 def test_voice_patch() -> None:
     artifact = graphs.artifact()
     patch = voice_patch(artifact, voice_of(artifact))
-    assert len(patch) == 24 + 8 * sum(artifact.graph.films.values())
+    assert len(patch) == 24 + 8 * sum(artifact.graph.films.values()) + 4
     assert patch[8:24].hex() == artifact.digest[:32]
     assert patch != voice_patch(artifact, voice_of(artifact, 1))
     with pytest.raises(ArtifactError, match="has a voice built in"):

@@ -181,6 +181,7 @@ def c_wire(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         "-shared",
         "-fPIC",
         str(C_FOLDER / "wire.c"),
+        str(C_FOLDER / "crc32.c"),
         "-o",
         str(path),
     ]

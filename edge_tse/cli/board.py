@@ -203,7 +203,13 @@ def _in_force(device: Any, model: Artifact, voice: Any) -> tuple[Artifact, Artif
     personal = personalize(model, voice)
     if not device.hello.voice_patch_bytes:
         return personal, personal  # built in when it was flashed
-    device.set_voice(_bridge("codegen").voice_patch(model, voice))
+    patch = _bridge("codegen").voice_patch(model, voice)
+    if len(patch) != device.hello.voice_patch_bytes:
+        raise DeviceError(
+            f"{device.name} takes voices of {device.hello.voice_patch_bytes} bytes, this edge-tse makes {len(patch)}: flash it",
+            0,
+        )
+    device.set_voice(patch)
     return model, personal
 
 
