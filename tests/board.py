@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import shlex
 import shutil
 import subprocess
@@ -26,12 +27,16 @@ SERVER = ("server.c", "wire.c", "serve_stdio.c", "port_stdio.c")
 _programs: dict[str, Path] = {}
 
 
+FLAGS = "EDGE_TSE_TEST_CFLAGS"
+"""Environment variable with more flags for all C that tests compile for this machine: sanitizers, in tests/test_sanitizers.py."""
+
+
 @cache
 def compiler() -> tuple[str, ...]:
-    """A C compiler of this machine."""
+    """A C compiler of this machine, and the flags that the environment asks for."""
     found = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
     if found is not None:
-        return (found,)
+        return (found, *os.environ.get(FLAGS, "").split())
     pytest.importorskip("ziglang", reason="no C compiler here: neither gcc nor clang nor ziglang")
     from firmware_bridge.build import zig
 

@@ -51,6 +51,10 @@ def flash(
         list[Path] | None,
         typer.Option("--trust", metavar="KEY", help="From now on the board takes only what this public key's owner signed."),
     ] = None,
+    counter: Annotated[
+        int | None,
+        typer.Option("--counter", metavar="N", help="Security counter: a board that has kept N goes back to nothing lower."),
+    ] = None,
     image: Annotated[
         Path | None, typer.Option("--image", metavar="FILE", help="Write the image here instead of onto a board.")
     ] = None,
@@ -66,6 +70,8 @@ def flash(
     if image is not None:
         check_output(image, inputs)
     built, model = _image(boards, images, board, artifact, voice)
+    if counter is not None:
+        built = images.counted(built, counter)
     if sign is not None:
         built = images.sign(built, sign)
     content = images.pack_image(built)
@@ -77,6 +83,7 @@ def flash(
         "image_bytes": len(content),
         "digest": built.digest.hex(),
         "signed_by": built.key.hex() if built.signed else None,
+        "counter": built.counter,
     }
     whose = f"signed by {built.key.hex()[:12]}" if built.signed else "not signed"
     what = f"{len(content)} bytes with model {built.model.hex()[:12]}, {whose}"
@@ -104,8 +111,11 @@ def flash(
     if model is not None and answers:
         with closing(_device(boards, board, port)) as device:
             parity = _proved(device, model, model)
+            device.confirm()
         figures["replayed"] = parity
         lines.append(f"{parity['frames']} golden frames over the link: worst {parity['worst_lsb']} LSB ({board.evidence})")
+    elif done.slot is not None:
+        lines.append(f"on trial until it has answered: edge-tse board --target {board.name}")
     else:
         lines.append(f"now: edge-tse board --target {board.name} --port PORT")
     output.result(figures, as_json, *lines)
@@ -151,9 +161,12 @@ def board(
         hello = device.hello
         figures["board"] = {**vars(hello), "model": hello.model.hex()}
         rows |= {"board": f"{hello.target}, {hello.core}, kernels {hello.kernels}", "model": hello.model.hex()[:12]}
-        if model is not None:
+        if model is None:
+            device.confirm()
+        else:
             flashed, wanted = _in_force(device, model, spoken)
             figures["replayed"] = parity = _proved(device, flashed, wanted)
+            device.confirm()
             rows["golden frames"] = f"{parity['frames']}, worst {parity['worst_lsb']} LSB"
             if mixture is not None and to is not None:
                 figures |= _extracted(devices.DeviceEngine(device, flashed), mixture, to, as_json)
@@ -176,6 +189,7 @@ def on_board(target: str, port: str | None, model: Artifact, voice: Voice) -> It
         raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
     with closing(_device(_bridge("board"), find_target(target), port)) as device:
         flashed, _ = _in_force(device, model, voice)
+        device.confirm()
         yield _bridge("device").DeviceEngine(device, flashed), f"native/{device.hello.kernels} on {device.hello.target}"
 
 
