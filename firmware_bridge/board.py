@@ -108,8 +108,10 @@ class EmulatedBoard:
             if slot is None or content is None:
                 raise self._nothing_boots()
             image = self._checked(content, "the installed image")
+            # An emulator that is not installed is no failed trial.
+            link = emulator.start(self._core, image.payload)
             start(self.memory, self.slots)
-        return _Booted(emulator.start(self._core, image.payload), self, slot)
+        return _Booted(link, self, slot)
 
     def confirm(self, slot: int) -> None:
         """Keep the image that runs from this slot."""
@@ -193,22 +195,27 @@ def flash(
     via: str | None = None,
     trusted: Sequence[bytes] | None = None,
     progress: Tell = lambda told: None,
+    prove: Callable[[Link], None] | None = None,
 ) -> Flashed:
     """Put an image file onto a board, read back and compared.
 
     ``port``: ``gdb://HOST:PORT`` of a debug server, a file for the memory of an emulated board, or what the tool takes;
     ``chip``: what pyOCD calls it; ``via``: another tool than the target's (:func:`tool_steps`); ``trusted``: keys that the board is
-    to accept from now on. ``TargetError`` if the image is for another target or core, ``ArtifactError`` if it is damaged or not
-    signed as it must be.
+    to accept from now on; ``prove``: what is done with the link to a board that this machine stands in for, once it has started
+    with the new image, while nobody else can write its memory. ``TargetError`` if the image is for another target or core,
+    ``ArtifactError`` if it is damaged or not signed as it must be.
     """
     image = parse(content, "the image", trusted=trusted)
     check_for(image, target=target.name, core=target.core)
     through_gdb = port is not None and port.startswith("gdb://")
     if target.flasher in _HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, _memory(target, port, state))
-        slot = board.install(content, progress)
-        if trusted is not None:
-            board.trust(trusted)
+        with board.memory.locked():
+            slot = board.install(content, progress)
+            if trusted is not None:
+                board.trust(trusted)
+            if prove is not None:
+                prove(board.start())
         return Flashed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot)
     memory, at = _boot_region(target, state)
     with memory.locked():

@@ -21,8 +21,9 @@ from edge_tse.artifact import Artifact
 from edge_tse.errors import DeviceError, LinkError, TargetError
 from edge_tse.golden import verify
 from edge_tse.target import find_target
-from edge_tse.voice import Voice, personalize, save_voice
+from edge_tse.voice import Voice, load_voice, personalize, save_voice
 from firmware_bridge import board as boards
+from firmware_bridge import codegen
 from firmware_bridge import flash as flashing
 from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board, tool_steps
 from firmware_bridge.build import CORES, build_image
@@ -31,7 +32,7 @@ from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
 from firmware_bridge.image import counted, make, pack_image, sign
-from firmware_bridge.link import Link, open_link
+from firmware_bridge.link import Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
 from tests import graphs
 from tests.board import compiler, port, program
@@ -335,6 +336,14 @@ class TestPort:
         assert asked["replayed"] == {"engine": "native/c99", "frames": 40, "worst_lsb": 0, "mismatch_rate": 0.0}
         assert asked["stats"]["counts_per_frame"]["unit"] == "nanoseconds"
 
+    def test_a_board_of_another_version_of_voices(
+        self, run: Run, files: Files, model: Artifact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        size = len(voice_patch(model, load_voice(files.voice)))
+        monkeypatch.setattr(codegen, "voice_patch", lambda model, voice: voice_patch(model, voice)[:-4])
+        line = run("board", files.artifact, "--target", "host", "--port", port(model), "--voice", files.voice).complaint
+        assert f"takes voices of {size} bytes, this edge-tse makes {size - 4}: flash it" in line
+
     def test_another_board_than_asked_for(self, run: Run, files: Files, model: Artifact) -> None:
         line = run("board", files.artifact, "--target", "stm32h7", "--port", port(model)).complaint
         assert "is a host, not a stm32h7: give --target host" in line
@@ -481,6 +490,22 @@ def test_what_is_trusted_is_not_beside_the_memory(run: Run, images: Callable[...
         assert "accepted here is nobody" in line or "its boot region is damaged" in line
 
 
+def test_an_emulator_that_does_not_start_is_no_failed_trial(
+    images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(core: object, program: bytes) -> Link:
+        raise LinkError("the emulator is not installed")
+
+    board = EmulatedBoard(find_target("host"), tmp_path / "memory")
+    board.confirm(board.install(images("host", 1).read_bytes()))
+    assert board.install(images("host", 2).read_bytes()) == 1
+    monkeypatch.setattr(boards.emulator, "start", missing)
+    for _ in range(2):
+        with pytest.raises(LinkError, match="is not installed"):
+            board.start()
+        assert flashing.choose(board.memory, board.slots) == 1
+
+
 # Two at once
 
 
@@ -503,6 +528,26 @@ def test_two_that_flash_at_once(images: Callable[..., Path], tmp_path: Path, mon
     assert other.install(second) == 1
     assert flashing.image_in(holder.memory, holder.slots, 0) == first
     assert flashing.image_in(holder.memory, holder.slots, 1) == second
+
+
+def test_an_image_is_proved_before_anybody_else_writes(
+    files: Files, images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is started is what was installed, with the memory locked until it has answered."""
+    target, memory = find_target("host"), tmp_path / "memory"
+    monkeypatch.setattr(flashing, "_LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(boards.emulator, "start", lambda core, program: MemoryLink(lambda sent: program))
+    proved = []
+
+    def prove(link: Link) -> None:
+        with pytest.raises(TargetError, match="has been in use by another edge-tse"):
+            EmulatedBoard(target, memory).install(images("host", 2).read_bytes())
+        link.write(b"?")
+        proved.append(link.read(100_000, 0.1))
+
+    assert flash(target, images("host", 1).read_bytes(), tmp_path, port=str(memory), prove=prove).slot == 0
+    assert proved == [elf((0x08000000, b"code"))]
+    EmulatedBoard(target, memory).install(images("host", 2).read_bytes())
 
 
 def test_programs_that_flash_at_once_lose_nothing(images: Callable[..., Path], tmp_path: Path) -> None:

@@ -93,6 +93,15 @@ def flash(
         output.result({**figures, "output": image}, as_json, f"{image}: {what}, for {board.name}")
         return
     trusted = None if trust is None else [images.public_key(key) for key in trust]
+    parity: dict[str, Any] | None = None
+
+    def prove(link: Any) -> None:
+        nonlocal parity
+        assert model is not None
+        with closing(_greeted(link, board)) as device:
+            parity = _proved(device, model, model)
+            device.confirm()
+
     with output.progress("flashing", as_json) as tell:
         done = boards.flash(
             board,
@@ -103,15 +112,14 @@ def flash(
             via=via,
             trusted=trusted,
             progress=lambda told: tell((_PHASES.index(told.phase) + told.done_bytes / told.total_bytes) / len(_PHASES)),
+            prove=None if model is None else prove,
         )
     figures |= {"flasher": done.way, "slot": done.slot}
     slot = "" if done.slot is None else f", slot {'AB'[done.slot]}"
     lines = [f"{board.name}: {what}, by {done.way}{slot}; read back and compared"]
-    answers = done.slot is not None or (done.way == "adb" and port is None)  # without being told where
-    if model is not None and answers:
-        with closing(_device(boards, board, port)) as device:
-            parity = _proved(device, model, model)
-            device.confirm()
+    if model is not None and done.way == "adb" and port is None:  # it answers without our being told where
+        prove(boards.open_board(board, port, _state()))
+    if parity is not None:
         figures["replayed"] = parity
         lines.append(f"{parity['frames']} golden frames over the link: worst {parity['worst_lsb']} LSB ({board.evidence})")
     elif done.slot is not None:
@@ -254,7 +262,11 @@ def _extracted(engine: Any, mixture: Path, to: Path, as_json: bool) -> dict[str,
 
 
 def _device(boards: Any, target: Target, port: str | None) -> Any:
-    link = boards.open_board(target, port, _state())
+    return _greeted(boards.open_board(target, port, _state()), target)
+
+
+def _greeted(link: Any, target: Target) -> Any:
+    """The device behind a link, which is closed if it is none, or another target."""
     try:
         device = _bridge("device").Device(link, timeout_s=_TIMEOUT_S)
     except BaseException:
