@@ -22,7 +22,7 @@ from firmware_bridge.flash import FileFlash, Progress, Slots, boot_record, choos
 from firmware_bridge.gdb import GdbRemote, flat, load
 from firmware_bridge.image import Image, check_for, make, parse
 from firmware_bridge.link import Link, SocketLink, open_link
-from firmware_bridge.trust import Trust, read_trust, write_trust
+from firmware_bridge.trust import Trust, check_room, read_trust, write_trust
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -207,6 +207,7 @@ def flash(
     """
     image = parse(content, "the image", trusted=trusted)
     check_for(image, target=target.name, core=target.core)
+    check_room(trusted or ())
     through_gdb = port is not None and port.startswith("gdb://")
     if target.flasher in _HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, _memory(target, port, state))

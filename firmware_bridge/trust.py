@@ -19,7 +19,7 @@ from firmware_bridge.layout import U32, Bytes128, pack, size_bytes, unpack
 if TYPE_CHECKING:
     from firmware_bridge.flash import FlashMemory
 
-__all__ = ["KEYS", "TRUST_MAGIC", "Trust", "TrustRecord", "newer", "read_trust", "write_trust"]
+__all__ = ["KEYS", "TRUST_MAGIC", "Trust", "TrustRecord", "check_room", "newer", "read_trust", "write_trust"]
 
 TRUST_MAGIC = 0x53455445  # "ETES" as it lies in memory
 KEYS = 4
@@ -94,8 +94,7 @@ def write_trust(memory: FlashMemory, at: tuple[int, int], keys: Sequence[bytes],
 
     ``TargetError`` if there are more keys than room, ``DeviceError`` if the memory does not hold what was written.
     """
-    if len(keys) > KEYS:
-        raise TargetError(f"{len(keys)} keys are to be trusted, there is room for {KEYS}: trust fewer")
+    check_room(keys)
     old = _in_force(memory, at)
     state = TrustRecord(
         magic=TRUST_MAGIC,
@@ -113,6 +112,12 @@ def write_trust(memory: FlashMemory, at: tuple[int, int], keys: Sequence[bytes],
         memory.program(place, content)
         if memory.read(place, _RECORD_BYTES) != content:
             raise DeviceError(f"the boot region at {place:#x} does not hold what was written: the other copy of it counts", 0)
+
+
+def check_room(keys: Sequence[bytes]) -> None:
+    """``TargetError`` if a boot region has no room for so many keys."""
+    if len(keys) > KEYS:
+        raise TargetError(f"{len(keys)} keys are to be trusted, there is room for {KEYS}: trust fewer")
 
 
 def newer(first: int, second: int) -> bool:

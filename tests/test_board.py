@@ -31,7 +31,7 @@ from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
-from firmware_bridge.image import counted, make, pack_image, sign
+from firmware_bridge.image import counted, make, pack_image, public_key, sign
 from firmware_bridge.link import Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
 from tests import graphs
@@ -475,6 +475,13 @@ def test_what_a_tool_has_put_on_a_board_is_remembered(
     assert (tmp_path / "flash").stat().st_mtime_ns == before
     assert run("flash", images("stm32h7", 3), *way).code == 0
     assert "takes 3 and higher" in run("flash", images("stm32h7", 2), *way).complaint
+
+
+def test_too_many_keys_are_refused_before_anything_is_written(images: Callable[..., Path], files: Files, tmp_path: Path) -> None:
+    keys = [public_key(files.public), *(bytes([i]) * 32 for i in range(4))]
+    with pytest.raises(TargetError, match="5 keys are to be trusted, there is room for 4: trust fewer"):
+        flash(find_target("host"), images("host").read_bytes(), tmp_path, port=str(tmp_path / "memory"), trusted=keys)
+    assert not (tmp_path / "memory").exists()
 
 
 def test_what_is_trusted_is_not_beside_the_memory(run: Run, images: Callable[..., Path], files: Files, tmp_path: Path) -> None:
