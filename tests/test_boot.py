@@ -298,6 +298,39 @@ def test_power_may_go_while_keys_change(boot: CBoot, signed: Callable[..., bytes
     assert len(set(seen)) == 2
 
 
+@pytest.mark.parametrize("damage", ["nothing", "mixed"])
+@pytest.mark.parametrize("bad", [0, 1])
+@pytest.mark.parametrize("how", ["rotten", "stale"])
+def test_power_may_go_where_one_copy_alone_is_right(
+    boot: CBoot, signed: Callable[..., bytes], damage: str, bad: int, how: str
+) -> None:
+    """The other is written first: it is the one that is not needed. While keys change, and while a start raises the counter."""
+    image = signed(2, 7)
+    before = board(image)
+    slots = Slots.of(before)
+    write_trust(before, slots.trust_at, [public(BOB)], 0)
+    old = before.read(slots.trust_at[bad], SECTOR_BYTES)
+    write_trust(before, slots.trust_at, [public(ALICE)], 4)
+    at = slots.trust_at[bad]
+    before.content[at : at + SECTOR_BYTES] = old
+    if how == "rotten":
+        before.content[at + 20] ^= 1
+    acts: list[Callable[[MemoryFlash], object]] = [
+        lambda memory: write_trust(memory, slots.trust_at, [public(ALICE)], 7),
+        lambda memory: start(memory, slots),
+        boot.start,
+    ]
+    for act in acts:
+        ended = copy(before)
+        act(ended)
+        assert read_trust(ended, slots.trust_at) == Trust(keys=(public(ALICE),), minimum_counter=7)
+        for memory in _until_it_ends(act, before, damage):
+            found = read_trust(memory, slots.trust_at)
+            assert found.keys == (public(ALICE),)
+            assert found.minimum_counter in (4, 7)
+            assert boots(boot, memory) == image
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_power_may_go_while_the_first_keys_are_given(boot: CBoot, signed: Callable[..., bytes], damage: str) -> None:
     """The board trusts everybody, as before, or the key; it is no brick."""
