@@ -18,7 +18,19 @@ from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
 from firmware_bridge.build import CORES, Core, build_image
 from firmware_bridge.codegen import generate
-from firmware_bridge.flash import FileFlash, Progress, Slots, boot_record, choose, confirm, image_in, install, start
+from firmware_bridge.flash import (
+    BootRecord,
+    FileFlash,
+    Progress,
+    Slots,
+    boot_record,
+    choose,
+    confirm,
+    confirmed,
+    image_in,
+    install,
+    start,
+)
 from firmware_bridge.gdb import GdbRemote, flat, load
 from firmware_bridge.image import Image, check_for, make, parse
 from firmware_bridge.link import Link, SocketLink, open_link
@@ -77,7 +89,6 @@ class EmulatedBoard:
     def __init__(self, target: Target, memory: Path) -> None:
         self._target = target
         self._core = core_of(target)
-        self._path = memory
         self.memory = FileFlash(memory, _MEMORY_BYTES, _SECTOR_BYTES)
         self.slots = Slots.of(self.memory)
 
@@ -103,19 +114,27 @@ class EmulatedBoard:
     def start(self) -> Link:
         """Boot what is installed. ``DeviceError`` if that is nothing, ``ArtifactError`` if nothing of it is trusted."""
         with self.memory.locked():
+            _asked(self.memory, self.slots.trust_at)
             slot = choose(self.memory, self.slots)
-            content = None if slot is None else image_in(self.memory, self.slots, slot)
-            if slot is None or content is None:
+            record = None if slot is None else boot_record(self.memory, self.slots, slot)
+            if slot is None or record is None:
                 raise self._nothing_boots()
-            image = self._checked(content, "the installed image")
+            image = self._checked(image_in(self.memory, self.slots, slot) or b"", "the installed image")
             # An emulator that is not installed is no failed trial.
             link = emulator.start(self._core, image.payload)
             start(self.memory, self.slots)
-        return _Booted(link, self, slot)
+        return _Booted(link, self, slot, record)
 
-    def confirm(self, slot: int) -> None:
-        """Keep the image that runs from this slot."""
+    def confirm(self, slot: int, started: BootRecord | None = None) -> None:
+        """Keep the image that runs from this slot. ``DeviceError`` if it is no longer there, but another than was ``started``."""
+        found = boot_record(self.memory, self.slots, slot)
+        if started is not None and found == started and confirmed(self.memory, self.slots, slot):
+            return
         with self.memory.locked():
+            if started is not None and started != boot_record(self.memory, self.slots, slot):
+                raise DeviceError(
+                    f"{self.memory.path}: slot {'AB'[slot]} holds another image than the one that runs: flash the one you mean", 0
+                )
             confirm(self.memory, self.slots, slot)
             # Nothing older boots from now on, not only from the next start on.
             if choose(self.memory, self.slots) == slot:
@@ -130,15 +149,10 @@ class EmulatedBoard:
                 self.trusted.check(image_in(self.memory, self.slots, slot) or b"", "the installed image")
             except ArtifactError as refusal:
                 return refusal
-        if self.trusted.keys == ():
-            return ArtifactError(
-                f"{self._path}: its boot region is damaged in both places, or written by an older edge-tse, so that no image is "
-                "trusted: remove the file to begin anew"
-            )
         return DeviceError(f"{name} has no image: `edge-tse flash --target {name}` first", 0)
 
     def _checked(self, content: bytes, source: str) -> Image:
-        image = self.trusted.check(content, source)
+        image = _asked(self.memory, self.slots.trust_at).check(content, source)
         check_for(image, target=self._target.name, core=self._target.core, source=source)
         return image
 
@@ -146,9 +160,9 @@ class EmulatedBoard:
 class _Booted:
     """The link to an emulated board that has started from a slot."""
 
-    def __init__(self, link: Link, board: EmulatedBoard, slot: int) -> None:
+    def __init__(self, link: Link, board: EmulatedBoard, slot: int, record: BootRecord) -> None:
         self.name = link.name
-        self._link, self._board, self._slot = link, board, slot
+        self._link, self._board, self._slot, self._record = link, board, slot, record
 
     def write(self, content: bytes) -> None:
         self._link.write(content)
@@ -161,7 +175,7 @@ class _Booted:
 
     def confirm(self) -> None:
         """The image confirms itself by doing what it should; nobody but the host can write the memory of an emulated board."""
-        self._board.confirm(self._slot)
+        self._board.confirm(self._slot, self._record)
 
 
 def open_board(target: Target, port: str | None, state: Path) -> Link:
@@ -221,7 +235,7 @@ def flash(
     memory, at = _boot_region(target, state)
     with memory.locked():
         # Nothing on the way of a tool asks: this machine does, as the board's own boot code would.
-        asked = read_trust(memory, at)
+        asked = _asked(memory, at)
         asked.check(content, "the image")
         if through_gdb:
             assert port is not None
@@ -238,6 +252,17 @@ def flash(
         if keys is not None and (keys, image.counter) != (asked.keys, asked.minimum_counter):
             write_trust(memory, at, keys, max(image.counter, asked.minimum_counter))
     return done
+
+
+def _asked(memory: FileFlash, at: tuple[int, int]) -> Trust:
+    """What a boot region asks. ``ArtifactError`` if it is damaged throughout, and nothing would ever satisfy it."""
+    trust = read_trust(memory, at)
+    if trust.keys == ():
+        raise ArtifactError(
+            f"{memory.path}: its boot region is damaged in both places, or written by an older edge-tse, so that no image is "
+            "trusted: remove the file to begin anew"
+        )
+    return trust
 
 
 def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int]]:

@@ -150,7 +150,7 @@ class FileFlash:
     def __init__(self, path: Path, size_bytes: int, sector_bytes: int) -> None:
         """``TargetError`` if the file cannot be made, is another memory, or somebody else writes it."""
         self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
-        self._path = path
+        self.path = path
         self._locks = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -167,15 +167,15 @@ class FileFlash:
 
     def _fill(self) -> None:
         """Erased bytes up to the size. What a full disk has left of a new memory is completed; anything else is not ours."""
-        content = self._path.read_bytes()
+        content = self.path.read_bytes()
         if content.strip(bytes([ERASED])):
             return
         try:
-            with self._path.open("r+b") as file:
+            with self.path.open("r+b") as file:
                 file.write(bytes([ERASED]) * self.size_bytes)
         except OSError:
             # Nothing rather than a part of it; if that fails too, the next one completes it.
-            os.truncate(self._path, 0)
+            os.truncate(self.path, 0)
             raise
 
     @contextlib.contextmanager
@@ -190,8 +190,8 @@ class FileFlash:
             return
         with contextlib.ExitStack() as stack:
             try:
-                file = stack.enter_context(self._path.open("rb"))
-                _wait_for(file.fileno(), self._path)
+                file = stack.enter_context(self.path.open("rb"))
+                _wait_for(file.fileno(), self.path)
             except OSError as failure:
                 raise self._lost(failure) from failure
             self._locks = 1
@@ -202,7 +202,7 @@ class FileFlash:
 
     def read(self, at: int, size: int) -> bytes:
         try:
-            with self._path.open("rb") as file:
+            with self.path.open("rb") as file:
                 file.seek(at)
                 return file.read(size)
         except OSError as failure:
@@ -216,14 +216,14 @@ class FileFlash:
 
     def _write(self, at: int, content: bytes) -> None:
         try:
-            with self._path.open("r+b") as file:
+            with self.path.open("r+b") as file:
                 file.seek(at)
                 file.write(content)
         except OSError as failure:
             raise self._lost(failure) from failure
 
     def _lost(self, failure: OSError) -> TargetError:
-        return TargetError(f"{self._path}: {failure.strerror}: give the board's memory another place")
+        return TargetError(f"{self.path}: {failure.strerror}: give the board's memory another place")
 
 
 def _wait_for(file: int, path: Path) -> None:

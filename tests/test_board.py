@@ -32,7 +32,7 @@ from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
 from firmware_bridge.image import counted, make, pack_image, public_key, sign
-from firmware_bridge.link import Link, MemoryLink, open_link
+from firmware_bridge.link import Confirming, Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
 from tests import graphs
 from tests.board import compiler, port, program
@@ -494,7 +494,8 @@ def test_what_is_trusted_is_not_beside_the_memory(run: Run, images: Callable[...
         file.write(b"x" * 2 * 4096)
     for verb in (("flash", images("host")), ("board",)):
         line = run(*verb, *here).complaint
-        assert "accepted here is nobody" in line or "its boot region is damaged" in line
+        assert "memory: its boot region is damaged in both places, or written by an older edge-tse" in line
+        assert "remove the file to begin anew" in line
 
 
 def test_an_emulator_that_does_not_start_is_no_failed_trial(
@@ -511,6 +512,25 @@ def test_an_emulator_that_does_not_start_is_no_failed_trial(
         with pytest.raises(LinkError, match="is not installed"):
             board.start()
         assert flashing.choose(board.memory, board.slots) == 1
+
+
+def test_an_image_that_was_replaced_while_another_ran_is_not_confirmed(
+    images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = EmulatedBoard(find_target("host"), tmp_path / "memory")
+    board.confirm(board.install(images("host", 1).read_bytes()))
+    board.install(images("host", 2).read_bytes())
+    monkeypatch.setattr(boards.emulator, "start", lambda core, program: MemoryLink(lambda sent: b""))
+    link = board.start()
+    assert isinstance(link, Confirming)
+    assert board.install(images("host", 3).read_bytes()) == 1
+    with pytest.raises(DeviceError, match="slot B holds another image than the one that runs"):
+        link.confirm()
+    assert not flashing.confirmed(board.memory, board.slots, 1)
+    again = board.start()
+    assert isinstance(again, Confirming)
+    again.confirm()
+    assert flashing.confirmed(board.memory, board.slots, 1)
 
 
 # Two at once
