@@ -1,7 +1,7 @@
 """Board: from a target's name to an image for it, the way onto it, and the link to what then runs there.
 
-An emulated board is a file for its flash memory and an emulator for the rest; it keeps its image, and its trust, between runs as a
-real one does.
+An emulated board is a file for its flash memory and an emulator for the rest; it keeps its images, and whom it trusts, between runs
+as a real one does.
 """
 
 from __future__ import annotations
@@ -9,21 +9,33 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge_tse.deployment.fit import fits
-from edge_tse.errors import DeviceError, LinkError, TargetError
-from edge_tse.files import write_bytes
+from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
+from firmware_bridge import emulator
 from firmware_bridge.build import CORES, Core, build_image
 from firmware_bridge.codegen import generate
-from firmware_bridge.emulator import start
-from firmware_bridge.flash import FileFlash, Progress, Slots, install, installed
+from firmware_bridge.flash import (
+    BootRecord,
+    Progress,
+    Slots,
+    boot_record,
+    choose,
+    confirm,
+    confirmed,
+    image_in,
+    install,
+    start,
+)
+from firmware_bridge.flash_memory import FileFlash
 from firmware_bridge.gdb import GdbRemote, flat, load
 from firmware_bridge.image import Image, check_for, make, parse
 from firmware_bridge.link import Link, SocketLink, open_link
+from firmware_bridge.trust import Trust, check_room, read_trust, write_trust
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -73,45 +85,98 @@ def image_for(artifact: Artifact, target: Target) -> Image:
 
 
 class EmulatedBoard:
-    """A board of a target that QEMU knows; its flash memory is a file."""
+    """A board of a target that QEMU knows; its flash memory, boot region included, is a file."""
 
     def __init__(self, target: Target, memory: Path) -> None:
         self._target = target
         self._core = core_of(target)
-        self._trust = memory.with_name(f"{memory.name}.trusted")
         self.memory = FileFlash(memory, _MEMORY_BYTES, _SECTOR_BYTES)
         self.slots = Slots.of(self.memory)
 
     @property
-    def trusted(self) -> tuple[bytes, ...] | None:
-        """Public keys of which one must have signed an image; None takes any image."""
-        if not self._trust.exists():
-            return None
-        try:
-            return tuple(bytes.fromhex(line) for line in self._trust.read_text().split())
-        except (OSError, ValueError) as failure:
-            raise TargetError(f"{self._trust} is not readable as keys ({failure}): remove it to accept any image") from failure
+    def trusted(self) -> Trust:
+        """What the boot region asks of an image."""
+        return read_trust(self.memory, self.slots.trust_at)
 
-    def trust(self, keys: Iterable[bytes]) -> None:
+    def trust(self, keys: Sequence[bytes]) -> None:
         """From now on take, and start, only what one of these signed."""
-        write_bytes(self._trust, "".join(f"{key.hex()}\n" for key in keys).encode(), TargetError)
+        with self.memory.locked():
+            write_trust(self.memory, self.slots.trust_at, keys, self.trusted.minimum_counter)
 
     def install(self, content: bytes, progress: Tell = lambda told: None) -> int:
-        """Put an image file into the slot that does not boot, and make it bootable; returns the slot. Refuses what it must."""
-        self._checked(content, "the image")
-        return install(self.memory, self.slots, content, progress)
+        """Put an image file into the slot that does not boot, and make it bootable; returns the slot. Refuses what it must.
+
+        The image is on trial: once started, it is kept only if the link to it is confirmed.
+        """
+        with self.memory.locked():
+            self._checked(content, "the image")
+            return install(self.memory, self.slots, content, progress)
 
     def start(self) -> Link:
-        """Boot what is installed. ``DeviceError`` if that is nothing."""
-        content = installed(self.memory, self.slots)
-        if content is None:
-            raise DeviceError(f"{self._target.name} has no image: `edge-tse flash --target {self._target.name}` first", 0)
-        return start(self._core, self._checked(content, "the installed image").payload)
+        """Boot what is installed. ``DeviceError`` if that is nothing, ``ArtifactError`` if nothing of it is trusted."""
+        with self.memory.locked():
+            _asked(self.memory, self.slots.trust_at)
+            slot = choose(self.memory, self.slots)
+            record = None if slot is None else boot_record(self.memory, self.slots, slot)
+            if slot is None or record is None:
+                raise self._nothing_boots()
+            image = self._checked(image_in(self.memory, self.slots, slot) or b"", "the installed image")
+            # An emulator that is not installed is no failed trial.
+            link = emulator.start(self._core, image.payload)
+            start(self.memory, self.slots)
+        return _Booted(link, self, slot, record)
+
+    def confirm(self, slot: int, started: BootRecord | None = None) -> None:
+        """Keep the image that runs from this slot. ``DeviceError`` if it is no longer there, but another than was ``started``."""
+        found = boot_record(self.memory, self.slots, slot)
+        if started is not None and found == started and confirmed(self.memory, self.slots, slot):
+            return
+        with self.memory.locked():
+            if started is not None and started != boot_record(self.memory, self.slots, slot):
+                raise DeviceError(
+                    f"{self.memory.path}: slot {'AB'[slot]} holds another image than the one that runs: flash the one you mean", 0
+                )
+            confirm(self.memory, self.slots, slot)
+            # Nothing older boots from now on, not only from the next start on.
+            if choose(self.memory, self.slots) == slot:
+                start(self.memory, self.slots)
+
+    def _nothing_boots(self) -> DeviceError | ArtifactError:
+        """Why: there is no image, or what there is is not trusted."""
+        name = self._target.name
+        records = {slot: record for slot in (0, 1) if (record := boot_record(self.memory, self.slots, slot)) is not None}
+        for slot in sorted(records, key=lambda slot: records[slot].generation, reverse=True):
+            try:
+                self.trusted.check(image_in(self.memory, self.slots, slot) or b"", "the installed image")
+            except ArtifactError as refusal:
+                return refusal
+        return DeviceError(f"{name} has no image: `edge-tse flash --target {name}` first", 0)
 
     def _checked(self, content: bytes, source: str) -> Image:
-        image = parse(content, source, trusted=self.trusted)
+        image = _asked(self.memory, self.slots.trust_at).check(content, source)
         check_for(image, target=self._target.name, core=self._target.core, source=source)
         return image
+
+
+class _Booted:
+    """The link to an emulated board that has started from a slot."""
+
+    def __init__(self, link: Link, board: EmulatedBoard, slot: int, record: BootRecord) -> None:
+        self.name = link.name
+        self._link, self._board, self._slot, self._record = link, board, slot, record
+
+    def write(self, content: bytes) -> None:
+        self._link.write(content)
+
+    def read(self, size: int, timeout_s: float) -> bytes:
+        return self._link.read(size, timeout_s)
+
+    def close(self) -> None:
+        self._link.close()
+
+    def confirm(self) -> None:
+        """The image confirms itself by doing what it should; nobody but the host can write the memory of an emulated board."""
+        self._board.confirm(self._slot, self._record)
 
 
 def open_board(target: Target, port: str | None, state: Path) -> Link:
@@ -145,30 +210,72 @@ def flash(
     via: str | None = None,
     trusted: Sequence[bytes] | None = None,
     progress: Tell = lambda told: None,
+    prove: Callable[[Link], None] | None = None,
 ) -> Flashed:
     """Put an image file onto a board, read back and compared.
 
     ``port``: ``gdb://HOST:PORT`` of a debug server, a file for the memory of an emulated board, or what the tool takes;
     ``chip``: what pyOCD calls it; ``via``: another tool than the target's (:func:`tool_steps`); ``trusted``: keys that the board is
-    to accept from now on. ``TargetError`` if the image is for another target or core, ``ArtifactError`` if it is damaged or not
-    signed as it must be.
+    to accept from now on; ``prove``: what is done with the link to a board that this machine stands in for, once it has started
+    with the new image, while nobody else can write its memory. ``TargetError`` if the image is for another target or core,
+    ``ArtifactError`` if it is damaged or not signed as it must be.
     """
     image = parse(content, "the image", trusted=trusted)
     check_for(image, target=target.name, core=target.core)
-    if port is not None and port.startswith("gdb://"):
-        return _through_gdb(image, port, progress)
-    if target.flasher in _HERE and via is None:
+    check_room(trusted or ())
+    through_gdb = port is not None and port.startswith("gdb://")
+    if target.flasher in _HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, _memory(target, port, state))
-        slot = board.install(content, progress)
-        if trusted is not None:
-            board.trust(trusted)
+        with board.memory.locked():
+            slot = board.install(content, progress)
+            if trusted is not None:
+                board.trust(trusted)
+            if prove is not None:
+                prove(board.start())
         return Flashed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot)
-    with tempfile.TemporaryDirectory() as folder:
-        program = Path(folder) / "image.elf"
-        program.write_bytes(image.payload)
-        for step in tool_steps(via or target.flasher, program, port=port, chip=chip):
-            _run(step)
-    return Flashed(way=via or target.flasher, slot=None)
+    memory, at = _boot_region(target, state)
+    with memory.locked():
+        # Nothing on the way of a tool asks: this machine does, as the board's own boot code would.
+        asked = _asked(memory, at)
+        asked.check(content, "the image")
+        if through_gdb:
+            assert port is not None
+            done = _through_gdb(image, port, progress)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                program = Path(folder) / "image.elf"
+                program.write_bytes(image.payload)
+                for step in tool_steps(via or target.flasher, program, port=port, chip=chip):
+                    _run(step)
+            done = Flashed(way=via or target.flasher, slot=None)
+        keys = asked.keys if trusted is None else tuple(trusted)
+        # In place and without a second slot: there is no image to go back to, and no trial.
+        if keys is not None and (keys, image.counter) != (asked.keys, asked.minimum_counter):
+            write_trust(memory, at, keys, max(image.counter, asked.minimum_counter))
+    return done
+
+
+def _asked(memory: FileFlash, at: tuple[int, int]) -> Trust:
+    """What a boot region asks. ``ArtifactError`` if it is damaged throughout, and nothing would ever satisfy it."""
+    trust = read_trust(memory, at)
+    if trust.keys == ():
+        raise ArtifactError(
+            f"{memory.path}: its boot region is damaged in both places, or written by an older edge-tse, so that no image is "
+            "trusted: remove the file to begin anew"
+        )
+    return trust
+
+
+def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int]]:
+    """What is asked of images that go onto a board by other ways than through its memory.
+
+    Of a board that this machine stands in for it is that board's own boot region; of any other what this machine remembers.
+    """
+    if target.flasher in _HERE:
+        board = EmulatedBoard(target, _memory(target, None, state))
+        return board.memory, board.slots.trust_at
+    memory = FileFlash(state / "boards" / f"{target.name}.trust", 2 * _SECTOR_BYTES, _SECTOR_BYTES)
+    return memory, (0, _SECTOR_BYTES)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,9 +44,9 @@ BOARD = _C / "board"
 PORT = _C / "port"
 """Where our own programs run: files and text of a host, and the start of a core without a system."""
 PROGRAMS = _C / "programs"
-"""Each a whole: the chain on files, the kernels on files, servers, the skeleton of a product, a counter of instructions."""
+"""Each a whole: chain, kernels and boot code on files, servers, the skeleton of a product, a counter of instructions."""
 INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT))
-NETWORK_SOURCES = ("kernels.c", "voice.c")
+NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
 """Needed by ``model.c``."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
 """Needed by ``model.c`` and ``frame.c``: with them, the whole library."""

@@ -8,6 +8,7 @@ weights, factors and biases of zero, so that what stands in the padding never co
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,12 +36,13 @@ __all__ = [
     "voice_patch",
 ]
 
-VOICE_SCHEMA = 1
+VOICE_SCHEMA = 2
 """Version of the voice patch; raised when an older firmware could not read it."""
 BLOCK = 4
 """Output channels that a pointwise kernel computes together."""
 
 _PATCH = struct.Struct("<4sI16s")
+_PATCH_CRC_BYTES = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,8 @@ def voice_patch(artifact: Artifact, voice: Voice) -> bytes:
     """What ``etse_set_voice`` takes: the constants of each modulated layer with this voice folded in.
 
     ``magic "ETSV", schema, first 16 bytes of the artifact's digest``, then the float32 factors of all modulated channels and their
-    int32 biases, little-endian. ``ArtifactError`` if the artifact has a voice already, or the voice is another model's.
+    int32 biases, and the CRC-32 of all that, little-endian. ``ArtifactError`` if the artifact has a voice already, or the voice is
+    another model's.
     """
     if artifact.personalized:
         raise ArtifactError("this artifact has a voice built in: make the patch from the one without a voice")
@@ -94,7 +97,8 @@ def voice_patch(artifact: Artifact, voice: Voice) -> bytes:
     constants = [_constants(node, artifact.graph) for node in modulated if isinstance(node, Pointwise)]
     factors, biases = (np.concatenate(arrays) for arrays in zip(*constants, strict=True))
     head = _PATCH.pack(b"ETSV", VOICE_SCHEMA, _model_id(artifact))
-    return b"".join([head, factors.astype("<f4").tobytes(), biases.astype("<i4").tobytes()])
+    patch = b"".join([head, factors.astype("<f4").tobytes(), biases.astype("<i4").tobytes()])
+    return patch + zlib.crc32(patch).to_bytes(_PATCH_CRC_BYTES, "little")
 
 
 def pack_pointwise(weight: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -170,7 +174,7 @@ class _Network:
         sizes = {
             "ETSE_VOICE_SCHEMA": VOICE_SCHEMA,
             "ETSE_VOICE_CHANNELS": channels,
-            "ETSE_VOICE_PATCH_BYTES": _PATCH.size + m.voice,
+            "ETSE_VOICE_PATCH_BYTES": _PATCH.size + m.voice + _PATCH_CRC_BYTES,
             "ETSE_WEIGHT_BYTES": m.weights,
             "ETSE_STATE_BYTES": m.state,
             "ETSE_ARENA_BYTES": m.arena,

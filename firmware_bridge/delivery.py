@@ -18,11 +18,11 @@ from firmware_bridge.board import flash, image_for, open_board
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.flash import Progress
-from firmware_bridge.image import Image, check_for, pack_image, parse, public_key, sign
+from firmware_bridge.image import MAGIC, Image, check_for, counted, pack_image, parse, public_key, sign
+from firmware_bridge.link import Link
 
 __all__ = ["Delivery", "LinkedBoard"]
 
-_MAGIC = b"edge-tse image"
 _PHASES = ("erase", "write", "compare", "mark")
 _TIMEOUT_S = 5.0
 """For an answer: an emulator on a busy machine is slow to start."""
@@ -57,10 +57,14 @@ class LinkedBoard:
         if voice is None:
             return
         self._wanted = personalize(model, voice)
-        if self._device.hello.voice_patch_bytes:
-            self._device.set_voice(voice_patch(model, voice))
-        else:
+        room = self._device.hello.voice_patch_bytes
+        if not room:
             self._flashed = self._wanted  # built in when it was flashed
+            return
+        patch = voice_patch(model, voice)
+        if len(patch) != room:
+            raise DeviceError(f"{self._device.name} takes voices of {room} bytes, this edge-tse makes {len(patch)}: flash it", 0)
+        self._device.set_voice(patch)
 
     def prove(self) -> Proof:
         """Golden frames of what is in use, over the link. ``ParityError`` past what its kernels state."""
@@ -69,6 +73,10 @@ class LinkedBoard:
         network = DeviceNetwork(self._device, self._flashed)
         parity = verify(self._wanted, network)
         return Proof(engine=network.name, frames=parity.frames, worst_lsb=parity.worst_lsb, mismatch_rate=parity.mismatch_rate)
+
+    def confirm(self) -> None:
+        """The image on it does what it should: a board that has it on trial keeps it."""
+        self._device.confirm()
 
     def engine(self) -> DeviceEngine:
         """The board in place of a network here."""
@@ -83,9 +91,13 @@ class LinkedBoard:
 class Delivery:
     """Images for boards, the way onto one, and the link to what then runs there."""
 
-    def image(self, target: Target, source: Path | None, voice: Path | None, key: Path | None) -> BoardImage:
-        """An image of a model, or one made before; signed if there is a key."""
+    def image(
+        self, target: Target, source: Path | None, voice: Path | None, key: Path | None, counter: int | None = None
+    ) -> BoardImage:
+        """An image of a model, or one made before; with another security counter if one is given, signed if there is a key."""
         built, model = _built(target, source, voice)
+        if counter is not None:
+            built = counted(built, counter)
         if key is not None:
             built = sign(built, key)
         return BoardImage(
@@ -93,6 +105,7 @@ class Delivery:
             model_id=built.model.hex(),
             digest=built.digest.hex(),
             signed_by=built.key.hex() if built.signed else None,
+            counter=built.counter,
             model=model,
         )
 
@@ -113,42 +126,53 @@ class Delivery:
         trust: Sequence[Path] | None = None,
         progress: Callable[[float], None] = lambda fraction: None,
     ) -> Delivered:
-        """Put it onto the board and, where it can be reached without being told where, let it prove itself."""
+        """Put it onto the board and, where it can be reached without being told where, let it prove itself, and keep it then."""
+        model, proofs = image.model, list[Proof]()
 
         def tell(told: Progress) -> None:
             progress((_PHASES.index(told.phase) + told.done_bytes / told.total_bytes) / len(_PHASES))
 
+        def prove(link: Link) -> None:
+            assert model is not None
+            with _greeted(link, target) as board:
+                board.use(model, None)
+                proofs.append(board.prove())
+                board.confirm()
+
         trusted = None if trust is None else [public_key(key) for key in trust]
-        done = flash(target, image.content, state, port=port, chip=chip, via=via, trusted=trusted, progress=tell)
-        proof = None
-        answers = done.slot is not None or (done.way == "adb" and port is None)  # without being told where
-        if image.model is not None and answers:
-            with self.connected(target, port, state) as board:
-                board.use(image.model, None)
-                proof = board.prove()
-        return Delivered(way=done.way, slot=done.slot, proof=proof)
+        proved = None if model is None else prove
+        done = flash(target, image.content, state, port=port, chip=chip, via=via, trusted=trusted, progress=tell, prove=proved)
+        if model is not None and done.way == "adb" and port is None:  # it answers without our being told where
+            prove(open_board(target, port, state))
+        return Delivered(way=done.way, slot=done.slot, proof=proofs[0] if proofs else None)
 
     @contextmanager
     def connected(self, target: Target, port: str | None, state: Path) -> Iterator[LinkedBoard]:
         """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
-        link = open_board(target, port, state)
-        try:
-            device = Device(link, timeout_s=_TIMEOUT_S)
-        except BaseException:
-            link.close()
-            raise
-        with closing(device):
-            theirs = device.hello.target
-            if theirs != target.name:
-                raise DeviceError(f"{device.name} is a {theirs}, not a {target.name}: give --target {theirs}", 0)
-            yield LinkedBoard(device)
+        with _greeted(open_board(target, port, state), target) as board:
+            yield board
+
+
+@contextmanager
+def _greeted(link: Link, target: Target) -> Iterator[LinkedBoard]:
+    """The board behind a link, which is given back at the end. ``DeviceError`` if it is another target's."""
+    try:
+        device = Device(link, timeout_s=_TIMEOUT_S)
+    except BaseException:
+        link.close()
+        raise
+    with closing(device):
+        theirs = device.hello.target
+        if theirs != target.name:
+            raise DeviceError(f"{device.name} is a {theirs}, not a {target.name}: give --target {theirs}", 0)
+        yield LinkedBoard(device)
 
 
 def _built(target: Target, source: Path | None, voice: Path | None) -> tuple[Image, Artifact | None]:
     """An image, and the model in it if it was built here."""
     if source is not None and source.is_file():
         with source.open("rb") as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
+            if file.read(len(MAGIC)) == MAGIC.encode():
                 file.seek(0)
                 return parse(file.read(), str(source)), None
     model = Artifact.find(source)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge_tse.errors import AudioError, DeviceError, EngineError, LinkError
 from edge_tse.frame import FrameSpec
 from firmware_bridge.layout import pack, unpack
-from firmware_bridge.link import Link
+from firmware_bridge.link import Confirming, Link
 from firmware_bridge.wire import (
     CHUNK_BYTES,
     PROTOCOL,
@@ -118,6 +118,11 @@ class Device:
     def stats(self) -> Stats:
         """How the board is doing, in its own words."""
         return self._ask(StatsRequest(), Stats)
+
+    def confirm(self) -> None:
+        """The image on this board does what it should: a board that has it on trial keeps it."""
+        if isinstance(self._link, Confirming):
+            self._link.confirm()
 
     def close(self) -> None:
         """Give the link back."""

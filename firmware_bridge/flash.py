@@ -1,7 +1,11 @@
 """Flash: a new image beside the old one, and bootable only when it has been read back: an interrupted update boots the old image.
 
-The memory is divided into two slots. Each begins with a sector for its boot record, which states the image's length and CRC-32 and
-is written last; the valid record of the higher generation boots (:func:`choose`, and ``boot.c`` on a board, tested to agree).
+The memory begins with the boot region (``trust.py``); the rest is divided into two slots. Each begins with a sector for its boot
+record, which states the image's length and CRC-32 and is written last; the valid record of the higher generation whose image is
+trusted boots (:func:`choose`, and ``c/board/boot.c`` on a board, tested to agree).
+
+A new image is on trial: :func:`start` marks it tried, and starts it no second time, while another can be, unless it was
+confirmed in between (:func:`confirm`).
 """
 
 from __future__ import annotations
@@ -10,28 +14,36 @@ import sys
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
 from edge_tse.errors import DeviceError, TargetError
+from firmware_bridge.flash_memory import ERASED, FlashMemory
+from firmware_bridge.image import DOMAIN, SCHEMA, ImageHeader, Kind
+from firmware_bridge.image import MAGIC as IMAGE_MAGIC
 from firmware_bridge.layout import U32, c_constants, pack, size_bytes, unpack
+from firmware_bridge.trust import KEYS, TRUST_MAGIC, TrustRecord, newer, read_trust, write_trust
 
 __all__ = [
     "BootRecord",
-    "FileFlash",
-    "FlashMemory",
-    "MemoryFlash",
     "Progress",
     "Slots",
     "boot_record",
     "choose",
+    "confirm",
+    "confirmed",
     "header",
+    "image_in",
     "install",
     "installed",
+    "start",
 ]
 
 MAGIC = 0x42455445  # "ETEB" as it lies in memory
-ERASED = 0xFF
+TRIED_AT, CONFIRMED_AT, MARK_BYTES = 32, 48, 16
+"""Behind the boot record, in its sector: each mark is programmed once, and in no unit with anything else."""
+TRIED = bytes(MARK_BYTES)
+"""Whatever is not erased counts as this mark."""
+CONFIRMED = b"etse: confirmed\0"
+"""Nothing but this counts as this mark."""
 _BLOCK_BYTES = 4096
 """Read, programmed and reported at a time."""
 
@@ -63,26 +75,12 @@ class Progress:
     total_bytes: int
 
 
-class FlashMemory(Protocol):
-    """Memory that is erased by the sector, to all ones, before it is programmed."""
-
-    size_bytes: int
-    sector_bytes: int
-
-    def read(self, at: int, size: int) -> bytes:
-        """Content from an address counted from the memory's first byte."""
-
-    def erase(self, at: int) -> None:
-        """One sector, to :data:`ERASED`."""
-
-    def program(self, at: int, content: bytes) -> None:
-        """Write erased bytes."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """Where the two images of a memory are."""
+    """Where the boot region and the two images of a memory are."""
 
+    trust_at: tuple[int, int]
+    """The two sectors of the boot region."""
     at: tuple[int, int]
     """First byte of each slot: its boot record."""
     slot_bytes: int
@@ -90,11 +88,11 @@ class Slots:
 
     @classmethod
     def of(cls, memory: FlashMemory) -> Slots:
-        """Halves of a memory."""
-        sectors = memory.size_bytes // memory.sector_bytes // 2
-        return cls(
-            at=(0, sectors * memory.sector_bytes), slot_bytes=sectors * memory.sector_bytes, sector_bytes=memory.sector_bytes
-        )
+        """Halves of what a memory has behind its boot region."""
+        sector_bytes = memory.sector_bytes
+        slot_bytes = (memory.size_bytes // sector_bytes - 2) // 2 * sector_bytes
+        first = 2 * sector_bytes
+        return cls(trust_at=(0, sector_bytes), at=(first, first + slot_bytes), slot_bytes=slot_bytes, sector_bytes=sector_bytes)
 
     @property
     def image_bytes(self) -> int:
@@ -102,72 +100,10 @@ class Slots:
         return self.slot_bytes - self.sector_bytes
 
 
-class MemoryFlash:
-    """Flash memory in memory, as strict as the real thing: programming can only clear bits."""
-
-    def __init__(self, size_bytes: int, sector_bytes: int, content: bytes = b"") -> None:
-        self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
-        self.content = bytearray(content.ljust(size_bytes, bytes([ERASED])))
-
-    def read(self, at: int, size: int) -> bytes:
-        return bytes(self.content[at : at + size])
-
-    def erase(self, at: int) -> None:
-        self.content[at : at + self.sector_bytes] = bytes([ERASED]) * self.sector_bytes
-
-    def program(self, at: int, content: bytes) -> None:
-        old = self.content[at : at + len(content)]
-        self.content[at : at + len(content)] = bytes(a & b for a, b in zip(old, content, strict=True))
-
-
-class FileFlash:
-    """The flash memory of an emulated board: a file, made when it is first used."""
-
-    def __init__(self, path: Path, size_bytes: int, sector_bytes: int) -> None:
-        """``TargetError`` if the file cannot be made, or is another memory."""
-        self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
-        self._path = path
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("ab") as file:
-                if file.tell() == 0:
-                    file.write(bytes([ERASED]) * size_bytes)
-            found = path.stat().st_size
-        except OSError as failure:
-            raise self._lost(failure) from failure
-        if found != size_bytes:
-            raise TargetError(f"{path} has {found} bytes, the memory of this board {size_bytes}: give another file, or remove it")
-
-    def read(self, at: int, size: int) -> bytes:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(at)
-                return file.read(size)
-        except OSError as failure:
-            raise self._lost(failure) from failure
-
-    def erase(self, at: int) -> None:
-        self._write(at, bytes([ERASED]) * self.sector_bytes)
-
-    def program(self, at: int, content: bytes) -> None:
-        self._write(at, content)
-
-    def _write(self, at: int, content: bytes) -> None:
-        try:
-            with self._path.open("r+b") as file:
-                file.seek(at)
-                file.write(content)
-        except OSError as failure:
-            raise self._lost(failure) from failure
-
-    def _lost(self, failure: OSError) -> TargetError:
-        return TargetError(f"{self._path}: {failure.strerror}: give the board's memory another place")
-
-
 def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | None:
     """The record of a slot whose image is whole, else None. Equal to ``c/board/boot.c``."""
     record = unpack(BootRecord, memory.read(slots.at[slot], RECORD_BYTES))
-    if record.magic != MAGIC or record.crc != zlib.crc32(pack(record)[:-4]) or record.image_bytes > slots.image_bytes:
+    if record.magic != MAGIC or record.crc != zlib.crc32(pack(record)[:-4]) or not 0 < record.image_bytes <= slots.image_bytes:
         return None
     crc = 0
     first = slots.at[slot] + slots.sector_bytes
@@ -176,36 +112,100 @@ def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | No
     return record if crc == record.image_crc else None
 
 
+def confirmed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
+    """Whether the image of a slot has shown that it does what it should."""
+    return memory.read(slots.at[slot] + CONFIRMED_AT, MARK_BYTES) == CONFIRMED
+
+
 def choose(memory: FlashMemory, slots: Slots) -> int | None:
-    """The slot that boots, None if neither can. Equal to ``c/board/boot.c``."""
-    first, second = (boot_record(memory, slots, slot) for slot in (0, 1))
-    if first is None or second is None:
-        return 0 if first is not None else 1 if second is not None else None
-    newer = (second.generation - first.generation) % 2**32
-    return 1 if 0 < newer < 2**31 else 0
+    """The slot that boots, None if neither can: what is no failed trial before what is, then the newer.
+
+    Equal to ``etse_boot_choose`` of ``c/board/boot.c``.
+    """
+    records = {slot: record for slot in (0, 1) if (record := boot_record(memory, slots, slot)) is not None}
+    ranked = sorted(records, key=lambda slot: _failed(memory, slots, slot))
+    if len(records) == 2 and _failed(memory, slots, 0) == _failed(memory, slots, 1):
+        ranked = [1, 0] if newer(records[0].generation, records[1].generation) else [0, 1]
+    trust = read_trust(memory, slots.trust_at)
+    return next((slot for slot in ranked if trust.accepts(_image(memory, slots, slot, records[slot]))), None)
 
 
 def installed(memory: FlashMemory, slots: Slots) -> bytes | None:
     """The image that boots, None if there is none."""
     slot = choose(memory, slots)
+    return None if slot is None else image_in(memory, slots, slot)
+
+
+def image_in(memory: FlashMemory, slots: Slots, slot: int) -> bytes | None:
+    """The image of a slot, trusted or not, None if it has no whole one."""
+    record = boot_record(memory, slots, slot)
+    return None if record is None else _image(memory, slots, slot, record)
+
+
+def start(memory: FlashMemory, slots: Slots) -> int | None:
+    """What a board does when it starts: choose, and remember a trial before it begins. Returns the slot, None if none can boot.
+
+    From a confirmed image on, no image with a lower security counter boots. Equal to ``etse_boot_start`` of ``c/board/boot.c``.
+    """
+    slot = choose(memory, slots)
     if slot is None:
         return None
-    record = boot_record(memory, slots, slot)
-    assert record is not None
+    if not confirmed(memory, slots, slot):
+        if not _tried(memory, slots, slot):
+            memory.program(slots.at[slot] + TRIED_AT, TRIED)
+        return slot
+    trust = read_trust(memory, slots.trust_at)
+    content = image_in(memory, slots, slot)
+    if trust.keys is not None and content is not None:
+        counter = trust.check(content, "the installed image").counter
+        if counter > trust.minimum_counter:
+            write_trust(memory, slots.trust_at, trust.keys, counter)
+    return slot
+
+
+def confirm(memory: FlashMemory, slots: Slots, slot: int) -> None:
+    """Keep the image that runs from this slot. Equal to ``etse_boot_confirm`` of ``c/board/boot.c``."""
+    if not confirmed(memory, slots, slot):
+        memory.program(slots.at[slot] + CONFIRMED_AT, CONFIRMED)
+
+
+def _tried(memory: FlashMemory, slots: Slots, slot: int) -> bool:
+    return memory.read(slots.at[slot] + TRIED_AT, MARK_BYTES) != bytes([ERASED]) * MARK_BYTES
+
+
+def _failed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
+    return _tried(memory, slots, slot) and not confirmed(memory, slots, slot)
+
+
+def _image(memory: FlashMemory, slots: Slots, slot: int, record: BootRecord) -> bytes:
     return memory.read(slots.at[slot] + slots.sector_bytes, record.image_bytes)
+
+
+def _kept(memory: FlashMemory, slots: Slots) -> int | None:
+    """The slot that an update leaves alone: the confirmed one, the newer of two, and what boots where none is confirmed."""
+    active = choose(memory, slots)
+    if active is None or confirmed(memory, slots, active):
+        return active
+    other = 1 - active
+    content = image_in(memory, slots, other)
+    good = content is not None and confirmed(memory, slots, other) and read_trust(memory, slots.trust_at).accepts(content)
+    return other if good else active
 
 
 def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[[Progress], None] = lambda told: None) -> int:
     """Write an image into the slot that does not boot, read it back, compare, and make it bootable last; returns the slot.
 
-    Interrupted anywhere, the board boots what it booted before, or the new image. ``TargetError`` if the image is too long,
-    ``DeviceError`` if the memory does not hold what was written; the old image still boots then.
+    An image on trial is replaced, the confirmed one beside it never. Interrupted anywhere, the board boots the image that it
+    keeps, or the new one, which is on trial. ``TargetError`` if the image is empty or too long, ``DeviceError`` if the memory does
+    not hold what was written; the old image still boots then.
     """
+    if not image:
+        raise TargetError("the image has 0 bytes, and nothing would boot: build it again")
     if len(image) > slots.image_bytes:
         raise TargetError(f"the image has {len(image)} bytes, a slot holds {slots.image_bytes}: take a smaller model")
-    active = choose(memory, slots)
-    slot = 0 if active is None else 1 - active
-    old = None if active is None else boot_record(memory, slots, active)
+    kept = _kept(memory, slots)
+    slot = 0 if kept is None else 1 - kept
+    old = None if kept is None else boot_record(memory, slots, kept)
     start = slots.at[slot]
     first = start + slots.sector_bytes
     # The record goes first: from here on the slot is not bootable, so half an image in it never boots.
@@ -244,22 +244,47 @@ def _compare(memory: FlashMemory, at: int, wanted: bytes) -> None:
 
 
 def header() -> str:
-    """``c/board/boot_record.h``: where each field of a boot record lies."""
+    """``c/board/boot_record.h``: where each field of a boot record, of the boot region and of an image's header lies."""
     lines = [
         "/* Generated from firmware_bridge/flash.py by `python -m firmware_bridge.flash`; do not edit. */",
         "#ifndef ETSE_BOOT_RECORD_H",
         "#define ETSE_BOOT_RECORD_H",
         "",
         f"#define ETSE_BOOT_MAGIC {MAGIC:#x}u",
+        f"#define ETSE_TRUST_MAGIC {TRUST_MAGIC:#x}u",
+        f'#define ETSE_BOOT_CONFIRMED "{_c_text(CONFIRMED)}"',
+        "",
+        f'#define ETSE_IMAGE_MAGIC "{IMAGE_MAGIC}"',
+        "/* in front of the digest that is signed, its final zero included */",
+        f'#define ETSE_IMAGE_DOMAIN "{_c_text(DOMAIN)}"',
         "",
         "enum {",
         *c_constants(BootRecord),
+        f"    ETSE_BOOT_TRIED_AT = {TRIED_AT},",
+        f"    ETSE_BOOT_CONFIRMED_AT = {CONFIRMED_AT},",
+        f"    ETSE_BOOT_MARK_BYTES = {MARK_BYTES},",
+        "};",
+        "",
+        "enum {",
+        *c_constants(TrustRecord),
+        f"    ETSE_TRUST_KEYS = {KEYS},",
+        "};",
+        "",
+        "enum {",
+        *c_constants(ImageHeader),
+        f"    ETSE_IMAGE_SCHEMA = {SCHEMA},",
+        f"    ETSE_IMAGE_KINDS = {max(Kind)},",
         "};",
         "",
         "#endif",
         "",
     ]
     return "\n".join(lines)
+
+
+def _c_text(content: bytes) -> str:
+    """Without the zero that C adds."""
+    return content.removesuffix(b"\0").decode()
 
 
 if __name__ == "__main__":

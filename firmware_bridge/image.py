@@ -16,13 +16,27 @@ from typing import Any
 from edge_tse.errors import ArtifactError, TargetError
 from firmware_bridge.layout import U16, U32, Bytes16, Bytes32, Bytes64, Text16, Text32, pack, size_bytes, unpack
 
-__all__ = ["SCHEMA", "Image", "Kind", "check_for", "make", "pack_image", "parse", "public_key", "sign"]
+__all__ = [
+    "DOMAIN",
+    "MAGIC",
+    "SCHEMA",
+    "Image",
+    "ImageHeader",
+    "Kind",
+    "check_for",
+    "counted",
+    "make",
+    "pack_image",
+    "parse",
+    "public_key",
+    "sign",
+]
 
-SCHEMA = 1
-"""Raised when an older edge-tse could not read what a newer one writes."""
+SCHEMA = 2
+"""Raised when the header changes; an image of another schema is built again."""
 
-_MAGIC = "edge-tse image"
-_DOMAIN = b"edge-tse image, Ed25519, schema 1\0"
+MAGIC = "edge-tse image"
+DOMAIN = b"edge-tse image, Ed25519, schema 2\0"
 """In front of what is signed, so that a signature is good for an image and for nothing else."""
 
 
@@ -33,12 +47,15 @@ class Kind(IntEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Header:
+class ImageHeader:
+    """In front of the program; the boot code finds its fields by the constants of ``c/board/boot_record.h``."""
+
     magic: Text16
     schema: U16
     kind: U16
     header_bytes: U32
     payload_bytes: U32
+    counter: U32
     model: Bytes16
     target: Text32
     core: Text32
@@ -47,7 +64,7 @@ class _Header:
     signature: Bytes64
 
 
-_HEADER_BYTES = size_bytes(_Header)
+_HEADER_BYTES = size_bytes(ImageHeader)
 _COVERED_BYTES = _HEADER_BYTES - 32 - 64
 """Of the header, by the digest."""
 _UNSIGNED = bytes(32)
@@ -64,6 +81,8 @@ class Image:
     """First 16 bytes of the artifact's digest."""
     payload: bytes
     kind: Kind = Kind.ELF
+    counter: int = 0
+    """Security counter: a board that has once kept an image goes back to none with a lower one."""
     key: bytes = _UNSIGNED
     """Public key of who signed it, 32 bytes; zeros if nobody did."""
     signature: bytes = bytes(64)
@@ -78,13 +97,14 @@ class Image:
         """SHA-256 of what the header states and of the program."""
         return hashlib.sha256(pack(self._header())[:_COVERED_BYTES] + self.payload).digest()
 
-    def _header(self, digest: bytes = bytes(32)) -> _Header:
-        return _Header(
-            magic=_MAGIC,
+    def _header(self, digest: bytes = bytes(32)) -> ImageHeader:
+        return ImageHeader(
+            magic=MAGIC,
             schema=SCHEMA,
             kind=self.kind,
             header_bytes=_HEADER_BYTES,
             payload_bytes=len(self.payload),
+            counter=self.counter,
             model=self.model,
             target=self.target,
             core=self.core,
@@ -104,6 +124,15 @@ def make(payload: bytes, *, target: str, core: str, artifact_digest: str) -> Ima
     return image
 
 
+def counted(image: Image, counter: int) -> Image:
+    """The image with this security counter; without its signature if that is another one. ``TargetError`` if it does not fit."""
+    if not 0 <= counter < 2**32:
+        raise TargetError(
+            f"a security counter is within 0 and {2**32 - 1}, not {counter}: raise it by one with each image that matters"
+        )
+    return image if counter == image.counter else replace(image, counter=counter, key=_UNSIGNED, signature=bytes(64))
+
+
 def sign(image: Image, key: Path) -> Image:
     """The image, signed with a private Ed25519 key in PEM (``openssl genpkey -algorithm ed25519 -out KEY``).
 
@@ -111,7 +140,7 @@ def sign(image: Image, key: Path) -> Image:
     """
     private = _private_key(key)
     named = replace(image, key=private.public_key().public_bytes_raw())
-    return replace(named, signature=private.sign(_DOMAIN + named.digest))
+    return replace(named, signature=private.sign(DOMAIN + named.digest))
 
 
 def public_key(path: Path) -> bytes:
@@ -140,14 +169,16 @@ def parse(content: bytes, source: str = "image", *, trusted: Iterable[bytes] | N
     ``trusted``: public keys of which one must have signed it; None accepts unsigned images, and checks a signature that is there.
     ``ArtifactError`` if it is no image, too new, truncated, tampered with, or not signed by somebody trusted.
     """
-    magic = _MAGIC.encode().ljust(16, b"\0")
+    magic = MAGIC.encode().ljust(16, b"\0")
     if content[:16] != magic:
         raise ArtifactError(f"{source} is not an edge-tse image: it starts with {content[:16]!r}, not {magic!r}")
     if len(content) < _HEADER_BYTES:
         raise ArtifactError(f"{source} is truncated: {len(content)} bytes, the header alone has {_HEADER_BYTES}; build it again")
-    header = unpack(_Header, content[:_HEADER_BYTES])
+    header = unpack(ImageHeader, content[:_HEADER_BYTES])
     if header.schema > SCHEMA:
         raise ArtifactError(f"{source} has schema {header.schema}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
+    if header.schema < SCHEMA:
+        raise ArtifactError(f"{source} has schema {header.schema}, this edge-tse reads {SCHEMA}: build it again")
     payload = content[_HEADER_BYTES:]
     if len(payload) != header.payload_bytes:
         what = "truncated" if len(payload) < header.payload_bytes else "followed by something else"
@@ -168,6 +199,7 @@ def parse(content: bytes, source: str = "image", *, trusted: Iterable[bytes] | N
         kind=Kind(header.kind),
         key=header.key,
         signature=header.signature,
+        counter=header.counter,
     )
     _check_signature(image, found, source, trusted)
     return image
@@ -190,7 +222,7 @@ def _check_signature(image: Image, digest: bytes, source: str, trusted: Iterable
     from cryptography.exceptions import InvalidSignature
 
     try:
-        ed25519.Ed25519PublicKey.from_public_bytes(image.key).verify(image.signature, _DOMAIN + digest)
+        ed25519.Ed25519PublicKey.from_public_bytes(image.key).verify(image.signature, DOMAIN + digest)
     except (InvalidSignature, ValueError) as failure:
         raise ArtifactError(f"{source}: the signature of key {image.key.hex()[:12]} is wrong: do not flash it") from failure
     if trusted is not None and image.key not in (accepted := tuple(trusted)):
@@ -200,9 +232,16 @@ def _check_signature(image: Image, digest: bytes, source: str, trusted: Iterable
 
 def _private_key(path: Path) -> Any:
     ed25519, serialization = _cryptography()
+    content = _read_key(path)
+    # Said by the label (PKCS #8) or by a header (the older form of OpenSSL).
+    if b"ENCRYPTED" in content:
+        raise ArtifactError(
+            f"{path} holds an encrypted key, which is not asked for its passphrase here: write a plain copy of it with "
+            f"`openssl pkey -in {path} -out PLAIN.pem`, give that, and remove it afterwards"
+        )
     try:
-        key = serialization.load_pem_private_key(_read_key(path), password=None)
-    except (TypeError, ValueError) as failure:  # TypeError: it is encrypted
+        key = serialization.load_pem_private_key(content, password=None)
+    except (TypeError, ValueError) as failure:
         raise _no_key(path) from failure
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise _no_key(path)
@@ -228,5 +267,5 @@ def _read_key(path: Path) -> bytes:
 
 def _no_key(path: Path) -> ArtifactError:
     return ArtifactError(
-        f"{path} holds no plain Ed25519 key in PEM: make one with `openssl genpkey -algorithm ed25519 -out {path}`"
+        f"{path} holds no plain Ed25519 key in PEM: make one, in a new file, with `openssl genpkey -algorithm ed25519 -out NEW.pem`"
     )

@@ -18,6 +18,7 @@ __all__ = [
     "Bytes16",
     "Bytes32",
     "Bytes64",
+    "Bytes128",
     "Rest",
     "RestText",
     "Text16",
@@ -36,6 +37,7 @@ U64 = Annotated[int, "Q"]
 Bytes16 = Annotated[bytes, "16s"]
 Bytes32 = Annotated[bytes, "32s"]
 Bytes64 = Annotated[bytes, "64s"]
+Bytes128 = Annotated[bytes, "128s"]
 Text16 = Annotated[str, "16s"]
 Text32 = Annotated[str, "32s"]
 """UTF-8, filled with zeros."""

@@ -16,11 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from edge_tse.errors import LinkError
 
-__all__ = ["FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
+__all__ = ["Confirming", "FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
 
 WRITE_TIMEOUT_S = 5.0
 """A board that does not take a frame within it is not listening."""
@@ -44,6 +44,14 @@ class Link(Protocol):
 
     def close(self) -> None:
         """Give the port back. May be called twice."""
+
+
+@runtime_checkable
+class Confirming(Protocol):
+    """A link to a board that may have its image on trial."""
+
+    def confirm(self) -> None:
+        """The image works: keep it."""
 
 
 class _Descriptors:

@@ -115,7 +115,12 @@ class NativeChain:
         return np.ascontiguousarray(hop)
 
 
-_STATUS = {2: "it is malformed or truncated", 3: "it was made for another model", 4: "a value is out of range"}
+_STATUS = {
+    2: "it is malformed, truncated, or of an older edge-tse: make it again with voice_patch",
+    3: "it was made for another model",
+    4: "a value is out of range",
+    5: "it is damaged, its CRC-32 differs: make it again with voice_patch",
+}
 
 
 def _load(generated: Mapping[str, str], compiler: Sequence[str] | None, flags: Sequence[str]) -> ctypes.CDLL:

@@ -63,6 +63,7 @@ class Status(IntEnum):
     VOICE_MALFORMED = 2
     VOICE_FOREIGN = 3
     VOICE_OUT_OF_RANGE = 4
+    VOICE_DAMAGED = 5
     UNKNOWN_COMMAND = 16
     WRONG_SIZE = 17
     """A payload of another length than the message has."""

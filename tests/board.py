@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import atexit
 import hashlib
+import os
 import shlex
 import shutil
 import subprocess
 import tempfile
+import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -25,12 +27,16 @@ SERVER = ("server.c", "wire.c", "serve_stdio.c", "port_stdio.c")
 _programs: dict[str, Path] = {}
 
 
+FLAGS = "EDGE_TSE_TEST_CFLAGS"
+"""Environment variable with more flags for all C that tests compile for this machine: sanitizers, in tests/test_sanitizers.py."""
+
+
 @cache
 def compiler() -> tuple[str, ...]:
-    """A C compiler of this machine."""
+    """A C compiler of this machine, and the flags that the environment asks for."""
     found = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
     if found is not None:
-        return (found,)
+        return (found, *os.environ.get(FLAGS, "").split())
     pytest.importorskip("ziglang", reason="no C compiler here: neither gcc nor clang nor ziglang")
     from firmware_bridge.build import zig
 
@@ -71,6 +77,11 @@ def board(artifact: Artifact) -> Link:
 def port(artifact: Artifact) -> str:
     """The same as ``--port`` names it."""
     return f"exec:{shlex.quote(str(program(artifact)))}"
+
+
+def sealed(patch: bytes) -> bytes:
+    """A voice patch whose CRC-32 is right for what it now holds, so that what else is wrong with it is what is found."""
+    return patch[:-4] + zlib.crc32(patch[:-4]).to_bytes(4, "little")
 
 
 class Noisy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +46,14 @@ def pack(data: Path) -> Corpus:
 def speech(pack: Corpus) -> Speech:
     """Its training talkers, at two speeds."""
     return decode(pack, pack.train_speakers, RATE, (1.0, 1.1))
+
+
+@pytest.fixture(autouse=bool(os.environ.get("EDGE_TSE_TEST_CFLAGS")), scope="session")
+def sanitized() -> Iterator[None]:
+    """Where the environment asks for sanitizers, all C for this machine is compiled with them, by the compiler that has them."""
+    from firmware_bridge import build
+    from tests.board import compiler
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "zig", compiler)
+        yield

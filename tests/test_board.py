@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import stat
@@ -20,16 +21,18 @@ from edge_tse.artifact import Artifact, verify
 from edge_tse.deployment.target import find_target
 from edge_tse.errors import DeviceError, LinkError, TargetError
 from edge_tse.personalization import personalize
-from edge_tse.voice import Voice, save_voice
+from edge_tse.voice import Voice, load_voice, save_voice
 from firmware_bridge import board as boards
+from firmware_bridge import delivery, flash_memory
+from firmware_bridge import flash as flashing
 from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board, tool_steps
 from firmware_bridge.build import CORES, build_image
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
-from firmware_bridge.image import make, pack_image
-from firmware_bridge.link import Link, open_link
+from firmware_bridge.image import counted, make, pack_image, public_key, sign
+from firmware_bridge.link import Confirming, Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
 from tests import graphs
 from tests.board import compiler, port, program
@@ -145,11 +148,44 @@ class TestEmulated:
         line = run("flash", files.other, "--target", TARGET).complaint
         assert "the image is not signed, and only signed images are accepted here" in line
         assert run("board", files.artifact, "--target", TARGET).code == 0
-        # Even what somebody writes into the memory past us does not start.
+        # Even what somebody writes into the memory past us does not start: the trusted image does.
         board = EmulatedBoard(find_target(TARGET), tmp_path / "state" / "edge-tse" / "boards" / f"{TARGET}.flash")
         image = make(b"\x7fELF", target=TARGET, core="Cortex-M55", artifact_digest="00" * 32)
         install(board.memory, board.slots, pack_image(image))
-        assert "the installed image is not signed" in run("board", files.artifact, "--target", TARGET).complaint
+        assert run("board", files.artifact, "--target", TARGET, "--json").json["replayed"]["worst_lsb"] == 0
+        # And where there is none, nothing starts.
+        at = board.slots.at[0] + board.slots.sector_bytes + 3000
+        board.memory._write(at, bytes(64))
+        line = run("board", files.artifact, "--target", TARGET).complaint
+        assert "the installed image is not signed, and only signed images are accepted here" in line
+
+    @pytest.mark.slow
+    def test_an_older_image_is_refused(self, run: Run, files: Files, tmp_path: Path) -> None:
+        """Once an image with a security counter has been kept."""
+        keys = ("--sign", files.key, "--trust", files.public)
+        for counter in (3, 5):
+            done = run("flash", files.artifact, "--target", TARGET, *keys, "--counter", counter, "--json").json
+            assert (done["counter"], done["replayed"]["worst_lsb"]) == (counter, 0)
+        line = run("flash", files.other, "--target", TARGET, *keys, "--counter", 4).complaint
+        assert "the image has security counter 4, this board takes 5 and higher: it is older than what the board has kept" in line
+        run("flash", files.artifact, "--target", TARGET, *keys, "--counter", 5, "--image", tmp_path / "a.img")
+        line = run("flash", tmp_path / "a.img", "--target", TARGET, "--counter", 6).complaint
+        assert "is not signed" in line, "what was signed has changed"
+        line = run("flash", files.artifact, "--target", TARGET, "--counter", -1).complaint
+        assert "a security counter is within 0 and 4294967295, not -1" in line
+
+    @pytest.mark.slow
+    def test_an_image_that_is_never_confirmed_is_reverted(self, run: Run, files: Files, tmp_path: Path) -> None:
+        run("flash", files.artifact, "--target", TARGET)
+        run("flash", files.other, "--target", TARGET, "--image", tmp_path / "other.img")
+        done = run("flash", tmp_path / "other.img", "--target", TARGET)
+        assert f"on trial until it has answered: edge-tse board --target {TARGET}" in done.out
+        # It starts, but is not what was asked for, and nobody says that it works.
+        assert "runs model" in run("board", files.artifact, "--target", TARGET).complaint
+        assert run("board", files.artifact, "--target", TARGET, "--json").json["replayed"]["worst_lsb"] == 0
+        run("flash", tmp_path / "other.img", "--target", TARGET)
+        assert run("board", "--target", TARGET, "--ping").code == 0
+        assert run("board", files.other, "--target", TARGET, "--json").json["replayed"]["worst_lsb"] == 0
 
     @pytest.mark.parametrize("target", [TARGET, "qemu-mps2-an386"])
     def test_an_image_is_little_more_than_its_parts(self, model: Artifact, target: str, tmp_path: Path) -> None:
@@ -300,6 +336,14 @@ class TestPort:
         assert asked["replayed"] == {"engine": "native/c99", "frames": 40, "worst_lsb": 0, "mismatch_rate": 0.0}
         assert asked["stats"]["counts_per_frame"]["unit"] == "nanoseconds"
 
+    def test_a_board_of_another_version_of_voices(
+        self, run: Run, files: Files, model: Artifact, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        size = len(voice_patch(model, load_voice(files.voice)))
+        monkeypatch.setattr(delivery, "voice_patch", lambda model, voice: voice_patch(model, voice)[:-4])
+        line = run("board", files.artifact, "--target", "host", "--port", port(model), "--voice", files.voice).complaint
+        assert f"takes voices of {size} bytes, this edge-tse makes {size - 4}: flash it" in line
+
     def test_another_board_than_asked_for(self, run: Run, files: Files, model: Artifact) -> None:
         line = run("board", files.artifact, "--target", "stm32h7", "--port", port(model)).complaint
         assert "is a host, not a stm32h7: give --target host" in line
@@ -374,6 +418,177 @@ def test_cores() -> None:
     assert core_of(find_target("linux-aarch64")).name == core_of(find_target("android-arm64")).name == "aarch64-linux"
     with pytest.raises(TargetError, match="no start-up code"):
         core_of(find_target("nrf5340"))
+
+
+# Trust, whichever way an image goes
+
+
+@pytest.fixture
+def images(files: Files, model: Artifact, tmp_path: Path) -> Callable[..., Path]:
+    """Image files that nobody runs: ``images(target, counter, signed)``."""
+
+    def made(target: str, counter: int = 0, signed: bool = True) -> Path:
+        known = find_target(target)
+        payload = elf((0x08000000, b"code"))
+        plain = counted(make(payload, target=target, core=known.core, artifact_digest=model.digest), counter)
+        path = tmp_path / f"{target}-{counter}-{signed}.img"
+        path.write_bytes(pack_image(sign(plain, files.key) if signed else plain))
+        return path
+
+    return made
+
+
+@pytest.mark.parametrize("way", [("--port", "gdb://127.0.0.1:9"), ("--via", "dfu-util"), ("--via", "ssh", "--port", "me@board")])
+def test_every_way_asks_the_boot_region_of_an_emulated_board(
+    run: Run, images: Callable[..., Path], files: Files, way: tuple[str, ...]
+) -> None:
+    """What the board trusts is asked before anything is connected or started."""
+    run("flash", images("host", 5), "--target", "host", "--trust", files.public)
+    memory = EmulatedBoard(find_target("host"), Path(os.environ["XDG_STATE_HOME"]) / "edge-tse" / "boards" / "host.flash")
+    assert memory.trusted.keys is not None
+    line = run("flash", images("host", 5, signed=False), "--target", "host", *way).complaint
+    assert "the image is not signed, and only signed images are accepted here" in line
+    memory.confirm(0)
+    assert memory.trusted.minimum_counter == 5
+    line = run("flash", images("host", 4), "--target", "host", *way).complaint
+    assert "the image has security counter 4, this board takes 5 and higher" in line
+    # One that is trusted gets past, to a tool or a port that is not there.
+    assert "security" not in run("flash", images("host", 5), "--target", "host", *way).complaint
+
+
+def test_what_a_tool_has_put_on_a_board_is_remembered(
+    run: Run, images: Callable[..., Path], files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "dfu-util").write_text(FAKE_DFU.format(root=tmp_path, spoil=":"))
+    (tmp_path / "dfu-util").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    way = ("--target", "stm32h7", "--via", "dfu-util")
+    assert run("flash", images("stm32h7", signed=False), *way).code == 0
+    assert run("flash", images("stm32h7", 2), *way, "--trust", files.public).code == 0
+    before = (tmp_path / "flash").stat().st_mtime_ns
+    for image, line in (
+        (images("stm32h7", 2, signed=False), "the image is not signed, and only signed images are accepted here"),
+        (images("stm32h7", 1), "the image has security counter 1, this board takes 2 and higher"),
+    ):
+        assert line in run("flash", image, *way).complaint
+        assert line in run("flash", image, "--target", "stm32h7", "--port", "gdb://127.0.0.1:9").complaint
+    assert (tmp_path / "flash").stat().st_mtime_ns == before
+    assert run("flash", images("stm32h7", 3), *way).code == 0
+    assert "takes 3 and higher" in run("flash", images("stm32h7", 2), *way).complaint
+
+
+def test_too_many_keys_are_refused_before_anything_is_written(images: Callable[..., Path], files: Files, tmp_path: Path) -> None:
+    keys = [public_key(files.public), *(bytes([i]) * 32 for i in range(4))]
+    with pytest.raises(TargetError, match="5 keys are to be trusted, there is room for 4: trust fewer"):
+        flash(find_target("host"), images("host").read_bytes(), tmp_path, port=str(tmp_path / "memory"), trusted=keys)
+    assert not (tmp_path / "memory").exists()
+
+
+def test_what_is_trusted_is_not_beside_the_memory(run: Run, images: Callable[..., Path], files: Files, tmp_path: Path) -> None:
+    """There is no file to remove: it is in the memory itself; without it, everything is gone."""
+    here = ("--target", "host", "--port", tmp_path / "memory")
+    run("flash", images("host"), *here, "--trust", files.public)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("memory")] == ["memory"]
+    assert "is not signed" in run("flash", images("host", signed=False), *here).complaint
+    with (tmp_path / "memory").open("r+b") as file:
+        file.write(b"x" * 2 * 4096)
+    for verb in (("flash", images("host")), ("board",)):
+        line = run(*verb, *here).complaint
+        assert "memory: its boot region is damaged in both places, or written by an older edge-tse" in line
+        assert "remove the file to begin anew" in line
+
+
+def test_an_emulator_that_does_not_start_is_no_failed_trial(
+    images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(core: object, program: bytes) -> Link:
+        raise LinkError("the emulator is not installed")
+
+    board = EmulatedBoard(find_target("host"), tmp_path / "memory")
+    board.confirm(board.install(images("host", 1).read_bytes()))
+    assert board.install(images("host", 2).read_bytes()) == 1
+    monkeypatch.setattr(boards.emulator, "start", missing)
+    for _ in range(2):
+        with pytest.raises(LinkError, match="is not installed"):
+            board.start()
+        assert flashing.choose(board.memory, board.slots) == 1
+
+
+def test_an_image_that_was_replaced_while_another_ran_is_not_confirmed(
+    images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = EmulatedBoard(find_target("host"), tmp_path / "memory")
+    board.confirm(board.install(images("host", 1).read_bytes()))
+    board.install(images("host", 2).read_bytes())
+    monkeypatch.setattr(boards.emulator, "start", lambda core, program: MemoryLink(lambda sent: b""))
+    link = board.start()
+    assert isinstance(link, Confirming)
+    assert board.install(images("host", 3).read_bytes()) == 1
+    with pytest.raises(DeviceError, match="slot B holds another image than the one that runs"):
+        link.confirm()
+    assert not flashing.confirmed(board.memory, board.slots, 1)
+    again = board.start()
+    assert isinstance(again, Confirming)
+    again.confirm()
+    assert flashing.confirmed(board.memory, board.slots, 1)
+
+
+# Two at once
+
+
+def test_two_that_flash_at_once(images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits for the first, or says that it did not get its turn; nothing is lost without a word."""
+    target, memory = find_target("host"), tmp_path / "memory"
+    first, second = (images("host", counter).read_bytes() for counter in (1, 2))
+    holder, other = EmulatedBoard(target, memory), EmulatedBoard(target, memory)
+    monkeypatch.setattr(flash_memory, "_LOCK_TIMEOUT_S", 0.2)
+
+    def told(progress: flashing.Progress) -> None:
+        if progress.phase == "compare":
+            line = rf"{memory} has been in use by another edge-tse for 0.2 s: wait until that has ended"
+            with pytest.raises(TargetError, match=line):
+                other.install(second)
+            with pytest.raises(TargetError, match=line):
+                other.start()
+
+    assert holder.install(first, told) == 0
+    assert other.install(second) == 1
+    assert flashing.image_in(holder.memory, holder.slots, 0) == first
+    assert flashing.image_in(holder.memory, holder.slots, 1) == second
+
+
+def test_an_image_is_proved_before_anybody_else_writes(
+    files: Files, images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is started is what was installed, with the memory locked until it has answered."""
+    target, memory = find_target("host"), tmp_path / "memory"
+    monkeypatch.setattr(flash_memory, "_LOCK_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(boards.emulator, "start", lambda core, program: MemoryLink(lambda sent: program))
+    proved = []
+
+    def prove(link: Link) -> None:
+        with pytest.raises(TargetError, match="has been in use by another edge-tse"):
+            EmulatedBoard(target, memory).install(images("host", 2).read_bytes())
+        link.write(b"?")
+        proved.append(link.read(100_000, 0.1))
+
+    assert flash(target, images("host", 1).read_bytes(), tmp_path, port=str(memory), prove=prove).slot == 0
+    assert proved == [elf((0x08000000, b"code"))]
+    EmulatedBoard(target, memory).install(images("host", 2).read_bytes())
+
+
+def test_programs_that_flash_at_once_lose_nothing(images: Callable[..., Path], tmp_path: Path) -> None:
+    """Two processes, ten times over: both images are in the memory afterwards, one newer than the other."""
+    code = "import sys; from pathlib import Path; from edge_tse.cli import main; sys.exit(main())"
+    paths = [images("host", counter) for counter in (1, 2)]
+    for round_ in range(5):
+        memory = tmp_path / f"memory{round_}"
+        command = [sys.executable, "-c", code, "flash", "--target", "host", "--port", str(memory)]
+        running = [subprocess.Popen([*command, str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for path in paths]
+        said = [process.communicate()[0].decode() for process in running]
+        assert [process.returncode for process in running] == [0, 0], said
+        board = EmulatedBoard(find_target("host"), memory)
+        assert {flashing.image_in(board.memory, board.slots, slot) for slot in (0, 1)} == {path.read_bytes() for path in paths}
 
 
 # Tools of others

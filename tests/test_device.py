@@ -27,7 +27,7 @@ from firmware_bridge.link import MemoryLink
 from firmware_bridge.native import NativeChain
 from firmware_bridge.wire import CHUNK_BYTES, Decoder, Frame, Status, encode
 from tests import graphs
-from tests.board import Noisy, board, compiler
+from tests.board import Noisy, board, compiler, sealed
 
 
 class Clock:
@@ -169,7 +169,7 @@ def test_another_model_is_refused(artifact: Artifact, device: Device) -> None:
 
 
 def _with_nan(patch: bytes) -> bytes:
-    return patch[:24] + np.float32(np.nan).tobytes() + patch[28:]
+    return sealed(patch[:24] + np.float32(np.nan).tobytes() + patch[28:])
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,8 @@ def _with_nan(patch: bytes) -> bytes:
         (lambda patch: patch + bytes(4), Status.VOICE_MALFORMED),
         (lambda patch: b"", Status.VOICE_MALFORMED),
         (lambda patch: b"X" + patch[1:], Status.VOICE_MALFORMED),
-        (lambda patch: patch[:8] + bytes(16) + patch[24:], Status.VOICE_FOREIGN),
+        (lambda patch: sealed(patch[:8] + bytes(16) + patch[24:]), Status.VOICE_FOREIGN),
+        (lambda patch: patch[:700] + b"!" + patch[701:], Status.VOICE_DAMAGED),
         (_with_nan, Status.VOICE_OUT_OF_RANGE),
     ],
 )
@@ -197,6 +198,21 @@ def test_parts_of_a_voice_out_of_order(artifact: Artifact, device: Device) -> No
     with pytest.raises(DeviceError) as refusal:
         device._ask(wire.SetVoice(offset=CHUNK_BYTES, size_bytes=len(patch), data=b"x"), wire.VoiceTaken)
     assert refusal.value.status == Status.VOICE_OUT_OF_ORDER
+
+
+def test_a_part_that_reaches_beyond_the_voice(artifact: Artifact, device: Device) -> None:
+    """In order, of the right whole, and one byte too long: it is refused, and what came before may still be finished."""
+    patch = voice_patch(artifact, voice(artifact))
+    head = len(patch) - 16
+    for at in range(0, head, CHUNK_BYTES):
+        device._ask(wire.SetVoice(offset=at, size_bytes=len(patch), data=patch[at : min(at + CHUNK_BYTES, head)]), wire.VoiceTaken)
+    for data in (bytes(17), bytes(CHUNK_BYTES)):
+        with pytest.raises(DeviceError) as refusal:
+            device._ask(wire.SetVoice(offset=head, size_bytes=len(patch), data=data), wire.VoiceTaken)
+        assert refusal.value.status == Status.VOICE_MALFORMED
+    taken = device._ask(wire.SetVoice(offset=head, size_bytes=len(patch), data=patch[head:]), wire.VoiceTaken)
+    assert (taken.taken_bytes, taken.in_force) == (len(patch), 1)
+    assert verify(personalize(artifact, voice(artifact)), DeviceNetwork(device, artifact), 0).worst_lsb == 0
 
 
 def test_ears_do_not_change_while_a_voice_is_on_its_way(artifact: Artifact, device: Device) -> None:

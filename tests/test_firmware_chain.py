@@ -23,6 +23,7 @@ from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.meter import count_instructions, emulate
 from firmware_bridge.native import NativeChain
 from tests import graphs
+from tests.board import sealed
 
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
@@ -225,13 +226,17 @@ def test_a_voice_set_while_running_keeps_the_past(nano: Artifact) -> None:
         (lambda p: p[:-1], 2, "malformed"),
         (lambda p: b"", 2, "malformed"),
         (lambda p: b"X" + p[1:], 2, "malformed"),
-        (lambda p: p[:4] + b"\x02" + p[5:], 2, "malformed"),
-        (lambda p: p[:8] + bytes(16) + p[24:], 3, "another model"),
-        (lambda p: p[:24] + np.float32(np.nan).tobytes() + p[28:], 4, "out of range"),
-        (lambda p: p[:24] + np.float32(-1).tobytes() + p[28:], 4, "out of range"),
-        (lambda p: p[:24] + np.float32(np.inf).tobytes() + p[28:], 4, "out of range"),
-        (lambda p: p[:-4] + np.int32(2**24).tobytes(), 4, "out of range"),
-        (lambda p: p[:-4] + np.int32(-(2**31)).tobytes(), 4, "out of range"),
+        (lambda p: sealed(p[:4] + b"\x01" + p[5:]), 2, "of an older edge-tse: make it again"),
+        (lambda p: p[:4] + b"\x01" + p[5:-4], 2, "of an older edge-tse: make it again"),
+        (lambda p: sealed(p[:4] + b"\x03" + p[5:]), 2, "malformed"),
+        (lambda p: sealed(p[:8] + bytes(16) + p[24:]), 3, "another model"),
+        (lambda p: sealed(p[:24] + np.float32(np.nan).tobytes() + p[28:]), 4, "out of range"),
+        (lambda p: sealed(p[:24] + np.float32(-1).tobytes() + p[28:]), 4, "out of range"),
+        (lambda p: sealed(p[:24] + np.float32(256).tobytes() + p[28:]), 4, "out of range"),
+        (lambda p: sealed(p[:24] + np.float32(np.inf).tobytes() + p[28:]), 4, "out of range"),
+        (lambda p: sealed(p[:-8] + np.int32(2**24).tobytes() + p[-4:]), 4, "out of range"),
+        (lambda p: sealed(p[:-8] + np.int32(-(2**24)).tobytes() + p[-4:]), 4, "out of range"),
+        (lambda p: p[:-8] + np.int32(7).tobytes() + p[-4:], 5, "damaged, its CRC-32 differs: make it again"),
     ],
 )
 def test_a_spoiled_voice_is_refused_and_changes_nothing(
@@ -245,6 +250,27 @@ def test_a_spoiled_voice_is_refused_and_changes_nothing(
     assert caught.value.status == status
     chain.reset()
     np.testing.assert_array_equal([np.array(chain.network(row)) for row in nano.golden.features[:10]], before)
+
+
+def test_values_at_the_bounds_are_taken(nano: Artifact, chain: NativeChain) -> None:
+    patch = voice_patch(nano, voice_of(nano, 2))
+    largest = np.nextafter(np.float32(256), np.float32(0))
+    chain.set_voice(sealed(patch[:24] + largest.tobytes() + patch[28:]))
+    for bias in (2**24 - 1, 1 - 2**24):
+        chain.set_voice(sealed(patch[:-8] + np.int32(bias).tobytes() + patch[-4:]))
+    chain.set_voice(patch)
+
+
+def test_every_bit_of_a_voice_patch_counts(nano: Artifact, chain: NativeChain) -> None:
+    """A single bit that flips where a patch is kept: all of them in its head and at both ends of its tables, some in between."""
+    patch = voice_patch(nano, voice_of(nano, 2))
+    bits = {*range(8 * 64), *range(8 * (len(patch) - 64), 8 * len(patch)), *range(0, 8 * len(patch), 101)}
+    for bit in bits:
+        flipped = bytearray(patch)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(DeviceError, match="is refused"):
+            chain.set_voice(bytes(flipped))
+    chain.set_voice(patch)
 
 
 def test_a_model_with_a_voice_takes_no_other(nano: Artifact) -> None:

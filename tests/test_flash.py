@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import itertools
 import random
 import subprocess
@@ -16,53 +15,23 @@ import pytest
 from edge_tse.errors import DeviceError, TargetError
 from firmware_bridge import flash
 from firmware_bridge.build import BOARD
-from firmware_bridge.flash import ERASED, MAGIC, BootRecord, FileFlash, MemoryFlash, Progress, Slots, choose, install, installed
+from firmware_bridge.flash import MAGIC, BootRecord, Progress, Slots, choose, install, installed
+from firmware_bridge.flash_memory import ERASED, FileFlash, MemoryFlash
 from firmware_bridge.layout import pack
-from tests.board import compiler
+from tests.c_boot import CBoot, PowerCut
 
 SECTOR_BYTES = 256
-SIZE_BYTES = 2 * 6 * SECTOR_BYTES
+SIZE_BYTES = (2 + 2 * 6) * SECTOR_BYTES
+"""Of the boot region and two slots."""
 UNIT_BYTES = 16
 """What the memory programs at once: power can go between any two units, and within one."""
 OLD, NEW = (bytes(random.Random(seed).randbytes(n)) for seed, n in ((1, 700), (2, 1100)))
 
 
-class _CSlots(ctypes.Structure):
-    _fields_ = (
-        ("flash", ctypes.c_char_p),
-        ("slot_at", ctypes.c_uint32 * 2),
-        ("slot_bytes", ctypes.c_uint32),
-        ("sector_bytes", ctypes.c_uint32),
-    )
-
-
 @pytest.fixture(scope="module")
 def c_choose(tmp_path_factory: pytest.TempPathFactory) -> Callable[[MemoryFlash], int | None]:
     """The board's boot choice, compiled for this machine."""
-    path: Path = tmp_path_factory.mktemp("boot") / "boot.so"
-    sources = [str(BOARD / name) for name in ("boot.c", "wire.c")]
-    command = [*compiler(), "-std=c99", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", *sources, "-o", str(path)]
-    subprocess.run(command, check=True)
-    library = ctypes.CDLL(str(path))
-    library.etse_boot_image.restype = ctypes.c_void_p
-
-    def decide(memory: MemoryFlash) -> int | None:
-        slots = Slots.of(memory)
-        content = bytes(memory.content)
-        c_slots = _CSlots(content, (ctypes.c_uint32 * 2)(*slots.at), slots.slot_bytes, slots.sector_bytes)
-        slot = library.etse_boot_choose(ctypes.byref(c_slots))
-        if slot < 0:
-            return None
-        size = ctypes.c_uint32()
-        at = library.etse_boot_image(ctypes.byref(c_slots), slot, ctypes.byref(size))
-        assert ctypes.string_at(at, size.value) == installed(memory, slots)
-        return int(slot)
-
-    return decide
-
-
-class PowerCut(Exception):
-    """The lights go out."""
+    return CBoot(tmp_path_factory.mktemp("boot")).choose
 
 
 class FailingFlash(MemoryFlash):
@@ -198,9 +167,10 @@ def record(generation: int, image: bytes, **changed: int) -> bytes:
 
 def memory_of(first: bytes, second: bytes) -> MemoryFlash:
     """Both slots hold OLD, under these boot records."""
-    slot_bytes = SIZE_BYTES // 2
+    slot_bytes = SIZE_BYTES // 2 - SECTOR_BYTES
+    region = bytes([ERASED]) * 2 * SECTOR_BYTES
     parts = [(r.ljust(SECTOR_BYTES, bytes([ERASED])) + OLD).ljust(slot_bytes, bytes([ERASED])) for r in (first, second)]
-    return MemoryFlash(SIZE_BYTES, SECTOR_BYTES, b"".join(parts))
+    return MemoryFlash(SIZE_BYTES, SECTOR_BYTES, region + b"".join(parts))
 
 
 @pytest.mark.parametrize(
@@ -220,13 +190,31 @@ def memory_of(first: bytes, second: bytes) -> MemoryFlash:
         (record(1, OLD), record(2, OLD, image_crc=1), 0),
         (record(1, OLD), record(2, OLD, image_bytes=2**32 - 1), 0),
         (record(1, OLD), record(2, OLD)[:-1] + b"\0", 0),
-        (record(1, OLD, image_bytes=0, image_crc=0), record(0, OLD), 0),
+        (record(1, OLD, image_bytes=0, image_crc=0), record(0, OLD), 1),
+        (record(1, OLD, image_bytes=0, image_crc=0), b"", None),
     ],
 )
 def test_which_one_boots(c_choose: Callable[[MemoryFlash], int | None], first: bytes, second: bytes, boots: int | None) -> None:
     memory = memory_of(first, second)
     assert choose(memory, Slots.of(memory)) == boots
     assert c_choose(memory) == boots
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_an_image_ends_with_its_slot(c_choose: Callable[[MemoryFlash], int | None], slot: int) -> None:
+    """A record that states more, with the right CRC for what lies behind, does not boot: not by a byte, not by the sector of the
+    record. (Behind the second slot there is room here for what a wrong bound would let in.)"""
+    for beyond in (0, 1, SECTOR_BYTES - 1, SECTOR_BYTES):
+        memory = MemoryFlash(SIZE_BYTES + 2 * SECTOR_BYTES - 1, SECTOR_BYTES, b"")
+        slots = Slots.of(memory)
+        assert slots.at[1] + slots.slot_bytes + SECTOR_BYTES <= memory.size_bytes
+        size = slots.image_bytes + beyond
+        first = slots.at[slot] + SECTOR_BYTES
+        content = random.Random(beyond).randbytes(size)
+        memory.content[first : first + size] = content
+        made = record(0, content)
+        memory.content[slots.at[slot] : slots.at[slot] + len(made)] = made
+        assert choose(memory, slots) == c_choose(memory) == (slot if beyond == 0 else None)
 
 
 def test_an_image_that_rots_gives_way_to_the_other(c_choose: Callable[[MemoryFlash], int | None]) -> None:
@@ -242,11 +230,11 @@ def test_memory_that_does_not_hold_what_is_written() -> None:
     class Worn(MemoryFlash):
         def program(self, at: int, content: bytes) -> None:
             super().program(at, content)
-            if at <= self.size_bytes // 2 + SECTOR_BYTES + 77 < at + len(content):
-                self.content[self.size_bytes // 2 + SECTOR_BYTES + 77] ^= 0x10
+            if at <= wrong < at + len(content):
+                self.content[wrong] ^= 0x10
 
     memory = Worn(SIZE_BYTES, SECTOR_BYTES, updated(OLD))
-    wrong = SIZE_BYTES // 2 + SECTOR_BYTES + 77
+    wrong = Slots.of(memory).at[1] + SECTOR_BYTES + 77
     line = rf"flash at {wrong:#x} reads {NEW[77] ^ 0x10:#04x} where {NEW[77]:#04x} was written: the old image still boots"
     with pytest.raises(DeviceError, match=line):
         install(memory, Slots.of(memory), NEW)
@@ -260,6 +248,13 @@ def test_an_image_that_is_too_long_touches_nothing() -> None:
         install(memory, Slots.of(memory), bytes(1281))
     assert memory.content == before
     install(memory, Slots.of(memory), bytes(1280))
+
+
+def test_an_image_of_nothing_is_refused() -> None:
+    memory = MemoryFlash(SIZE_BYTES, SECTOR_BYTES, updated(OLD))
+    with pytest.raises(TargetError, match="the image has 0 bytes, and nothing would boot"):
+        install(memory, Slots.of(memory), b"")
+    assert installed(memory, Slots.of(memory)) == OLD
 
 
 def test_progress_is_told() -> None:
@@ -280,10 +275,33 @@ def test_the_memory_of_an_emulated_board_is_a_file(tmp_path: Path) -> None:
         install(memory, Slots.of(memory), image)
         assert installed(FileFlash(path, SIZE_BYTES, SECTOR_BYTES), Slots.of(memory)) == image
     assert path.read_bytes() == updated(OLD, updated(NEW, updated(OLD)))
-    with pytest.raises(TargetError, match=r"has 3072 bytes, the memory of this board 6144"):
+    with pytest.raises(TargetError, match=r"has 3584 bytes, the memory of this board 7168"):
         FileFlash(path, 2 * SIZE_BYTES, SECTOR_BYTES)
     with pytest.raises(TargetError, match="give the board's memory another place"):
         FileFlash(path / "below", SIZE_BYTES, SECTOR_BYTES)
+
+
+def test_what_a_full_disk_has_left_of_a_memory_is_completed(tmp_path: Path) -> None:
+    """A new memory is there as a whole or not at all; what a kill has left of one is no reason to refuse it."""
+    path = tmp_path / "board.flash"
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from edge_tse.errors import TargetError\n"
+        "from firmware_bridge.flash_memory import FileFlash\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    FileFlash(Path(sys.argv[1]), 8 * 2**20, 4096)\n"
+        "except TargetError as failure:\n    print(failure)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{path}: File too large: give the board's memory another place\n"
+    assert path.stat().st_size == 0
+    for left in (0, 1, 1000, SIZE_BYTES - 1):
+        path.write_bytes(bytes([ERASED]) * left)
+        FileFlash(path, SIZE_BYTES, SECTOR_BYTES)
+        assert path.read_bytes() == bytes([ERASED]) * SIZE_BYTES
+    path.write_bytes(b"something else")
+    with pytest.raises(TargetError, match=r"has 14 bytes, the memory of this board 3584: give another file, or remove it"):
+        FileFlash(path, SIZE_BYTES, SECTOR_BYTES)
+    assert path.read_bytes() == b"something else"
 
 
 def test_the_header_is_what_the_record_is() -> None:

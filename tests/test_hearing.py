@@ -284,6 +284,37 @@ class TestNothingIsLouder:
             out = limiter(quiet)
         assert np.array_equal(out, quiet)
 
+    def test_the_gain_is_held_for_a_period_of_the_lowest_voice_and_then_rises_without_a_step(self) -> None:
+        """A peak that is 12 dB too much, then what needs no limit: 20 ms at a quarter, the peak's hop among them, then up by 6 dB
+        in 50 ms, by a little with each sample, until sounds pass as they are."""
+        limiter = Limiter(0.5, HOP, RATE)
+        soft = np.full((1, HOP), 0.05, np.float32)
+        for _ in range(10):
+            assert limiter(soft) is not soft
+            assert np.array_equal(limiter(soft), soft)
+        assert limiter.hops == 0, "nothing to do, nothing counted"
+        limiter(np.full((1, HOP), 2, np.float32))
+        held = math.ceil(0.02 * RATE / HOP)
+        gains = np.concatenate([limiter(soft)[0] / soft[0] for _ in range(80)])
+        assert held >= 5
+        assert gains[: (held - 1) * HOP] == pytest.approx(0.25)
+        assert gains[held * HOP - 1] == pytest.approx(0.25 * 2 ** (HOP / RATE / 0.05), rel=1e-4)
+        rising = np.flatnonzero(gains < 1)[-1] + 1
+        assert rising / RATE == pytest.approx(0.016 + 2 * 0.05, abs=HOP / RATE)
+        steps = np.diff(gains)
+        assert steps.min() >= -1e-6
+        assert steps.max() < 2 * (2 ** (HOP / RATE / 0.05) - 1) / HOP
+        assert (gains[rising:] == 1).all()
+        # The peak's hop, those of the gain that is held and that rises, and none after it.
+        assert limiter.hops == 1 + math.ceil(rising / HOP)
+
+    def test_what_is_no_number_is_silence_also_where_nothing_is_limited(self) -> None:
+        soft = np.full((2, HOP), 0.05, np.float32)
+        soft[0, 3] = np.nan
+        got = Limiter(0.5, HOP, RATE)(soft)
+        assert got[0, 3] == 0
+        assert np.isfinite(got).all()
+
     def test_no_step_in_gain_but_for_a_peak_at_once(self) -> None:
         """A swell: the gain that was applied moves by a little each sample."""
         swell = np.linspace(0.4, 2, 50 * HOP, dtype=np.float32)[None]

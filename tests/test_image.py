@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse.errors import ArtifactError, EdgeTseError, TargetError
-from firmware_bridge.image import Image, check_for, make, pack_image, parse, public_key, sign
+from firmware_bridge.image import Image, check_for, counted, make, pack_image, parse, public_key, sign
 
 DIGEST = "ab" * 32
 PROGRAM = b"\x7fELF" + bytes(range(256)) * 5
@@ -85,7 +85,9 @@ def test_every_byte_counts(image: Image) -> None:
 def test_from_the_future(image: Image) -> None:
     content = bytearray(pack_image(image))
     content[16] = 9
-    assert "schema 9, this edge-tse reads up to 1: upgrade edge-tse" in complaint(ArtifactError, lambda: parse(bytes(content)))
+    assert "schema 9, this edge-tse reads up to 2: upgrade edge-tse" in complaint(ArtifactError, lambda: parse(bytes(content)))
+    content[16] = 1
+    assert "schema 1, this edge-tse reads 2: build it again" in complaint(ArtifactError, lambda: parse(bytes(content)))
 
 
 def test_another_target_and_another_core(image: Image) -> None:
@@ -136,6 +138,18 @@ def test_a_signature_holds_for_one_image(image: Image, keys: tuple[Path, Path]) 
         assert "is wrong: do not flash it" in complaint(ArtifactError, lambda forged=forged: parse(pack_image(forged)))  # type: ignore[misc]
 
 
+def test_the_security_counter_is_signed(image: Image, keys: tuple[Path, Path]) -> None:
+    signed = sign(counted(image, 7), keys[0])
+    assert parse(pack_image(signed)).counter == 7
+    assert counted(signed, 7) == signed
+    assert not counted(signed, 8).signed
+    forged = Image(**{**vars(signed), "counter": 8})
+    assert "is wrong: do not flash it" in complaint(ArtifactError, lambda: parse(pack_image(forged)))
+    for wrong in (-1, 2**32):
+        line = complaint(TargetError, lambda wrong=wrong: counted(image, wrong))  # type: ignore[misc]
+        assert line.startswith(f"a security counter is within 0 and 4294967295, not {wrong}: ")
+
+
 def test_every_bit_of_a_signature_counts(image: Image, keys: tuple[Path, Path]) -> None:
     content = pack_image(sign(image, keys[0]))
     at = len(content) - len(PROGRAM) - 64
@@ -150,7 +164,8 @@ def test_keys_that_are_none(image: Image, tmp_path: Path, keys: tuple[Path, Path
     assert "cannot read key" in complaint(ArtifactError, lambda: sign(image, tmp_path / "missing.pem"))
     (tmp_path / "text.pem").write_text("hello")
     assert "holds no plain Ed25519 key" in complaint(ArtifactError, lambda: sign(image, tmp_path / "text.pem"))
-    assert "openssl genpkey" in complaint(ArtifactError, lambda: public_key(tmp_path / "text.pem"))
+    line = complaint(ArtifactError, lambda: public_key(tmp_path / "text.pem"))
+    assert "in a new file, with `openssl genpkey -algorithm ed25519 -out NEW.pem`" in line
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -159,7 +174,16 @@ def test_keys_that_are_none(image: Image, tmp_path: Path, keys: tuple[Path, Path
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
     )
     (tmp_path / "locked.pem").write_bytes(pem)
-    assert "holds no plain Ed25519 key" in complaint(ArtifactError, lambda: sign(image, tmp_path / "locked.pem"))
+    pem = other.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.BestAvailableEncryption(b"secret")
+    )
+    (tmp_path / "old.pem").write_bytes(pem)
+    for name in ("locked.pem", "old.pem"):
+        for call in (lambda path: sign(image, path), public_key):
+            line = complaint(ArtifactError, lambda call=call, name=name: call(tmp_path / name))  # type: ignore[misc]
+            assert "holds an encrypted key" in line
+            assert f"`openssl pkey -in {tmp_path / name} -out PLAIN.pem`" in line
+            assert "genpkey" not in line, "that would write over the key"
     pem = other.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     (tmp_path / "curve.pem").write_bytes(pem)
     assert "holds no plain Ed25519 key" in complaint(ArtifactError, lambda: public_key(tmp_path / "curve.pem"))

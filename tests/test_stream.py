@@ -314,6 +314,68 @@ def test_a_block_larger_than_the_rings_loses_what_they_cannot_hold(stream: Strea
     assert (counters["overruns"], counters["underruns"], counters["dry_frames"]) == (1000 - kept, 1000 - kept, kept)
 
 
+def test_work_is_never_more_than_a_ring_ahead_of_what_is_played(stream: Stream) -> None:
+    """To the frame: the hop that fills the ring is made, the next, which would overwrite, waits for a block to be played."""
+    for more in (0, 1):
+        ahead = HOP + FADE + more
+        stream.start(2, ahead)
+        room = (RING - ahead) // HOP
+        x = sound((room + 3) * HOP, 2)
+        for part in x.reshape(-1, HOP, 2):
+            stream.push(part)
+            stream.work()
+        assert stream.counters["hops"] == room
+        assert stream.work() == 0
+        # What is played makes room for as much, and no more.
+        stream.pull(HOP)
+        played = stream.counters["frames_played"]
+        overruns = stream.counters["overruns"]
+        stream.work()
+        assert stream.counters["hops"] == min(room + 3, (RING - ahead + played + overruns) // HOP)
+
+
+INTERPOSED = """
+#include <stddef.h>
+void *etse_test_memcpy(void *to, const void *from, size_t size);
+void (*etse_test_after)(void);
+/* memcpy that is interrupted once, when it has copied */
+void *etse_test_memcpy(void *to, const void *from, size_t size) {
+    unsigned char *t = to;
+    const unsigned char *f = from;
+    while (size--)
+        *t++ = *f++;
+    if (etse_test_after) {
+        void (*const after)(void) = etse_test_after;
+        etse_test_after = NULL;
+        after();
+    }
+    return to;
+}
+"""
+
+
+def test_a_hop_that_is_overwritten_while_it_is_read_is_not_made(artifact: Artifact) -> None:
+    """An interrupt in the middle of reading a hop that brings a ring of sound: to the frame, the hop is whole or left out."""
+    generated = {**generate(artifact), "etse_stream.c": (LIBRARY / "etse_stream.c").read_text(), "interposed.c": INTERPOSED}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "interrupted.so"
+        shared_library(generated, path, (f"-DETSE_STREAM_FRAMES={RING}", "-Dmemcpy=etse_test_memcpy"))
+        library = ctypes.CDLL(str(path))
+    library.etse_stream_count.restype = Counters
+    interrupted = Stream(library)
+    after = ctypes.c_void_p.in_dll(library, "etse_test_after")
+    for brought, whole in ((RING - HOP, True), (RING - HOP + 1, False)):
+        x = sound(HOP + brought, 1)
+        interrupted.start(1, HOP + FADE)
+        interrupted.push(x[:HOP])
+        interrupt = ctypes.CFUNCTYPE(None)(lambda x=x: interrupted.push(x[HOP:]))
+        after.value = ctypes.cast(interrupt, ctypes.c_void_p).value
+        assert library.etse_work() == 1
+        assert after.value is None, "the interrupt came"
+        assert interrupted.counters["frames_heard"] == len(x)
+        assert interrupted.counters["hops"] == whole
+
+
 def test_what_cannot_begin_is_refused(stream: Stream) -> None:
     start = stream.library.etse_stream_start
     assert start(0, 24) == 1

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from firmware_bridge import wire
-from firmware_bridge.build import BOARD
+from firmware_bridge.build import BOARD, INCLUDES, c_source
 from firmware_bridge.layout import pack, size_bytes, unpack
 from firmware_bridge.wire import MAX_PAYLOAD_BYTES, MESSAGES, Decoder, Frame, encode
 from tests.board import compiler
@@ -180,7 +180,8 @@ def c_wire(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
         "-Werror",
         "-shared",
         "-fPIC",
-        str(BOARD / "wire.c"),
+        *INCLUDES,
+        *(str(c_source(name)) for name in ("wire.c", "crc32.c")),
         "-o",
         str(path),
     ]

@@ -19,11 +19,13 @@ static const char *reason(etse_status status) {
     case ETSE_EARS_UNSUPPORTED:
         return "this model does not take that many channels";
     case ETSE_VOICE_MALFORMED:
-        return "this is no voice patch, or not a whole one";
+        return "this is no voice patch of this version, or not a whole one";
     case ETSE_VOICE_FOREIGN:
         return "the voice patch was made for another model";
     case ETSE_VOICE_OUT_OF_RANGE:
         return "a value in the voice patch is out of range";
+    case ETSE_VOICE_DAMAGED:
+        return "the voice patch is damaged: make it again";
     default:
         return "unknown";
     }

@@ -12,7 +12,7 @@ from edge_tse.cli.options import ArtifactArgument, Json, app, artifact_of, given
 from edge_tse.errors import AudioError
 
 if TYPE_CHECKING:
-    from edge_tse.deployment.boards import BoardImage
+    from edge_tse.deployment.boards import BoardImage, Delivered
     from edge_tse.deployment.target import Target
     from edge_tse.stream import AnyEngine
 
@@ -36,6 +36,10 @@ _Trusted = Annotated[
     list[Path] | None,
     typer.Option("--trust", metavar="KEY", help="From now on the board takes only what this public key's owner signed."),
 ]
+_Counter = Annotated[
+    int | None,
+    typer.Option("--counter", metavar="N", help="Security counter: a board that has kept N goes back to nothing lower."),
+]
 _ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Write the image here instead of onto a board.")]
 _Link = Annotated[
     str | None, typer.Option("--port", metavar="P", help="Serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND.")
@@ -57,6 +61,7 @@ def flash(
     voice: VoiceOption = None,
     sign: _Key = None,
     trust: _Trusted = None,
+    counter: _Counter = None,
     image: _ImageFile = None,
     as_json: Json = False,
 ) -> None:
@@ -68,7 +73,7 @@ def flash(
     bridge, board = boards(), find_target(target)
     if image is not None:
         check_output(image, given(artifact, voice, sign))
-    made = bridge.image(board, artifact, voice, sign)
+    made = bridge.image(board, artifact, voice, sign, counter)
     figures, what = _described(made, board)
     if image is not None:
         bridge.save(made, board, image)
@@ -77,14 +82,22 @@ def flash(
     with output.progress("flashing", as_json) as tell:
         done = bridge.deliver(made, board, state_folder(), port=port, chip=chip, via=via, trust=trust, progress=tell)
     figures |= {"flasher": done.way, "slot": done.slot}
+    if done.proof is not None:
+        figures["replayed"] = vars(done.proof)
+    output.result(figures, as_json, *_delivered(done, board, what))
+
+
+def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
+    """What was done with an image, and what is to be done next."""
     slot = "" if done.slot is None else f", slot {'AB'[done.slot]}"
     lines = [f"{board.name}: {what}, by {done.way}{slot}; read back and compared"]
     if done.proof is not None:
-        figures["replayed"] = vars(done.proof)
         lines.append(f"{done.proof.frames} golden frames over the link: worst {done.proof.worst_lsb} LSB ({board.evidence})")
+    elif done.slot is not None:
+        lines.append(f"on trial until it has answered: edge-tse board --target {board.name}")
     else:
         lines.append(f"now: edge-tse board --target {board.name} --port PORT")
-    output.result(figures, as_json, *lines)
+    return lines
 
 
 def _described(made: BoardImage, target: Target) -> tuple[dict[str, object], str]:
@@ -97,6 +110,7 @@ def _described(made: BoardImage, target: Target) -> tuple[dict[str, object], str
         "image_bytes": len(made.content),
         "digest": made.digest,
         "signed_by": made.signed_by,
+        "counter": made.counter,
     }
     whose = f"signed by {made.signed_by[:12]}" if made.signed_by is not None else "not signed"
     return figures, f"{len(made.content)} bytes with model {made.model_id[:12]}, {whose}"
@@ -131,9 +145,10 @@ def board(
             device.use(model, spoken)
             figures["replayed"] = vars(proof := device.prove())
             rows["golden frames"] = f"{proof.frames}, worst {proof.worst_lsb} LSB"
-            if mixture is not None and to is not None:
-                figures |= _extracted(device.engine(), mixture, to, as_json)
-                rows["talker"] = str(to)
+        device.confirm()
+        if model is not None and mixture is not None and to is not None:
+            figures |= _extracted(device.engine(), mixture, to, as_json)
+            rows["talker"] = str(to)
         stats = device.stats()
         figures |= {"stats": stats, "link": device.link}
         rows |= {name.replace("_", " "): _shown(value) for name, value in stats.items()}

@@ -118,6 +118,7 @@ def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port
             raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
         with boards().connected(find_target(target), port, state_folder()) as board:
             board.use(universal, voice)
+            board.confirm()
             yield board.engine(), board.name
         return
     model = personalize(universal, voice)

@@ -29,6 +29,8 @@ class BoardImage:
     digest: str
     signed_by: str | None
     """Public key; None for an image that nobody signed."""
+    counter: int
+    """Security counter: a board that has kept it goes back to nothing lower."""
     model: Artifact | None
     """What is in it, if it was built here and not read from a file."""
 
@@ -52,7 +54,7 @@ class Delivered:
     slot: int | None
     """Which of two, where there are two."""
     proof: Proof | None
-    """None where nothing tells how to reach the board, or what is in the image."""
+    """None where nothing tells how to reach the board, or what is in the image: in a slot it is on trial until it has answered."""
 
 
 class Board(Protocol):
@@ -76,6 +78,9 @@ class Board(Protocol):
     def prove(self) -> Proof:
         """Golden frames of what is in use, over the link. ``ParityError`` past what its kernels state."""
 
+    def confirm(self) -> None:
+        """The image on it does what it should: a board that has it on trial keeps it."""
+
     def engine(self) -> AnyEngine:
         """The board in place of a network here. ``DeviceError`` if it runs another model than what is in use."""
 
@@ -86,8 +91,11 @@ class Board(Protocol):
 class Boards(Protocol):
     """What a package offers that builds images and drives boards."""
 
-    def image(self, target: Target, source: Path | None, voice: Path | None, key: Path | None) -> BoardImage:
-        """An image of a model (the shipped one if None) with a voice folded in, or one made before; signed if there is a key."""
+    def image(
+        self, target: Target, source: Path | None, voice: Path | None, key: Path | None, counter: int | None = None
+    ) -> BoardImage:
+        """An image of a model (the shipped one if None) with a voice folded in, or one made before; with another security counter
+        if one is given, signed if there is a key. ``TargetError`` if the counter is none."""
 
     def save(self, image: BoardImage, target: Target, to: Path) -> None:
         """Write it. ``TargetError`` if it is for another target."""
@@ -104,7 +112,10 @@ class Boards(Protocol):
         trust: Sequence[Path] | None = None,
         progress: Callable[[float], None] = lambda fraction: None,
     ) -> Delivered:
-        """Put it onto the board, which from then on takes only what owners of ``trust`` signed, and let the board prove itself."""
+        """Put it onto the board, which from then on takes only what owners of ``trust`` signed, and let the board prove itself.
+
+        ``ArtifactError`` if the image is not signed, or has no security counter, as the board asks.
+        """
 
     def connected(self, target: Target, port: str | None, state: Path) -> AbstractContextManager[Board]:
         """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""

@@ -15,6 +15,7 @@
 _Static_assert((int)ETSE_EARS_UNSUPPORTED == (int)ETSE_STATUS_EARS_UNSUPPORTED, "statuses differ");
 _Static_assert((int)ETSE_VOICE_MALFORMED == (int)ETSE_STATUS_VOICE_MALFORMED, "statuses differ");
 _Static_assert((int)ETSE_VOICE_FOREIGN == (int)ETSE_STATUS_VOICE_FOREIGN, "statuses differ");
+_Static_assert((int)ETSE_VOICE_DAMAGED == (int)ETSE_STATUS_VOICE_DAMAGED, "statuses differ");
 _Static_assert((int)ETSE_VOICE_OUT_OF_RANGE == (int)ETSE_STATUS_VOICE_OUT_OF_RANGE, "statuses differ");
 
 enum { HOP_BYTES = ETSE_EARS * ETSE_HOP * 2, GAINS_BYTES = ETSE_MOVES * ETSE_BANDS };
@@ -103,7 +104,8 @@ static size_t set_voice(const uint8_t *payload, size_t size) {
         const etse_status status = etse_set_voice(voice, whole);
         if (status != ETSE_OK) {
             voice_bytes = 0;
-            return refuse((uint32_t)status, "the voice is malformed, out of range, or another model's");
+            return refuse((uint32_t)status, status == ETSE_VOICE_DAMAGED ? "the voice was damaged: make the patch again"
+                                                                       : "the voice is malformed, out of range, or another model's");
         }
         voice_in_force = 1;
     }

@@ -1,19 +1,5 @@
 #include "wire.h"
 
-uint32_t etse_crc32(uint32_t crc, const uint8_t *from, size_t size) {
-    /* by half bytes: a table of 64 bytes where the usual one has 1024 */
-    static const uint32_t table[16] = {0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4,
-                                       0x4db26158, 0x5005713c, 0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c,
-                                       0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c};
-    crc = ~crc;
-    for (size_t i = 0; i < size; i++) {
-        crc ^= from[i];
-        crc = (crc >> 4) ^ table[crc & 15];
-        crc = (crc >> 4) ^ table[crc & 15];
-    }
-    return ~crc;
-}
-
 /* In place: what comes out is never longer. Returns the bytes, or 0 for what etse_wire_encode cannot have made. */
 static size_t unstuff(uint8_t *bytes, size_t size) {
     size_t from = 0, to = 0;

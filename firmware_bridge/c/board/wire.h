@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "crc32.h"
 #include "protocol.h"
 
 enum {
@@ -14,9 +15,6 @@ enum {
     ETSE_FRAME_STUFFED_BYTES = ETSE_FRAME_RAW_BYTES + ETSE_FRAME_RAW_BYTES / 254 + 1,
     ETSE_FRAME_BYTES = ETSE_FRAME_STUFFED_BYTES + 2,
 };
-
-/* CRC-32 as zlib computes it; crc is 0, or that of the bytes before. */
-uint32_t etse_crc32(uint32_t crc, const uint8_t *from, size_t size);
 
 /* A frame under way; all zero at the start. */
 typedef struct {

@@ -3,7 +3,7 @@
  * One model per program, all memory static, no heap, no recursion, no operating system. Nothing here may be called from two
  * threads, or from an interrupt, while another call runs. Geometry (ETSE_HOP, ETSE_EARS, ...) comes from the generated model.h.
  *
- * In a program of your own: compile the generated model.c and frame.c with kernels.c, voice.c, front.c and fft.c, as C11, with
+ * In a program of your own: compile the generated model.c and frame.c with kernels.c, voice.c, crc32.c, front.c and fft.c, as C11, with
  * -ffp-contract=off (a fused multiply-add rounds once where every other core rounds twice). Needed of the system: memcpy, memset,
  * memcmp, and float registers that round to nearest. Weights, tables, state, arena and voice are in sections of their own, see
  * network.h. ETSE_PORTABLE turns the kernels for particular cores off.
@@ -30,6 +30,8 @@ typedef enum {
     ETSE_VOICE_FOREIGN = 3,
     /* a value of the patch is outside what the kernels compute exactly */
     ETSE_VOICE_OUT_OF_RANGE = 4,
+    /* the patch is not what was written: its CRC-32 differs */
+    ETSE_VOICE_DAMAGED = 5,
 } etse_status;
 
 /* Call first, and again to change the number of ears: forgets the voice and the past.
