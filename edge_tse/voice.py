@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.errors import ArtifactError, AudioError, EdgeTseError
-from edge_tse.files import write_bytes
+from edge_tse.embeddings import read_embeddings
+from edge_tse.errors import ArtifactError, AudioError
+from edge_tse.files import read_bytes, write_bytes
 from edge_tse.frame import FrameSpec
+from edge_tse.table import parse_json, shown
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -35,12 +37,14 @@ __all__ = [
     "VoiceModel",
     "active_levels",
     "check_voice",
+    "check_voice_model",
     "enroll",
     "load_voice",
     "matching_layers",
+    "parse_voice",
     "personalize",
     "pooled_levels",
-    "read_embeddings",
+    "read_voice",
     "save_voice",
     "speech_levels",
     "voice_from_embeddings",
@@ -54,6 +58,8 @@ MIN_SPEECH_S = 2.0
 """Least speech that enrolls: below it the embedding depends more on the words than on the talker."""
 VOICE_SCHEMA = 1
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
+_MOST_BLOCKS, _LARGEST_WEIGHT = 64, 1e6
+_MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
 """How much band levels must move against each other. Measured: 60 clips of speech 6.7 to 10.2, white noise (steady or gated) 3.4,
@@ -155,6 +161,13 @@ class VoiceModel:
                 f"this model takes embeddings of {self.dimension} values that another one makes: "
                 "enroll with `edge-tse enroll --embedding FILE.npy`"
             )
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of absurd weights is found here
+            voice = self._described(levels)
+        if not np.isfinite(voice).all():
+            raise ArtifactError("the encoder makes voices that are not finite of this recording: make the artifact again")
+        return voice
+
+    def _described(self, levels: Float) -> Float:
         w, averages = self._weights, []
         x = _relu(levels @ w["encoder.stem.weight"].T + w["encoder.stem.bias"])
         for i in range(self.blocks):
@@ -190,6 +203,10 @@ class VoiceModel:
             raise ArtifactError(
                 f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model"
             )
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is folded in
+            return self._modulated(embedding)
+
+    def _modulated(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
         w = self._weights
         unit, averages = np.split(embedding, [self.dimension])
         code = _relu(w["code.weight"] @ (unit * np.float32(np.sqrt(len(unit)))) + w["code.bias"])
@@ -216,6 +233,79 @@ class Voice:
     """ISO 8601, UTC."""
     source: str
     """Names of the clips, for people."""
+
+
+def check_voice_model(model: VoiceModel) -> None:
+    """``ArtifactError`` unless every array has the type and shape that enrolling and modulating need, and is finite."""
+    arrays, due = dict(model.arrays), _due_shapes(model)
+    for name, array in arrays.items():
+        if not (np.abs(array.astype(np.float32)) < _LARGEST_WEIGHT).all():
+            raise ArtifactError(
+                f"the voice model's {name} has values that are not within {_LARGEST_WEIGHT:g}: make the artifact again"
+            )
+        if name.endswith(".scale"):
+            rows = arrays.get(name.removesuffix(".scale"), np.zeros(0)).shape[:1]
+            if array.dtype != np.float32 or array.shape != rows:
+                raise ArtifactError(f"the voice model's {name} is {array.dtype} {array.shape}, float32 {rows} is needed")
+    for name, shape in due.items():
+        if name not in arrays:
+            raise ArtifactError(f"the voice model has no {name}: make the artifact again")
+        if arrays[name].shape != shape:
+            raise ArtifactError(f"the voice model's {name} is {arrays[name].shape}, {shape} is needed: make the artifact again")
+    if "local.deviation" in arrays and not arrays["local.deviation"].all():
+        raise ArtifactError("the voice model's local.deviation holds zeros, by which is divided: make the artifact again")
+
+
+def _due_shapes(model: VoiceModel) -> dict[str, tuple[int, ...]]:
+    """By name, of all arrays that a model has; sizes that are its own are taken from the first array that shows them."""
+    arrays, bands = model.arrays, model.frame.bands
+
+    def matrix(name: str) -> tuple[int, int]:
+        shape: tuple[int, ...] = arrays[name].shape if name in arrays else ()
+        if len(shape) != 2 or not all(shape):
+            raise ArtifactError(f"the voice model's {name} is {list(shape)}, a matrix is needed: make the artifact again")
+        high, wide = shape
+        return int(high), int(wide)
+
+    def rows(name: str) -> int:
+        return matrix(name)[0]
+
+    if not 0 <= model.blocks <= _MOST_BLOCKS:
+        raise ArtifactError(f"the voice model has {model.blocks} blocks, 0 to {_MOST_BLOCKS} are possible: make the artifact again")
+    due: dict[str, tuple[int, ...]] = {}
+
+    def layer(name: str, out: int, into: int) -> None:
+        due[f"{name}.weight"], due[f"{name}.bias"] = (out, into), (out,)
+
+    code, dimension = matrix("code.weight")
+    layer("code", code, dimension)
+    slots = [n[len("film.") : -len(".weight")] for n in arrays if n.startswith("film.") and n.endswith(".weight")]
+    for slot in slots:
+        halves = rows(f"film.{slot}.weight")
+        layer(f"film.{slot}", halves + halves % 2, code)
+    channels = 0
+    if "encoder.out.weight" in arrays:
+        channels = rows("encoder.stem.weight")
+        layer("encoder.stem", channels, bands)
+        for i in range(model.blocks):
+            name = f"encoder.block.{i}"
+            layer(f"{name}.depthwise", channels, 3)
+            hidden = rows(f"{name}.expand.weight")
+            layer(f"{name}.expand", hidden, channels)
+            layer(f"{name}.project", channels, hidden)
+        inner = rows("encoder.attend.weight")
+        layer("encoder.attend", inner, channels)
+        layer("encoder.score", channels, inner)
+        layer("encoder.out", dimension, 2 * channels)
+    if any(name.startswith("local.") for name in arrays):
+        due["local.mean"] = due["local.deviation"] = (model.blocks * channels,)
+        for i in range(model.blocks):
+            layer(f"local.{i}", rows(f"local.{i}.weight"), channels)
+        if any(not re.fullmatch(r".*\.\d+", slot) for slot in slots):
+            raise ArtifactError(f"modulations {', '.join(slots)} have no numbers, by which layers are matched: make it again")
+        for slot, i in matching_layers(slots, model.blocks).items():
+            due[f"local.film.{slot}.weight"] = (due[f"film.{slot}.bias"][0], rows(f"local.{i}.weight"))
+    return due
 
 
 def matching_layers(slots: Iterable[str], layers: int) -> dict[str, int]:
@@ -247,25 +337,6 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
     spoken = [x for x in levels if len(x)]
     embedding = model.average([model.describe(x) for x in spoken], [len(x) for x in spoken])
     return Voice(embedding=embedding, model_digest=model.digest, created=created, source=source)
-
-
-def read_embeddings(path: Path, error: type[EdgeTseError] = AudioError) -> Float:
-    """Embeddings that another model made, as unit vectors ``[crops, size]``.
-
-    The file is an ``.npy`` of ``[size]`` or ``[crops, size]``, or an ``.npz`` of such arrays; ``error`` if it is anything else.
-    """
-    try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            arrays = [found] if isinstance(found, np.ndarray) else [found[name] for name in found.files]
-        vectors = np.concatenate([np.atleast_2d(np.asarray(x, np.float32)) for x in arrays])
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as failure:
-        raise error(f"{path}: no embeddings ({failure}): give an .npy or .npz of a vector, or of a row for each crop") from failure
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all() or not length.all():
-        raise error(f"{path}: {vectors.shape} values that are no embeddings: give finite vectors of one size, none of them zero")
-    unit: Float = vectors / length
-    return unit
 
 
 def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str) -> Voice:
@@ -305,8 +376,8 @@ def check_voice(model: VoiceModel, voice: Voice) -> None:
 
 
 def save_voice(voice: Voice, path: str | Path) -> None:
-    """Write a voice as JSON, whole or not at all. ``ArtifactError`` if it cannot be written."""
-    write_bytes(Path(path), _voice_bytes(voice), ArtifactError)
+    """Write a voice as JSON, whole or not at all, for its owner to read. ``ArtifactError`` if it cannot be written."""
+    write_bytes(Path(path), _voice_bytes(voice), ArtifactError, private=True)
 
 
 def load_voice(path: str | Path) -> Voice:
@@ -314,18 +385,24 @@ def load_voice(path: str | Path) -> Voice:
 
     ``ArtifactError`` if it is not there, not a voice, of a future schema, or changed in any byte since it was written.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"cannot read voice {path}: {error.strerror}") from error
+    return read_voice(path)[0]
+
+
+def read_voice(path: str | Path) -> tuple[Voice, str]:
+    """:func:`load_voice`, and the hex SHA-256 of the file, by which recordings name it."""
+    content = read_bytes(Path(path), _MOST_BYTES, ArtifactError, "voice")
+    return parse_voice(content, str(path)), hashlib.sha256(content).hexdigest()
+
+
+def parse_voice(content: bytes, path: str) -> Voice:
+    """:func:`load_voice` of content that was read already; ``path`` is for messages."""
     again = "enroll again with `edge-tse enroll`"
-    try:
-        fields = json.loads(content)
-        schema = fields["edge_tse_voice"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{path} is not an edge-tse voice, or a truncated one: {again}") from error
+    fields = parse_json(content, f"{path} is not an edge-tse voice, or a truncated one, or damaged: it", ArtifactError, again)
+    if "edge_tse_voice" not in fields:
+        raise ArtifactError(f"{path} is not an edge-tse voice, it states no edge_tse_voice: {again}")
+    schema = fields["edge_tse_voice"]
     if isinstance(schema, int) and schema > VOICE_SCHEMA:
-        raise ArtifactError(f"{path} has schema {schema}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
+        raise ArtifactError(f"{path} has schema {shown(schema)}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
     try:
         with np.errstate(over="ignore"):  # a damaged exponent is found below
             embedding = np.array(fields["embedding"], np.float32)

@@ -13,7 +13,6 @@ import dataclasses
 import hashlib
 import math
 import os
-import pickle
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,12 +38,14 @@ from edge_tse.nn.growth import can_grow, grown
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig, Solver
 from edge_tse.nn.student import Student, StudentConfig
+from edge_tse.table import read_table, shown
 from quantization.arithmetic import Muon, fastest
 from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable, open_embeddings
 from quantization.mixing import Batch, Mixer, Scene
 from quantization.recipes import EncoderRecipe, Recipe, recipe
+from quantization.stored import check_finite, load_state, save_state
 
 __all__ = [
     "Averaged",
@@ -87,6 +88,19 @@ class Progress:
 
 
 Watch = Callable[[Progress], None]
+_PARTS: dict[str, Any] = {
+    "recipe": str,
+    "steps": int | None,
+    "step": int,
+    "figures": dict,
+    "resume": list,
+    "student": dict,
+    "encoder": dict | None,
+    "current": dict | None,
+    "falls_from": int | None,
+}
+"""Of a checkpoint, and what each is."""
+_LARGEST_EMBEDDING = 2**16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,20 +137,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = path / "last.pt"
     if not path.exists():
         raise DataError(f"{path}: no such checkpoint: train one with `edge-tse train RECIPE -o RUN --data DIR`")
+    state = load_state(path, "checkpoint")
+    again = "train again, or use the version that wrote it"
+    for name, kind in _PARTS.items():
+        found = state.get(name)
+        if not isinstance(found, kind) or isinstance(found, bool):
+            raise DataError(f"{path}: not a checkpoint of this version: its {name} is {shown(found)}: {again}")
+    check_finite(path, state, ("student", "encoder", "current"))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
         if "teaching" in state:
-            made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
+            made = dataclasses.replace(made, teaching=read_table(Teaching, state["teaching"], f"{path}: teaching", DataError))
         if state["encoder"] is None:
-            made = _of_external_size(made, state["embedding"])
+            if type(size := state.get("embedding")) is not int or not 1 <= size <= _LARGEST_EMBEDDING:
+                raise DataError(f"{path}: its embedding is {shown(size)}, 1 to {_LARGEST_EMBEDDING} values are possible: {again}")
+            made = _of_external_size(made, size)
         student = _network(made.student)
         student.load_state_dict(state["student"])
         encoder = None if state["encoder"] is None else _encoder(made, state["encoder"])
-    except (pickle.UnpicklingError, KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise DataError(
-            f"{path}: not a checkpoint of this version ({type(error).__name__}): train again, or use the version that wrote it"
-        ) from error
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:  # names and shapes of weights that are another network's
+        first = next(iter(str(error).splitlines()), "")
+        raise DataError(f"{path}: not a checkpoint of this version ({type(error).__name__}: {first}): {again}") from error
     return Checkpoint(
         recipe=made,
         student=student.eval(),
@@ -253,7 +274,10 @@ def _enrollments(
     how.pop("goes_on", None)  # says with what it began, not how
     how = how or None
     if stored.exists() and embeddings is None:
-        state = torch.load(stored, map_location="cpu", weights_only=True)
+        state = load_state(stored, "file of voices")
+        check_finite(stored, state, ("encoder", "train", "validation"))
+        if missing := {"encoder", "train", "validation"} - state.keys():
+            raise DataError(f"{stored}: there is no {', '.join(sorted(missing))} in it: delete the file, it is made again")
         if state.get("how") != how:
             raise DataError(
                 f"{stored}: its enrollments are not made as {made.name!r} makes them: choose another folder, or delete the file"
@@ -305,7 +329,7 @@ def _speeds(stored: Path) -> tuple[float, ...]:
     """Speeds of the talkers that a file of voices holds."""
     if not stored.exists():
         return SPEEDS
-    there = {name.rpartition("@")[2] for name in torch.load(stored, map_location="cpu", weights_only=True)["train"]}
+    there = {name.rpartition("@")[2] for name in load_state(stored, "file of voices").get("train", {})}
     return tuple(speed for speed in SPEEDS if f"{speed:g}" in there)
 
 
@@ -798,13 +822,6 @@ class _Log:
     def _write(self, mode: str, cells: Iterable[str]) -> None:
         with self._path.open(mode, newline="") as file:
             csv.writer(file).writerow(cells)
-
-
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
 
 
 def _keep_pages() -> None:

@@ -15,7 +15,7 @@ from edge_tse.errors import EdgeTseError
 __all__ = ["main"]
 
 USER_ERROR = 2
-MORE_VERBS = tuple(f"edge_tse.cli.{name}" for name in ("live", "measure", "board", "analysis"))
+MORE_VERBS = tuple(f"edge_tse.cli.{name}" for name in ("live", "measure", "voices", "board", "analysis"))
 """Modules that add theirs to ``edge_tse.cli.verbs`` when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 

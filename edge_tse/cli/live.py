@@ -100,6 +100,9 @@ def live(
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FLAC", help="Keep the session, for `edge-tse replay`.")
     ] = None,
+    with_voice: Annotated[
+        bool, typer.Option("--with-voice", help="The recording holds the voice, too; it names it by its digest if not.")
+    ] = False,
     hearing: HearingOption = None,
     audiogram: AudiogramOption = "",
     ambient_db: AmbientOption = None,
@@ -126,8 +129,9 @@ def live(
     from edge_tse.live import supervise
     from edge_tse.loop import Loop
     from edge_tse.recording import Recorder
+    from edge_tse.recording_head import described
     from edge_tse.session import Session
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.voice import personalize, read_voice
 
     if report is not None:
         check_output(report, [voice])
@@ -137,7 +141,7 @@ def live(
         calibration,
         said=hearing is not None or bool(audiogram) or any(value is not None for value in (own_voice_db, alarm_db, max_output)),
     )
-    universal, spoken = opened(artifact, hop), load_voice(voice)
+    universal, (spoken, voice_digest) = opened(artifact, hop), read_voice(voice)
     model = personalize(universal, spoken)
     wiring = wired(model.frame, input_device, output_device, channels, rate, block)
     ceiling = levels.ceiling(wanted.max_output_db_spl)
@@ -150,13 +154,14 @@ def live(
         # From here on, and until the recording is closed, an interrupt asks for the end: a second one must not cut the file.
         stopped = closing.enter_context(until_interrupted())
         if record is not None:
-            head = {
-                "engine": name,
-                "artifact": model.digest,
-                "voice": voice.read_text(encoding="utf-8"),
-                "hearing": asdict(wanted) | {"ambient_db": max(wanted.ambient_db, -1e3)},  # JSON has no infinity
-                "calibration": asdict(levels),
-            }
+            head = described(
+                engine=name,
+                artifact=model.digest,
+                voice_digest=voice_digest,
+                voice=voice.read_text(encoding="utf-8") if with_voice else None,
+                hearing=wanted,
+                calibration=levels,
+            )
             recorder = Recorder(record, head, loop, model.frame, notes.append)
             closing.callback(recorder.close)
         session = Session(running, loop, shape=Chain(wanted, model.frame, wiring.ears, levels), tap=recorder)

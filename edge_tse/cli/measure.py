@@ -27,6 +27,8 @@ from edge_tse.cli.verbs import ArtifactOption, Json, app
 if TYPE_CHECKING:
     from edge_tse.capture import Wiring
     from edge_tse.frame import FrameSpec
+    from edge_tse.recording_head import Settings
+    from edge_tse.voice import Voice
 
 __all__ = ["take_clip"]
 
@@ -159,6 +161,10 @@ def calibrate(
 def replay(
     recording: Annotated[Path, typer.Argument(metavar="SESSION", help="What `edge-tse live --record` wrote.")],
     to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file for what comes out again.")] = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option("--voice", metavar="FILE", help="The voice that was listened to; recordings of `live --with-voice` hold it."),
+    ] = None,
     artifact: ArtifactOption = None,
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
@@ -166,55 +172,38 @@ def replay(
     as_json: Json = False,
 ) -> None:
     """Run a recorded session again and compare what comes out, bit for bit."""
-    import tempfile
-
     from edge_tse import audio
-    from edge_tse.calibration import Calibration
     from edge_tse.errors import ArtifactError, AudioError, ParityError
     from edge_tse.files import check_output
-    from edge_tse.hearing import Chain, Hearing
-    from edge_tse.prescription import Audiogram
+    from edge_tse.hearing import Chain
     from edge_tse.recording import load_recording
     from edge_tse.recording import replay as again
-    from edge_tse.voice import load_voice, personalize
+    from edge_tse.recording_head import settings
+    from edge_tse.voice import personalize
 
     if to is not None:
         audio.check_format(to)
         check_output(to, [recording], AudioError)
     session = load_recording(recording)
-    head = session.head
-    with tempfile.NamedTemporaryFile("w", suffix=".voice", encoding="utf-8") as file:
-        file.write(head["voice"])
-        file.flush()
-        universal, voice = live.opened(artifact), load_voice(file.name)
-    model = personalize(universal, voice)
-    if model.digest != head["artifact"]:
+    made = settings(session.head, str(recording))
+    spoken = _voice_of(made, voice, recording)
+    universal = live.opened(artifact)
+    model = personalize(universal, spoken)
+    if model.digest != made.artifact:
         raise ArtifactError(
-            f"{recording} was made with model {head['artifact'][:12]}, this is {model.digest[:12]}: give the one with --artifact"
+            f"{recording} was made with model {made.artifact[:12]}, this is {model.digest[:12]}: give the one with --artifact"
         )
-    ears = {
-        side: None if (table := head["hearing"][side]) is None else Audiogram(thresholds=tuple(map(tuple, table["thresholds"])))
-        for side in ("left", "right")
-    }
-    ambient_db = head["hearing"]["ambient_db"]
-    wanted = Hearing(**(head["hearing"] | ears | {"ambient_db": ambient_db if ambient_db > -1e3 else float("-inf")}))
-    stated = head["calibration"]
-    levels = Calibration(
-        microphones_db_spl=tuple(stated["microphones_db_spl"]),
-        receivers_db_spl=tuple(stated["receivers_db_spl"]),
-        source=stated["source"],
-    )
-    shape = Chain(wanted, model.frame, session.loop.ears, levels)
-    with live.engine_for(universal, voice, engine, target, port) as (running, name), output.progress("replaying", as_json) as tell:
-        if name != head["engine"]:
-            output.warn(f"recorded on {head['engine']}, replayed on {name}: what differs may be theirs")
+    shape = Chain(made.hearing, model.frame, session.loop.ears, made.calibration)
+    with live.engine_for(universal, spoken, engine, target, port) as (running, name), output.progress("replaying", as_json) as tell:
+        if name != made.engine:
+            output.warn(f"recorded on {made.engine}, replayed on {name}: what differs may be theirs")
         got = again(session, running, shape, tell)
     if to is not None:
         audio.write(to, got.signal, got.rate_hz, inputs=[recording])
     if got.first is not None:
         raise ParityError(
             f"{recording}: {got.differing} of {got.signal.shape[1]} samples differ, the first at {got.first / got.rate_hz:.4f} s: "
-            f"recorded on {head['engine']}, replayed on {name}"
+            f"recorded on {made.engine}, replayed on {name}"
         )
     figures = {
         "recording": recording,
@@ -229,6 +218,24 @@ def replay(
     }
     late = f"{figures['late_blocks']} late blocks and {len(session.fates)} hops not extracted, as then"
     output.result(figures, as_json, f"{recording}: {figures['seconds']:.1f} s replayed on {name}, bit for bit; {late}")
+
+
+def _voice_of(made: Settings, path: Path | None, recording: Path) -> Voice:
+    """The voice in the recording or, checked to be the same, the one in a file."""
+    from edge_tse.errors import ArtifactError
+    from edge_tse.voice import read_voice
+
+    if path is None:
+        if made.voice is None:
+            raise ArtifactError(
+                f"{recording} does not hold the voice it was made with, only its digest {made.voice_digest[:12]}: "
+                "give that voice with --voice"
+            )
+        return made.voice
+    voice, digest = read_voice(path)
+    if made.voice_digest and digest != made.voice_digest:
+        raise ArtifactError(f"{recording} was made with voice {made.voice_digest[:12]}, {path} is {digest[:12]}: give that voice")
+    return voice
 
 
 def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
