@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
 from edge_tse.files import check_output, write_bytes
+from edge_tse.quiet import muted
 
 __all__ = [
     "better_ear",
@@ -146,7 +145,7 @@ def _opened(path: Path, advice: str) -> Iterator[Any]:
     if path.suffix.lower() in _HEADERLESS and not _has_header(path):
         raise AudioError(f"{path} has no header that states its rate and format: {_RAW}")
     try:
-        with _muted(), soundfile.SoundFile(str(path)) as file:
+        with muted(), soundfile.SoundFile(str(path)) as file:
             yield file
     # Whatever soundfile finds wrong is about the file: it is given no options.
     except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError, OSError, ValueError, TypeError) as failure:
@@ -195,27 +194,6 @@ def _compare_lengths(path: Path, stated: int, there: int, frame_bytes: int, firs
         raise AudioError(
             f"{path} is cut short: it states {stated} bytes of sound and {there} are there; copy it again, or {repair}"
         )
-
-
-@contextmanager
-def _muted() -> Iterator[None]:
-    """What decoders write themselves (libmpg123 about every frame that is none) is not for users, and would end up in JSON."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    kept: dict[int, int] = {}
-    try:
-        for number in (1, 2):
-            with suppress(OSError):  # closed: nothing to keep
-                kept[number] = os.dup(number)
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for number in kept:
-            os.dup2(nowhere, number)
-        os.close(nowhere)
-        yield
-    finally:
-        for number, copy in kept.items():
-            os.dup2(copy, number)
-            os.close(copy)
 
 
 def check_format(path: Path) -> None:

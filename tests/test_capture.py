@@ -454,6 +454,23 @@ class TestSupervision:
             self.run(cable, seconds=60.0)
         assert cable.closed >= 1
 
+    @pytest.mark.parametrize(("sounds_s", "said"), [(0.0, "delivers nothing: it is opened again"), (1.0, "vanished")])
+    def test_a_device_that_is_open_and_mute_is_the_end(self, sounds_s: float, said: str) -> None:
+        cable = Cable(sound(16000 * 30))
+        cable.frozen = lambda now: now > sounds_s
+        told: list[str] = []
+        with pytest.raises(AudioError, match=r"is open and has delivered nothing for 10 s \(\d+ blocks before that\)"):
+            self.run(cable, tell=lambda session: told.extend(e.what for e in session.events[len(told) :]))
+        assert told == [f"the device {said}"]  # once, not once a second
+        assert sounds_s + 9.9 < cable.now < sounds_s + 11.2
+        assert cable.closed == cable.opened
+
+    def test_a_short_session_on_a_mute_device_is_not_one_that_went_well(self) -> None:
+        cable = Cable(sound(16000 * 30))
+        cable.frozen = lambda now: True
+        with pytest.raises(AudioError, match=r"has delivered nothing for 5 s \(0 blocks"):
+            self.run(cable, seconds=5.0)
+
     def test_stopping_while_it_is_away(self) -> None:
         cable = Cable(sound(16000 * 9))
         cable.pulled = lambda now: now > 1
