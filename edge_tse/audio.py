@@ -248,11 +248,12 @@ def is_silent(signal: Float) -> bool:
 
 
 def clipped_samples(signal: Float) -> int:
-    """How many samples lie in runs of three or more at (or over) full scale."""
+    """How many samples lie in runs of three or more at full scale; of floats that go beyond it, at what they reach."""
     total = 0
+    full_scale = max(_CLIP_LEVEL, np.abs(signal).max(initial=0.0) * _CLIP_LEVEL)
     edged = np.zeros(signal.shape[1] + 2, bool)
     for channel in signal:
-        for full in (channel >= _CLIP_LEVEL, channel <= -_CLIP_LEVEL):
+        for full in (channel >= full_scale, channel <= -full_scale):
             edged[1:-1] = full
             edges = np.flatnonzero(edged[1:] != edged[:-1])
             runs = edges[1::2] - edges[::2]

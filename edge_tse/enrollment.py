@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
+from edge_tse.condition import for_enrollment
 from edge_tse.voice import POOL, Voice, VoiceModel, enroll, speech_levels
 
 __all__ = ["Enrollment", "enroll_clips", "enroll_files"]
@@ -44,7 +45,8 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
     signals = []
     for name, signal, rate_hz in clips:
         audio.check_ears(signal, frame.ears, name)
-        signals.append(audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz)))
+        ear = audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz))
+        signals.append(for_enrollment(ear, frame.sample_rate_hz))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     voice = enroll(model, signals, created, ", ".join(Path(name).name for name, _, _ in clips))
     speech_s = sum(len(speech_levels(frame, signal)) for signal in signals) * POOL * frame.period_s

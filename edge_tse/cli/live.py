@@ -258,11 +258,20 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
 
 def _narrator(as_json: bool, notes: list[str]) -> Callable[[Session], None]:
     """Events as they happen, a line each; where somebody watches, also how it goes. ``notes`` of other threads become events."""
-    said, shown_s = 0, 0.0
+    from edge_tse.condition import EarWatch
+
+    said, shown_s, looked_s = 0, 0.0, time.monotonic()
+    watch: EarWatch | None = None
     watched = sys.stderr.isatty() and not as_json
 
     def tell(session: Session) -> None:
-        nonlocal said, shown_s
+        nonlocal said, shown_s, looked_s, watch
+        if time.monotonic() - looked_s > 1.0:
+            looked_s = time.monotonic()
+            if watch is None:
+                watch = EarWatch(session.loop.rate_hz, session.frame.level_invariant)
+            for remark in watch(session.recent(1.0), looked_s):
+                session.note(f"what is heard: {remark}")
         while notes:
             session.note(notes.pop(0))
         events = session.events

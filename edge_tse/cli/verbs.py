@@ -96,7 +96,7 @@ def enroll(
     from dataclasses import asdict, replace
 
     from edge_tse import audio
-    from edge_tse.clip import assess
+    from edge_tse.clip import CHANGING, assess, least_alike
     from edge_tse.enrollment import enroll_clips
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
@@ -130,14 +130,20 @@ def enroll(
         name: replace(assess(model, signal, rate_hz), clipped_samples=count)
         for (name, signal, rate_hz), count in zip(recordings, clipped, strict=True)
     }
+    # What is wrong with a take is said even if no voice comes of it; a file has another chance.
     for name in qualities if scene else [name for name in qualities if name == "microphone"]:
         for remark in qualities[name].remarks:
             output.warn(f"{name}: {remark}" if scene else remark)
     made = enroll_clips(model, recordings)
+    for name in [] if scene else [name for name in qualities if name != "microphone"]:
+        for remark in qualities[name].remarks:
+            output.warn(f"{name}: {remark}")
+    apart = least_alike(model, recordings)
+    if apart is not None and apart[2] < CHANGING:
+        output.warn(
+            f"{apart[1]} and {apart[0]} are {apart[2]:.2f} alike, clips of one person {CHANGING:.2f} or more: enroll one person"
+        )
     save_voice(made.voice, to)
-    if not scene:
-        for path, count in zip(clips, clipped, strict=False):  # what the microphone clipped has been said
-            _warn_about(str(path), count)
     figures = {
         "voice": to,
         "clips": clips,
@@ -145,11 +151,12 @@ def enroll(
         "speech_s": made.speech_s,
         "clipped_samples": sum(clipped),
         "front_share": shares or None,
+        "least_alike": None if apart is None else apart[2],
         "quality": {name: asdict(quality) | {"score": quality.score} for name, quality in qualities.items()},
         "model": model.digest,
     }
-    score = max(quality.score for quality in qualities.values())
-    best = f"quality {score:.2f} of 1" + (" at best" if len(qualities) > 1 else "")
+    score = min(quality.score for quality in qualities.values())
+    best = f"quality {score:.2f} of 1" + (" at worst" if len(qualities) > 1 else "")
     output.result(figures, as_json, f"{to}: a voice from {made.speech_s:.1f} s of speech in {made.voice.source}, {best}")
 
 
@@ -177,7 +184,12 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Write the enrolled talker alone, aligned with the mixture sample for sample."""
+    from dataclasses import asdict
+
+    import numpy as np
+
     from edge_tse import audio
+    from edge_tse.condition import examine, full_scale_gain
     from edge_tse.engines import Engine
     from edge_tse.errors import AudioError
     from edge_tse.extract import extract as run
@@ -189,16 +201,32 @@ def extract(
     check_output(to, [mixture, voice, *_given(artifact)], AudioError)
     signal, rate_hz = audio.read(mixture)
     model = personalize(_artifact(artifact), load_voice(voice))
+    audio.check_ears(signal, model.frame.ears, str(mixture))
+    condition, gain = examine(signal, rate_hz), full_scale_gain(signal)
+    # A dead ear is no second one: its noise would be taken for where sound comes from.
+    heard = signal if condition.dead_ear is None else signal[[1 - condition.dead_ear]]
     network = output.open_quietly(model, engine)
     with output.progress("extracting", as_json) as tell:
-        got = run(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
-    over = audio.write(to, got.signal, rate_hz, inputs=[mixture])
+        got = run(heard * np.float32(gain), rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
+    out = np.repeat(got.signal, len(signal) // len(heard), axis=0)
+    over = audio.write(to, out, rate_hz, inputs=[mixture])
     _warn_about(str(mixture), got.clipped_samples, silent=got.silent)
+    if not got.silent:
+        for remark in condition.remarks(model.frame.level_invariant):
+            output.warn(f"{mixture}: {remark}")
+    if condition.dead_ear is not None:
+        output.warn(f"{mixture}: taken as mono, and the talker is written to both ears")
+    if gain < 1:
+        louder_db = -20 * np.log10(gain)
+        output.warn(
+            f"{mixture}: its floats reach {1 / gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, it is taken, "
+            f"and the talker written, {louder_db:.1f} dB quieter"
+        )
     if over:
         output.warn(f"{to}: {over} samples were over full scale and are clipped: lower the level of the mixture")
     figures = {
         "output": to,
-        "channels": got.signal.shape[0],
+        "channels": out.shape[0],
         "rate_hz": rate_hz,
         "seconds": got.signal.shape[1] / rate_hz,
         "trimmed": not no_trim,
@@ -209,10 +237,12 @@ def extract(
         "memory": memory(),
         "input_clipped_samples": got.clipped_samples,
         "input_silent": got.silent,
+        "input_gain": gain,
+        "input_condition": {**asdict(condition), "dead_ear": condition.dead_ear, "inverted": condition.inverted},
         "output_clipped_samples": over,
     }
     rows = {
-        "talker": f"{to} ({got.signal.shape[1] / rate_hz:.2f} s, {got.signal.shape[0]} ch, {rate_hz} Hz)",
+        "talker": f"{to} ({got.signal.shape[1] / rate_hz:.2f} s, {out.shape[0]} ch, {rate_hz} Hz)",
         "engine": network.name,
         **output.compute_rows(got.timing, model.frame),
     }
