@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import pickle
+import resource
 import struct
 import subprocess
 import tempfile
@@ -42,7 +43,7 @@ from edge_tse.universal import universal
 from edge_tse.voice import Voice, load_voice, personalize, save_voice
 from firmware_bridge import image as images
 from firmware_bridge import wire
-from firmware_bridge.codegen import generate
+from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.elf import read_sections, read_symbols
 from firmware_bridge.flash import MemoryFlash, Slots, choose, install, installed
@@ -649,6 +650,75 @@ def _ask(content: bytes, folder: Path) -> None:
             ask()
 
 
+@cache
+def _server() -> Path:
+    """The board's end in C, with the checks of a sanitizer in it."""
+    import atexit
+    import shutil
+
+    from firmware_bridge.build import C_FOLDER, SOURCES
+    from tests.board import SERVER, compiler
+
+    folder = Path(tempfile.mkdtemp(prefix="etse-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, text in generate(_artifact()).items():
+        (folder / name).write_text(text)
+    sources = [*folder.glob("*.c"), *(C_FOLDER / name for name in (*SOURCES, *SERVER))]
+    flags = ("-std=c11", "-g", "-O1", "-ffp-contract=off", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    names = ('-DETSE_TARGET="host"', '-DETSE_CORE="x"')
+    command = [*compiler(), *flags, *names, f"-I{folder}", f"-I{C_FOLDER}", *map(str, sources), "-lm", "-o", str(folder / "server")]
+    subprocess.run(command, check=True, capture_output=True)
+    return folder / "server"
+
+
+@cache
+def _patch() -> bytes:
+    return voice_patch(_artifact(), graphs.voice(_artifact().voice_model))
+
+
+def _requests(rng: Random) -> bytes:
+    """Frames that are whole and messages that are not: voices above all, in parts that overlap, miss and reach beyond."""
+    frame, patch = _artifact().frame, _patch()
+    frames = []
+    for _ in range(rng.randint(1, 12)):
+        kind = rng.randrange(7)
+        if kind < 3:
+            content = hostile_bytes(patch, rng, 2)[: len(patch)].ljust(len(patch), b"\0") if rng.random() < 0.5 else patch
+            for at in range(0, len(patch), 512):
+                offset = rng.choice((at, at, at, at, at, 0, at + 1, 2**32 - 1, 2**32 - 512, len(patch)))
+                size = rng.choice((len(patch),) * 8 + (0, len(patch) + 1, len(patch) - 1, 2**32 - 1))
+                frames.append((wire.SetVoice.code, struct.pack("<II", offset % 2**32, size) + content[at : at + 512]))
+        elif kind == 3:
+            frames.append((wire.Reset.code, rng.choice((b"\1", b"\2", b"\0", b"\3", b"\xff", b"", b"\1\1"))))
+        elif kind == 4:
+            frames.append((wire.NetworkFrame.code, rng.randbytes(frame.features + rng.choice((0, 0, -1, 1, 500)))))
+        elif kind == 5:
+            frames.append((wire.SoundFrame.code, rng.randbytes(2 * frame.hop * rng.choice((1, 2, 3)) + rng.choice((0, 0, 1, -1)))))
+        else:
+            frames.append((rng.randrange(256), rng.randbytes(rng.choice((0, 1, 8, 1024)))))
+        if rng.random() < 0.2:
+            frames.append(frames[-1])
+    stream = b"".join(wire.encode(wire.Frame(code, n % 2**16, payload[:1024])) for n, (code, payload) in enumerate(frames))
+    return hostile_bytes(stream, rng, 3) if rng.random() < 0.3 else stream
+
+
+def _serve(content: bytes, folder: Path) -> None:
+    last = wire.encode(wire.Frame(wire.HelloRequest.code, 54321, b""))
+    limit = resource.RLIMIT_AS, (resource.getrlimit(resource.RLIMIT_AS)[1],) * 2
+    done = subprocess.run(
+        [str(_server())],
+        input=content + b"\0" + last,
+        capture_output=True,
+        timeout=60,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(*limit),  # a sanitizer reserves terabytes
+    )
+    assert done.returncode == 0, done.stderr.decode(errors="replace")[-600:]
+    answers = wire.Decoder().push(done.stdout)
+    assert answers[-1].sequence == 54321, answers[-1]
+    assert answers[-1].code == wire.Hello.code
+
+
 def _noise(rng: Random) -> bytes:
     frames = [
         wire.encode(wire.Frame(rng.randrange(256), rng.randrange(2**16), rng.randbytes(rng.choice((0, 1, 9, 300, 1024)))))
@@ -681,6 +751,7 @@ DOORS = {
         Door("embedding", _embedding, _load_embedding),
         Door("answers", _answers, _ask),
         Door("decoder", _noise, _decode),
+        Door("server", _requests, _serve),
         Door("elf", _elf, _read_elf),
         Door("image", _image_file, _read_image),
         Door("boot", _records, _boot),

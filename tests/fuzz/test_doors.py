@@ -32,7 +32,7 @@ SEEDS = {
     "voice": (13,),
 }
 """Numbers of tries (of ``python -m tests.fuzz``) that a door once answered with a traceback, the first for each place."""
-EXAMPLES = {"recording": 30, "target": 60, "artifact": 100, "checkpoint": 40, "sound": 100}
+EXAMPLES = {"recording": 30, "server": 100, "target": 60, "artifact": 100, "checkpoint": 40, "sound": 100}
 
 
 def test_a_try_is_the_same_input_every_time() -> None:
