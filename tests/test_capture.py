@@ -534,7 +534,7 @@ class TestCommands:
         assert "http" not in page
         assert fake.open_instances == 0
 
-        repeated = ["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse")]
+        repeated = ["replay", str(files / "s.flac"), "--voice", str(files / "a.voice"), "--artifact", str(files / "model.etse")]
         assert main([*repeated, "--json", "-o", str(files / "o.wav")]) == 0
         again = json.loads(capfd.readouterr().out)
         assert again["differing_samples"] == 0
@@ -559,7 +559,20 @@ class TestCommands:
         assert figures["block"] == hop
         assert figures["latency"]["algorithmic_ms"] == pytest.approx(hop / 8)
         assert figures["health"]["failed_hops"] == 0
-        assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+        assert (
+            main(
+                [
+                    "replay",
+                    str(files / "s.flac"),
+                    "--voice",
+                    str(files / "a.voice"),
+                    "--artifact",
+                    str(files / "model.etse"),
+                    "--json",
+                ]
+            )
+            == 0
+        )
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_a_board_is_recorded_and_replayed(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
@@ -573,7 +586,15 @@ class TestCommands:
         figures = json.loads(capfd.readouterr().out)
         assert figures["engine"].endswith(" on host")
         assert figures["health"]["hops"] > figures["health"]["failed_hops"] == 0
-        again = ["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]
+        again = [
+            "replay",
+            str(files / "s.flac"),
+            "--voice",
+            str(files / "a.voice"),
+            "--artifact",
+            str(files / "model.etse"),
+            "--json",
+        ]
         assert main([*again, *there]) == 0
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
         assert main([*again, "--engine", "device"]) == 2
@@ -595,7 +616,20 @@ class TestCommands:
         err = capfd.readouterr().err
         assert err.splitlines()[-1].startswith("edge-tse: the sound device vanished and did not come back")
         assert "Traceback" not in err
-        assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+        assert (
+            main(
+                [
+                    "replay",
+                    str(files / "s.flac"),
+                    "--voice",
+                    str(files / "a.voice"),
+                    "--artifact",
+                    str(files / "model.etse"),
+                    "--json",
+                ]
+            )
+            == 0
+        )
         assert json.loads(capfd.readouterr().out)["blocks"] == 300
 
     def test_ctrl_c_is_a_way_to_end(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
@@ -613,7 +647,7 @@ class TestCommands:
     @pytest.mark.parametrize(
         "where",
         [
-            "edge_tse.voice.load_voice",
+            "edge_tse.voice.read_voice",
             "edge_tse.capture.devices",
             "edge_tse.cli.output.open_quietly",
             "edge_tse.recording.Recorder.__init__",
@@ -653,7 +687,20 @@ class TestCommands:
         assert fake.open_instances == 0
         assert [thread.name for thread in threading.enumerate() if "edge-tse" in thread.name] == []
         if (files / "s.flac").exists():
-            assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+            assert (
+                main(
+                    [
+                        "replay",
+                        str(files / "s.flac"),
+                        "--voice",
+                        str(files / "a.voice"),
+                        "--artifact",
+                        str(files / "model.etse"),
+                        "--json",
+                    ]
+                )
+                == 0
+            )
             assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_an_engine_that_fails_is_one_line_and_the_room_is_heard(
