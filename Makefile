@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow fuzz lint clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -21,6 +21,7 @@ help:
 	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
 	@echo "make test                       system packages, Python packages, lint, tests (ARGS='-k flash' for those that you name)"
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
+	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
 	@echo "make lint                       ruff and mypy alone"
 	@echo "make clean                      remove demo/, builds and caches; .venv stays"
 
@@ -37,6 +38,9 @@ test-slow: $(VENV)/.installed-dev
 	@$(RUN) -m pytest -n auto -m 'slow and not alone'
 	@echo "==> pytest: slow tests that need the machine to themselves"
 	@$(RUN) -m pytest -m 'slow and alone'
+
+fuzz: $(VENV)/.installed-dev
+	@$(RUN) -m tests.fuzz --seconds $(or $(SECONDS),600) --keep build/fuzz $(DOORS)
 
 lint: $(VENV)/.installed-dev
 	@echo "==> ruff, mypy"

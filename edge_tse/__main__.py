@@ -1,7 +1,39 @@
-"""``python -m edge_tse`` is ``edge-tse``."""
+"""``python -m edge_tse`` is ``edge-tse``: the process around the command line, from its first line to its last."""
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
+from threading import Timer
 
-from edge_tse.cli import main
+__all__ = ["run"]
 
-sys.exit(main())
+
+def run() -> None:
+    """Run the command that was typed and end the process. Ctrl-C is one line, whenever it is pressed."""
+    code = 130  # as shells report SIGINT
+    try:
+        sys.unraisablehook = _interrupted_anywhere
+        from edge_tse.cli import main
+
+        code = main()
+        # What is left is to end: nobody has to be told that it was interrupted.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.stderr.write("edge-tse: interrupted\n")
+    sys.exit(code)
+
+
+def _interrupted_anywhere(told: sys.UnraisableHookArgs) -> None:
+    """Ctrl-C that fell into a destructor or a callback, where Python prints and forgets it, is pressed again."""
+    if isinstance(told.exc_value, KeyboardInterrupt):
+        # From beside: what is raised while this function runs is forgotten just the same.
+        Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(told)
+
+
+if __name__ == "__main__":
+    run()

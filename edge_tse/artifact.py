@@ -12,7 +12,7 @@ import json
 import math
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import ArtifactError, EngineError, ParityError
-from edge_tse.files import write_bytes
+from edge_tse.files import read_bytes, write_bytes
 from edge_tse.frame import FrameSpec
 from edge_tse.golden import TOLERANCE_LSB, Golden, Network, Parity, record, replay
 from edge_tse.graph import IntegerGraph
+from edge_tse.table import parse_json, read_table, shown
 from edge_tse.universal import Reach
 from edge_tse.voice import VoiceModel
+from edge_tse.voice_weights import check_voice_model
 
 __all__ = ["SCHEMA", "Artifact", "shipped_names", "shipped_with_hop", "verify"]
 
@@ -41,6 +43,7 @@ _ALIGNMENT = 16
 _TYPES = {"int8": "|i1", "int32": "<i4", "float32": "<f4"}
 _DEFAULT = "small"
 _SUFFIX = ".etse"
+_MOST_BYTES = 2**30
 
 Arrays = dict[str, NDArray[np.generic]]
 
@@ -72,16 +75,27 @@ class Artifact:
                 raise ArtifactError(f"tensor {name} is [{tensor.frames}, {tensor.channels}], the geometry needs [1, {channels}]")
         if model.frame != frame:
             raise ArtifactError(f"the voice model is for {model.frame}, the graph for {frame}")
+        check_voice_model(model)
         for slot, channels in graph.films.items():
             rows = len(model.arrays.get(f"film.{slot}.weight", ()))
             if rows != 2 * channels:
                 raise ArtifactError(f"the voice model makes {rows} values for modulation {slot}, the graph needs 2 * {channels}")
         for slot, reach in self.reach.items():
-            if any(len(x) * 2 != len(model.arrays.get(f"film.{slot}.weight", ())) for x in vars(reach).values()):
+            channels = len(model.arrays.get(f"film.{slot}.weight", ())) // 2
+            if any(x.shape != (channels,) for x in vars(reach).values()):
                 raise ArtifactError(f"what modulation {slot} reaches is of another model: make the artifact again")
+            if not all(np.isfinite(x).all() for x in vars(reach).values()) or not (reach.scale > 0).all():
+                raise ArtifactError(
+                    f"what modulation {slot} reaches is not finite, or its scale not positive: make the artifact again"
+                )
         features = self.golden.features
         if features.dtype != np.int8 or features.shape[1:] != (frame.features,):
             raise ArtifactError(f"golden features are {features.dtype} {features.shape}, not int8 [frames, {frame.features}]")
+        if self.golden.outputs is not None:
+            due = {name: (len(features), graph.tensors[name].channels) for name in graph.outputs}
+            there = {name: (x.shape if x.dtype == np.int8 else x.dtype) for name, x in self.golden.outputs.items()}
+            if there != due:
+                raise ArtifactError(f"golden outputs are {there}, the features and the graph need {due}: make the artifact again")
 
     @property
     def personalized(self) -> bool:
@@ -128,28 +142,38 @@ class Artifact:
     def from_bytes(cls, content: bytes, source: str = "artifact") -> Artifact:
         """Inverse of :meth:`to_bytes`; ``source`` names the content in messages."""
         header, arrays = _unpack(_checked_payload(content, source), source)
+        again = "make it again"
+        parts = ("frame", "graph", "voice_blocks", "golden_outputs", "provenance")
+        for name, kind in zip(parts, (dict, dict, int, list | None, dict), strict=True):
+            if name not in header or not isinstance(header[name], kind):
+                raise ArtifactError(f"{source}: a part is missing or malformed ({name} is {shown(header.get(name))}): {again}")
         try:
-            frame = FrameSpec(**header["frame"])
-            graph = IntegerGraph.from_arrays(header["graph"], _part(arrays, "graph."))
-            voice_model = VoiceModel(frame, header["voice_blocks"], _part(arrays, "voice."))
-            names = header["golden_outputs"]
-            outputs = None if names is None else {name: arrays[f"golden.output.{name}"] for name in names}
-            golden = Golden(arrays["golden.features"], outputs)  # type: ignore[arg-type]  # checked on construction
-            slots = dict.fromkeys(name.partition("/")[0] for name in _part(arrays, "reach."))
-            reach = {slot: Reach(**_part(arrays, f"reach.{slot}/")) for slot in slots}  # type: ignore[arg-type]
-            provenance = header["provenance"]
-            return cls(frame=frame, graph=graph, voice_model=voice_model, golden=golden, provenance=provenance, reach=reach)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"{source}: a part is missing or malformed ({error}): make it again") from error
+            frame = read_table(FrameSpec, header["frame"], f"{source}: frame", ArtifactError)
+        except ValueError as error:
+            raise ArtifactError(f"{source}: no front end has this geometry ({error}): {again}") from error
+        names = header["golden_outputs"]
+        if missing := [name for name in ("golden.features", *(f"golden.output.{n}" for n in names or ())) if name not in arrays]:
+            raise ArtifactError(f"{source}: there is no array {shown(missing[0])}: {again}")
+        outputs = None if names is None else {name: arrays[f"golden.output.{name}"] for name in names}
+        reach = {}
+        for slot in dict.fromkeys(name.partition("/")[0] for name in _part(arrays, "reach.")):
+            values = _part(arrays, f"reach.{slot}/")
+            if values.keys() != {f.name for f in fields(Reach)}:
+                raise ArtifactError(f"{source}: the reach of {shown(slot)} states {', '.join(sorted(values))}: {again}")
+            reach[slot] = Reach(**values)  # type: ignore[arg-type]  # checked on construction
+        return cls(
+            frame=frame,
+            graph=IntegerGraph.from_arrays(header["graph"], _part(arrays, "graph.")),
+            voice_model=VoiceModel(frame, header["voice_blocks"], _part(arrays, "voice.")),
+            golden=Golden(arrays["golden.features"], outputs),  # type: ignore[arg-type]  # checked on construction
+            provenance=header["provenance"],
+            reach=reach,
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> Artifact:
         """Read a file. ``ArtifactError`` if it is not there, not an artifact, truncated, damaged, or of a future schema."""
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise ArtifactError(f"cannot read artifact {path}: {error.strerror}") from error
-        return cls.from_bytes(content, str(path))
+        return cls.from_bytes(read_bytes(Path(path), _MOST_BYTES, ArtifactError, "artifact"), str(path))
 
     @classmethod
     def shipped(cls, name: str = _DEFAULT) -> Artifact:
@@ -210,6 +234,15 @@ def shipped_names() -> list[str]:
     return sorted(file.name.removesuffix(_SUFFIX) for file in files if file.name.endswith(_SUFFIX))
 
 
+@dataclass(frozen=True)
+class _Entry:
+    """Where an array of the file lies, and what it is."""
+
+    type: str
+    shape: tuple[int, ...]
+    offset: int
+
+
 def _checked_payload(content: bytes, source: str) -> bytes:
     """The payload, once everything around it has been proved."""
     if not content.startswith(_MAGIC):
@@ -252,18 +285,29 @@ def _pack(header: Mapping[str, Any], arrays: Arrays) -> bytes:
 
 
 def _unpack(payload: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
-    try:
-        (length,) = _HEADER_LENGTH.unpack_from(payload)
-        start = _HEADER_LENGTH.size + length
-        header = json.loads(payload[_HEADER_LENGTH.size : start])
-        arrays: Arrays = {}
-        for name, entry in header.pop("arrays").items():
-            shape = tuple(entry["shape"])
-            dtype = np.dtype(_TYPES[entry["type"]])
-            flat = np.frombuffer(payload, dtype, count=int(np.prod(shape)), offset=start + entry["offset"])
-            arrays[name] = flat.reshape(shape)
-    except (struct.error, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ArtifactError(f"{source}: the header is malformed ({error}): make it again") from error
+    malformed, again = f"{source}: the header is malformed", "make it again"
+    if len(payload) < _HEADER_LENGTH.size:
+        raise ArtifactError(f"{malformed}: {len(payload)} bytes have no room for one; {again}")
+    (length,) = _HEADER_LENGTH.unpack_from(payload)
+    start = _HEADER_LENGTH.size + length
+    if start > len(payload):
+        raise ArtifactError(f"{malformed}: it states {length} bytes, {len(payload)} are there; {again}")
+    header = parse_json(payload[_HEADER_LENGTH.size : start], malformed, ArtifactError, again)
+    index = header.pop("arrays", None)
+    if not isinstance(index, dict):
+        raise ArtifactError(f"{malformed}: the index of arrays is {shown(index)}, not a table; {again}")
+    arrays: Arrays = {}
+    for name, entry in index.items():
+        where = f"{malformed}: array {shown(name)}"
+        described = read_table(_Entry, entry, where, ArtifactError)
+        if described.type not in _TYPES or min(described.shape, default=0) < 0 or described.offset < 0:
+            raise ArtifactError(f"{where} is {shown(entry)}: {again}")
+        dtype, count = np.dtype(_TYPES[described.type]), math.prod(described.shape)
+        end = described.offset + count * dtype.itemsize
+        if end > len(payload) - start:
+            raise ArtifactError(f"{where} ends at byte {shown(end)} of {len(payload) - start}: {again}")
+        flat = np.frombuffer(payload, dtype, count=count, offset=start + described.offset) if count else np.zeros(0, dtype)
+        arrays[name] = flat.reshape(described.shape)
     return header, arrays
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
 from edge_tse.files import check_output, write_bytes
+from edge_tse.quiet import muted
 
 __all__ = [
     "better_ear",
@@ -42,6 +43,13 @@ LARGEST_PEAK = 100.0
 """40 dB over full scale: no recording does this, but integers stored as floats do."""
 
 _LONGEST = 2**40  # samples: two years
+_MOST_VALUES = 2**30  # 4 GB, 3 hours of stereo at 48 kHz
+_BLOCK = 2**16  # samples read at a time
+_UNKNOWN_LENGTH = 0x7FFF0000  # bytes: from here on, what streams write who do not know
+_MPEG, _MPEG_SPARE = ("MP3", "MPEG"), 4 * 1152
+_HEADERLESS = (".raw", ".pcm", ".s16", ".snd16")
+_RAW = "convert it with `sox -t raw -r 16000 -e signed -b 16 -c 1 IN OUT.wav`, with its own rate and format"
+_CONVERT = "convert it to WAV"
 _CLIP_LEVEL = np.float32(1 - 2**-15)  # the largest positive int16
 _CLIP_RUN = 3  # one or two samples at full scale are how a normalised file looks, three in a row are not
 _SUFFIXES = (".wav", ".flac")
@@ -50,14 +58,36 @@ _SUBTYPE = "PCM_24"  # holds everything a recording does, and every player opens
 
 
 def read(path: Path) -> tuple[Float, int]:
-    """The signal ``[channels, samples]`` and its rate in Hz, from any format libsndfile knows, checked by :func:`check`."""
-    with _opened(path, "convert it to WAV or FLAC") as file:
+    """The signal ``[channels, samples]`` and its rate in Hz, from any format libsndfile knows, checked by :func:`check`.
+
+    ``AudioError`` too if less is there than the file states, with both numbers.
+    """
+    with _opened(path, _CONVERT) as file:
         if file.frames > _LONGEST:
             raise AudioError(f"{path} does not state its length: it is truncated or was streamed; convert it to WAV")
-        samples, rate_hz = file.read(dtype="float32", always_2d=True), file.samplerate
+        samples, rate_hz, stated = _read_all(file, "float32", path), file.samplerate, file.frames
+        # Decoders of MPEG only estimate how much will come, to a few frames.
+        spare = _MPEG_SPARE if file.format in _MPEG else 0
+    if len(samples) < stated - spare:
+        raise AudioError(
+            f"{path} states {stated} samples and gives {len(samples)}: it is cut short, or not what its first bytes say; "
+            f"copy it again, or say what it is: {_RAW}"
+        )
     signal: Float = np.ascontiguousarray(samples.T)
     check(signal, rate_hz, str(path))
     return signal, int(rate_hz)
+
+
+def _read_all(file: Any, dtype: str, path: Path) -> NDArray[Any]:
+    """``[n, channels]`` to the end of the file, which not every decoder knows before it is there."""
+    parts = [np.zeros((0, file.channels), dtype)]
+    values = 0
+    while len(part := file.read(_BLOCK, dtype=dtype, always_2d=True)):
+        values += part.size
+        if values > _MOST_VALUES:
+            raise AudioError(f"{path} holds more than {_MOST_VALUES:,} values, which is what is read at once: cut it into parts")
+        parts.append(part)
+    return np.concatenate(parts)
 
 
 def write(path: Path, signal: Float, rate_hz: int, inputs: Iterable[Path] = ()) -> int:
@@ -95,7 +125,7 @@ def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
     with _opened(path, "it is damaged, or cut short") as file:
         rate_hz, comment = file.samplerate, file.comment
         if file.frames <= _LONGEST:
-            return file.read(dtype="int32", always_2d=True) >> 8, rate_hz, comment
+            return _read_all(file, "int32", path) >> 8, rate_hz, comment
         parts = [np.zeros((0, file.channels), np.int32)]
         with suppress(_module("soundfile").LibsndfileError):  # where the file breaks off
             while len(part := file.read(_PART, dtype="int32", always_2d=True)):
@@ -111,12 +141,59 @@ def _opened(path: Path, advice: str) -> Iterator[Any]:
         raise AudioError(f"{path}: there is no such file")
     if not path.is_file():
         raise AudioError(f"{path} is not a file: give the name of a sound file")
+    _check_stated_length(path)
+    if path.suffix.lower() in _HEADERLESS and not _has_header(path):
+        raise AudioError(f"{path} has no header that states its rate and format: {_RAW}")
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with muted(), soundfile.SoundFile(str(path)) as file:
             yield file
-    except (soundfile.LibsndfileError, OSError) as failure:
+    # Whatever soundfile finds wrong is about the file: it is given no options.
+    except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError, OSError, ValueError, TypeError) as failure:
         reason = str(getattr(failure, "error_string", failure)).rstrip(".")
         raise AudioError(f"{path} is not a readable sound file ({reason}): {advice}") from failure
+
+
+def _has_header(path: Path) -> bool:
+    """Whether a file whose name says that it has none begins as sound files do."""
+    with suppress(OSError), path.open("rb") as file:
+        return file.read(4) in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")
+    return True
+
+
+def _check_stated_length(path: Path) -> None:
+    """``AudioError`` with both numbers if a WAV file states another amount of sound than it holds: libsndfile reads what is there.
+
+    A length that says that nobody knew it, as streams have, is none.
+    """
+    with suppress(OSError), path.open("rb") as file:  # what cannot be read is said by who opens it
+        head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+            return
+        end, at, frame_bytes = path.stat().st_size, 12, 1
+        while len(head := file.read(8)) == 8:
+            at += 8
+            name, size = head[:4], int.from_bytes(head[4:], "little")
+            if name == b"data":
+                _compare_lengths(path, size, end - at, frame_bytes, file.read(4))
+                return
+            if name == b"fmt ":
+                frame_bytes = max(1, int.from_bytes(file.read(16)[12:14], "little"))
+            at += size + size % 2
+            if at > end:
+                return
+            file.seek(at)
+
+
+def _compare_lengths(path: Path, stated: int, there: int, frame_bytes: int, first: bytes) -> None:
+    repair = f"repair it with `sox --ignore-length {path.name} repaired.wav`"
+    if stated == 0 and there >= max(frame_bytes, 4) and not first.isalpha():  # letters: the name of another chunk
+        raise AudioError(
+            f"{path} states 0 bytes of sound and {there} are there: its recorder was stopped before it wrote the length; {repair}"
+        )
+    if there + frame_bytes <= stated < _UNKNOWN_LENGTH:
+        raise AudioError(
+            f"{path} is cut short: it states {stated} bytes of sound and {there} are there; copy it again, or {repair}"
+        )
 
 
 def check_format(path: Path) -> None:
@@ -171,11 +248,12 @@ def is_silent(signal: Float) -> bool:
 
 
 def clipped_samples(signal: Float) -> int:
-    """How many samples lie in runs of three or more at (or over) full scale."""
+    """How many samples lie in runs of three or more at full scale; of floats that go beyond it, at what they reach."""
     total = 0
+    full_scale = max(_CLIP_LEVEL, np.abs(signal).max(initial=0.0) * _CLIP_LEVEL)
     edged = np.zeros(signal.shape[1] + 2, bool)
     for channel in signal:
-        for full in (channel >= _CLIP_LEVEL, channel <= -_CLIP_LEVEL):
+        for full in (channel >= full_scale, channel <= -full_scale):
             edged[1:-1] = full
             edges = np.flatnonzero(edged[1:] != edged[:-1])
             runs = edges[1::2] - edges[::2]

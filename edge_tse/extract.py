@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
+from edge_tse.condition import Condition, examine, full_scale_gain
 from edge_tse.frame import FrameSpec
 from edge_tse.report import Timing, memory
 from edge_tse.stream import AnyEngine, GainStep
 
-__all__ = ["Extraction", "Extractor", "extract"]
+__all__ = ["Examined", "Extraction", "Extractor", "extract", "extract_examined"]
 
 Float = NDArray[np.float32]
 
@@ -50,6 +51,34 @@ class Extraction:
             "input_clipped_samples": self.clipped_samples,
             "input_silent": self.silent,
         }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Examined:
+    """An extraction, in what condition its mixture was, and what was done about that."""
+
+    extraction: Extraction
+    """Of the ear that hears, on both channels, where the other is dead."""
+    condition: Condition
+    gain: float
+    """By what the mixture was multiplied before: below 1 if its floats were above full scale."""
+
+    def figures(self, frame: FrameSpec) -> dict[str, object]:
+        """By name, ready for a report; ``frame`` as for :meth:`Extraction.figures`."""
+        found = self.condition
+        condition = {**asdict(found), "dead_ear": found.dead_ear, "inverted": found.inverted}
+        return {**self.extraction.figures(frame), "input_gain": self.gain, "input_condition": condition}
+
+    def remarks(self, level_invariant: bool = False) -> tuple[str, ...]:
+        """One line for each thing that is wrong with the mixture, and for what was done about it."""
+        out = () if self.extraction.silent else self.condition.remarks(level_invariant)
+        if self.condition.dead_ear is not None:
+            out += ("taken as mono, and the talker is written to both ears",)
+        if self.gain < 1:
+            louder_db = -20 * np.log10(self.gain)
+            remark = f"its floats reach {1 / self.gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, it is taken,"
+            out += (f"{remark} and the talker written, {louder_db:.1f} dB quieter",)
+        return out
 
 
 class Extractor:
@@ -162,3 +191,24 @@ def extract(
         clipped_samples=audio.clipped_samples(mixture),
         silent=audio.is_silent(mixture),
     )
+
+
+def extract_examined(
+    mixture: Float,
+    rate_hz: int,
+    engine: AnyEngine,
+    *,
+    trim: bool = True,
+    name: str = "the mixture",
+    progress: Callable[[float], None] | None = None,
+) -> Examined:
+    """:func:`extract` from a recording as it was found: of the ear that hears if the other is dead, within full scale.
+
+    A dead ear is no second one: its noise would be taken for where sound comes from.
+    """
+    audio.check_ears(mixture, engine.frame.ears, name)
+    condition, gain = examine(mixture, rate_hz), full_scale_gain(mixture)
+    heard = mixture if condition.dead_ear is None else mixture[[1 - condition.dead_ear]]
+    got = extract(heard * np.float32(gain), rate_hz, engine, trim=trim, name=name, progress=progress)
+    whole = np.repeat(got.signal, len(mixture) // len(heard), axis=0)
+    return Examined(extraction=replace(got, signal=whole), condition=condition, gain=gain)

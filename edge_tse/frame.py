@@ -59,6 +59,16 @@ LEVEL_REFERENCE, LEVEL_QUIETEST = np.float32(1e-2), np.float32(1e-8)
 _LEVEL_SILENCE = np.float32(1e-20)
 """A running level below this is zero: hours of silence never make it subnormal."""
 _LEAST_WINDOW = 8
+_MOST = {
+    "sample_rate_hz": 768_000,
+    "hop": 2**15,
+    "window": 2**16,
+    "ears": 8,
+    "bands": 2**15,
+    "fine_bands": 2**15,
+    "spatial_bands": 2**15,
+}
+"""Nothing larger is a geometry of sound: artifacts are read from files."""
 _SINCE_FIRST = ("beam", "level_invariant")
 _BLOCK = 64  # transforms at a time: what fits a cache
 
@@ -92,6 +102,9 @@ class FrameSpec:
     """Whether band energies are taken relative to a slow running level."""
 
     def __post_init__(self) -> None:
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise ValueError(f"{name} is {getattr(self, name)}: 1 to {most} is possible")
         if self.synthesis != 2 * self.hop:
             raise ValueError(
                 f"synthesis window {self.synthesis} must be twice the hop {self.hop}: Hann sums to one only at half overlap"
@@ -108,6 +121,8 @@ class FrameSpec:
             raise ValueError(f"a beam takes two ears, not {self.ears}")
         if not self.fine_bands < self.bands <= self.bins:
             raise ValueError(f"{self.bands} bands with {self.fine_bands} single-bin ones do not fit {self.bins} bins")
+        if int(np.diff(self.band_edges).min()) < 1:
+            raise ValueError(f"{self.bands} bands with {self.fine_bands} single-bin ones leave one without any of {self.bins} bins")
 
     def to_json(self) -> dict[str, int | bool]:
         """The fields by name; what artifacts did not always have only where it is set, so that equal content gives equal bytes."""

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import ArtifactError
 from edge_tse.operators import (
+    MOST_VALUES,
     Add,
     Append,
     Depthwise,
@@ -30,6 +31,7 @@ from edge_tse.operators import (
     form,
     node_inputs,
 )
+from edge_tse.table import read_table, shown
 
 __all__ = [
     "Add",
@@ -47,6 +49,8 @@ __all__ = [
 ]
 
 _OPS: dict[str, Any] = {op.__name__: op for op in (Pointwise, Depthwise, Append, Tail, Add, Multiply, Sigmoid, Tanh)}
+T = TypeVar("T")
+_LONGEST_NAME = 200
 _ARRAYS = ("weight", "weight_scale", "bias")
 
 
@@ -78,6 +82,8 @@ class IntegerGraph:
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
             check_tensor(name, tensor)
+        if (values := sum(t.frames * t.channels for t in self.tensors.values())) > MOST_VALUES:
+            raise ArtifactError(f"{len(self.tensors)} tensors have {values} values, at most {MOST_VALUES} are possible")
         self._check_names()
         self.checked_voice(self.voice)
         for node in self.nodes:
@@ -209,26 +215,54 @@ class IntegerGraph:
 
         ``ArtifactError`` on an unknown operator, an unknown or missing field, or an invalid graph.
         """
-        try:
-            nodes = []
-            for entry in description["nodes"]:
-                fields = dict(entry)
-                op = _OPS[fields.pop("op")]
-                if op in (Pointwise, Depthwise):
-                    fields |= {k: arrays[f"{fields['name']}.{k}"] for k in _ARRAYS}
-                nodes.append(op(**fields))
-            tensors = [Tensor(**t) for t in description["tensors"]]
-            states = tuple(State(**s) for s in description["states"])
-            return cls(
-                tensors={t.name: t for t in tensors},
-                nodes=tuple(nodes),
-                inputs=tuple(description["inputs"]),
-                outputs=tuple(description["outputs"]),
-                states=states,
-                voice={name: arrays[f"voice.{name}"] for name in description.get("voice", ())},  # type: ignore[misc]
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise ArtifactError(f"the graph description has an unknown or missing part: {error}") from error
+        _known(description, ("tensors", "nodes", "inputs", "outputs", "states", "voice"))
+        nodes = []
+        for i, entry in enumerate(_listed(description, "nodes", dict)):
+            op = _OPS.get(entry["op"]) if isinstance(entry.get("op"), str) else None
+            if op is None:
+                raise ArtifactError(
+                    f"the graph description has an unknown or missing part: {shown(entry.get('op'))} in node {i}, "
+                    f"known are {', '.join(_OPS)}: upgrade edge-tse"
+                )
+            constants = {}
+            if op in (Pointwise, Depthwise):
+                for field_name in _ARRAYS:
+                    key = f"{entry.get('name')}.{field_name}"
+                    if key not in arrays:
+                        raise ArtifactError(f"node {i} has no array {shown(key)}: make the artifact again")
+                    constants[field_name] = arrays[key]
+            fields = {key: value for key, value in entry.items() if key != "op"}
+            nodes.append(read_table(op, fields, f"node {i}", ArtifactError, **constants))
+        tensors = [read_table(Tensor, t, f"tensor {i}", ArtifactError) for i, t in enumerate(_listed(description, "tensors", dict))]
+        states = [read_table(State, s, f"state {i}", ArtifactError) for i, s in enumerate(_listed(description, "states", dict))]
+        inputs, outputs = _listed(description, "inputs", str), _listed(description, "outputs", str)
+        voice = _listed(description, "voice", str) if "voice" in description else []
+        if missing := [name for name in voice if f"voice.{name}" not in arrays]:
+            raise ArtifactError(f"voice input {shown(missing[0])} has no array: make the artifact again")
+        for name in (*(n.name for n in nodes), *(t.name for t in tensors), *(s.name for s in states)):
+            if not (0 < len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable()):
+                raise ArtifactError(f"{shown(name)} is no name: 1 to {_LONGEST_NAME} letters of ASCII are one")
+        return cls(
+            tensors={t.name: t for t in tensors},
+            nodes=tuple(nodes),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            states=tuple(states),
+            voice={name: arrays[f"voice.{name}"] for name in voice},  # type: ignore[misc]  # checked on construction
+        )
+
+
+def _known(description: Mapping[str, Any], names: tuple[str, ...]) -> None:
+    if unknown := [key for key in description if key not in names]:
+        raise ArtifactError(f"the graph has an unknown part {shown(unknown[0])}, known are {', '.join(names)}: upgrade edge-tse")
+
+
+def _listed(description: Mapping[str, Any], part: str, kind: type[T]) -> list[T]:
+    """A list of the description, every item of it of one kind."""
+    found = description.get(part)
+    if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+        raise ArtifactError(f"the graph's {part} are {shown(found)}, not a list of {kind.__name__}: make the artifact again")
+    return found
 
 
 def _unique(what: str, names: Iterable[str]) -> set[str]:

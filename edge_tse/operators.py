@@ -40,6 +40,8 @@ __all__ = [
 
 ACCUMULATOR_LIMIT = 2**24
 """No accumulator, not even a partial sum, reaches this: float32 then holds each of them exactly."""
+MOST_VALUES = 2**24
+"""Of all tensors of a graph together: 16 MB of activations, where the largest model here has 0.1."""
 _MULTIPLIER_RANGE = (2.0**-32, 2.0**8)  # what XNNPACK accepts; below 1 for any trained layer
 _PRODUCT_RANGE = (2.0**-16, 2.0**8)  # likewise, of a Multiply
 
@@ -56,7 +58,8 @@ class Tensor:
     zero_point: int = 0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scale", float(np.float32(self.scale)))
+        with np.errstate(over="ignore"):  # an infinite one is refused where graphs are checked
+            object.__setattr__(self, "scale", float(np.float32(self.scale)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,6 +196,8 @@ def check_tensor(name: str, tensor: Tensor) -> None:
         raise ArtifactError(f"tensor {tensor.name} is filed under {name}")
     if tensor.frames < 1 or tensor.channels < 1:
         raise ArtifactError(f"tensor {name}: shape [{tensor.frames}, {tensor.channels}] is empty")
+    if tensor.frames * tensor.channels > MOST_VALUES:
+        raise ArtifactError(f"tensor {name}: [{tensor.frames}, {tensor.channels}] values, at most {MOST_VALUES} are possible")
     if not (isfinite(tensor.scale) and tensor.scale > 0):
         raise ArtifactError(f"tensor {name}: scale {tensor.scale} is not positive and finite")
     if not INT8_MIN <= tensor.zero_point <= INT8_MAX:
@@ -230,6 +235,8 @@ def _check_shape(node: Pointwise | Depthwise, source: Tensor, out: Tensor) -> No
     types = (node.weight.dtype, node.weight_scale.dtype, node.bias.dtype)
     if types != (np.dtype(np.int8), np.dtype(np.float32), np.dtype(np.int32)):
         raise ArtifactError(f"node {node.name}: weight, scale and bias are {[str(t) for t in types]}, not int8, float32, int32")
+    if any(len(shape) != dimensions for shape, dimensions in zip(shapes, (2, 1, 1), strict=True)) or not node.weight.size:
+        raise ArtifactError(f"node {node.name}: weight, scale and bias have shapes {shapes}, not a matrix and two vectors")
     if isinstance(node, Pointwise):
         wanted: tuple[int, ...] = (out.channels, source.channels)
         frames = source.frames

@@ -11,22 +11,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.errors import ArtifactError, AudioError, EdgeTseError
-from edge_tse.files import write_bytes
+from edge_tse.embeddings import read_embeddings
+from edge_tse.errors import ArtifactError, AudioError
+from edge_tse.files import read_bytes, write_bytes
 from edge_tse.frame import FrameSpec
-
-if TYPE_CHECKING:
-    pass
+from edge_tse.table import parse_json, shown
 
 __all__ = [
     "MIN_SPEECH_S",
@@ -39,7 +36,6 @@ __all__ = [
     "matching_layers",
     "parse_voice",
     "pooled_levels",
-    "read_embeddings",
     "save_voice",
     "speech_levels",
     "voice_bytes",
@@ -54,6 +50,7 @@ MIN_SPEECH_S = 2.0
 """Least speech that enrolls: below it the embedding depends more on the words than on the talker."""
 VOICE_SCHEMA = 1
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
+_MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
 """How much band levels must move against each other. Measured: 60 clips of speech 6.7 to 10.2, white noise (steady or gated) 3.4,
@@ -155,6 +152,13 @@ class VoiceModel:
                 f"this model takes embeddings of {self.dimension} values that another one makes: "
                 "enroll with `edge-tse enroll --embedding FILE.npy`"
             )
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of absurd weights is found here
+            voice = self._described(levels)
+        if not np.isfinite(voice).all():
+            raise ArtifactError("the encoder makes voices that are not finite of this recording: make the artifact again")
+        return voice
+
+    def _described(self, levels: Float) -> Float:
         w, averages = self._weights, []
         x = _relu(levels @ w["encoder.stem.weight"].T + w["encoder.stem.bias"])
         for i in range(self.blocks):
@@ -190,6 +194,10 @@ class VoiceModel:
             raise ArtifactError(
                 f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model"
             )
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is folded in
+            return self._modulated(embedding)
+
+    def _modulated(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
         w = self._weights
         unit, averages = np.split(embedding, [self.dimension])
         code = _relu(w["code.weight"] @ (unit * np.float32(np.sqrt(len(unit)))) + w["code.bias"])
@@ -216,6 +224,11 @@ class Voice:
     """ISO 8601, UTC."""
     source: str
     """Names of the clips, for people."""
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 of its file, by which recordings name it."""
+        return hashlib.sha256(voice_bytes(self)).hexdigest()
 
 
 def matching_layers(slots: Iterable[str], layers: int) -> dict[str, int]:
@@ -249,25 +262,6 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
     return Voice(embedding=embedding, model_digest=model.digest, created=created, source=source)
 
 
-def read_embeddings(path: Path, error: type[EdgeTseError] = AudioError) -> Float:
-    """Embeddings that another model made, as unit vectors ``[crops, size]``.
-
-    The file is an ``.npy`` of ``[size]`` or ``[crops, size]``, or an ``.npz`` of such arrays; ``error`` if it is anything else.
-    """
-    try:
-        with path.open("rb") as file:
-            found = np.load(file, allow_pickle=False)
-            arrays = [found] if isinstance(found, np.ndarray) else [found[name] for name in found.files]
-        vectors = np.concatenate([np.atleast_2d(np.asarray(x, np.float32)) for x in arrays])
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as failure:
-        raise error(f"{path}: no embeddings ({failure}): give an .npy or .npz of a vector, or of a row for each crop") from failure
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all() or not length.all():
-        raise error(f"{path}: {vectors.shape} values that are no embeddings: give finite vectors of one size, none of them zero")
-    unit: Float = vectors / length
-    return unit
-
-
 def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str) -> Voice:
     """A voice of the mean of embeddings from files; ``AudioError`` if one is not of the model's size."""
     if model.size != model.dimension:
@@ -286,8 +280,8 @@ def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str
 
 
 def save_voice(voice: Voice, path: str | Path) -> None:
-    """Write a voice as JSON, whole or not at all. ``ArtifactError`` if it cannot be written."""
-    write_bytes(Path(path), voice_bytes(voice), ArtifactError)
+    """Write a voice as JSON, whole or not at all, for its owner to read. ``ArtifactError`` if it cannot be written."""
+    write_bytes(Path(path), voice_bytes(voice), ArtifactError, private=True)
 
 
 def load_voice(path: str | Path) -> Voice:
@@ -295,23 +289,18 @@ def load_voice(path: str | Path) -> Voice:
 
     ``ArtifactError`` if it is not there, not a voice, of a future schema, or changed in any byte since it was written.
     """
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise ArtifactError(f"cannot read voice {path}: {error.strerror}") from error
-    return parse_voice(content, str(path))
+    return parse_voice(read_bytes(Path(path), _MOST_BYTES, ArtifactError, "voice"), str(path))
 
 
 def parse_voice(content: bytes, source: str) -> Voice:
     """Inverse of :func:`voice_bytes`; ``source`` names the content in messages. Errors as of :func:`load_voice`."""
     again = "enroll again with `edge-tse enroll`"
-    try:
-        fields = json.loads(content)
-        schema = fields["edge_tse_voice"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArtifactError(f"{source} is not an edge-tse voice, or a truncated one: {again}") from error
+    fields = parse_json(content, f"{source} is not an edge-tse voice, or a truncated one, or damaged: it", ArtifactError, again)
+    if "edge_tse_voice" not in fields:
+        raise ArtifactError(f"{source} is not an edge-tse voice, it states no edge_tse_voice: {again}")
+    schema = fields["edge_tse_voice"]
     if isinstance(schema, int) and schema > VOICE_SCHEMA:
-        raise ArtifactError(f"{source} has schema {schema}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
+        raise ArtifactError(f"{source} has schema {shown(schema)}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
     try:
         with np.errstate(over="ignore"):  # a damaged exponent is found below
             embedding = np.array(fields["embedding"], np.float32)

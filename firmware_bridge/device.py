@@ -104,16 +104,16 @@ class Device:
     def network_frame(self, features: Int8) -> tuple[Int8, ...]:
         """One step of the network: int8 features to its outputs, ``[bands]`` each."""
         bands, answer = self.hello.bands, np.frombuffer(self._ask(NetworkFrame(features=features.tobytes()), Gains).moves, np.int8)
-        if len(answer) < 2 * bands or len(answer) % bands:
+        if not bands or len(answer) < 2 * bands or len(answer) % bands:
             raise LinkError(f"{self.name}: {len(answer)} gains of {bands} bands: flash the board again")
         return tuple(answer.reshape(-1, bands))
 
     def sound_frame(self, hop: Int16) -> Int16:
         """One step of the whole chain: int16 ``[ears, hop]`` to the same shape."""
-        answer = np.frombuffer(self._ask(SoundFrame(samples=hop.astype("<i2").tobytes()), Talker).samples, "<i2")
-        if answer.size != hop.size:
-            raise LinkError(f"{self.name}: {answer.size} samples came back for {hop.size}: flash the board again")
-        return answer.astype(np.int16).reshape(hop.shape)
+        answer = self._ask(SoundFrame(samples=hop.astype("<i2").tobytes()), Talker).samples
+        if len(answer) != 2 * hop.size:
+            raise LinkError(f"{self.name}: {len(answer)} bytes of samples came back for {2 * hop.size}: flash the board again")
+        return np.frombuffer(answer, "<i2").astype(np.int16).reshape(hop.shape)
 
     def stats(self) -> Stats:
         """How the board is doing, in its own words."""

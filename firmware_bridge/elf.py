@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tse.errors import TargetError
+from edge_tse.files import read_bytes
 
 __all__ = ["Section", "Symbol", "read_sections", "read_symbols"]
 
@@ -14,6 +15,9 @@ _ALLOCATED = 0x2
 _NOBITS = 8
 _SYMTAB = 2
 _FUNCTION = 2
+_ARM = 40
+_HEADER_BYTES = {1: 52, 2: 64}
+_MOST_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,23 +45,25 @@ class Symbol:
 
 def read_sections(path: Path) -> tuple[Section, ...]:
     """Sections that occupy memory, in order. ``TargetError`` if the file is not a little-endian ELF."""
-    return tuple(section for section, flags, _, _ in _sections(path) if flags & _ALLOCATED and section.size_bytes)
+    content, wide, _ = _image(path)
+    return tuple(section for section, flags, _, _ in _sections(path, content, wide) if flags & _ALLOCATED and section.size_bytes)
 
 
 def read_symbols(path: Path) -> tuple[Symbol, ...]:
     """Symbols by address. ``TargetError`` if the file is not a little-endian ELF, or was stripped."""
-    sections = _sections(path)
-    wide = path.read_bytes()[4] == 2
-    thumb = struct.unpack_from("<H", path.read_bytes(), 18)[0] == 40
+    content, wide, thumb = _image(path)
+    sections = _sections(path, content, wide)
     for table, _, kind, link in sections:
         if kind != _SYMTAB:
             continue
-        names = sections[link][0].content
         entry = struct.Struct("<IBBHQQ" if wide else "<IIIBBH")
+        if link >= len(sections) or len(table.content) % entry.size:
+            raise _damaged(path, f"its symbols name section {link} of {len(sections)}, in {len(table.content)} bytes")
+        names = sections[link][0].content
         symbols = []
         for fields in entry.iter_unpack(table.content):
             name, value, size, info = (fields[0], fields[4], fields[5], fields[1]) if wide else fields[:4]
-            text = names[name : names.index(0, name)].decode()
+            text = _text(path, names, name)
             function = info & 0xF == _FUNCTION
             if text and not text.startswith("$"):
                 symbols.append(
@@ -67,24 +73,34 @@ def read_symbols(path: Path) -> tuple[Symbol, ...]:
     raise TargetError(f"{path} has no symbols: build it without stripping")
 
 
-def _sections(path: Path) -> list[tuple[Section, int, int, int]]:
-    """Every section with flags, type and link."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise TargetError(f"cannot read image {path}: {error.strerror}") from error
-    if content[:4] != b"\x7fELF" or content[5:6] != b"\x01":
+def _image(path: Path) -> tuple[bytes, bool, bool]:
+    """The content of a file that begins as an ELF does; whether it is of 64 bits, and of Arm's 32."""
+    content = read_bytes(path, _MOST_BYTES, TargetError, "image")
+    if content[:4] != b"\x7fELF" or content[5:6] != b"\x01" or content[4] not in (1, 2):
         raise TargetError(f"{path} is not a little-endian ELF image: it starts with {content[:6]!r}; build it again")
-    wide = content[4] == 2
+    if len(content) < _HEADER_BYTES[content[4]]:
+        raise _damaged(path, f"{len(content)} bytes, its header has {_HEADER_BYTES[content[4]]}")
+    return content, content[4] == 2, struct.unpack_from("<H", content, 18)[0] == _ARM
+
+
+def _sections(path: Path, content: bytes, wide: bool) -> list[tuple[Section, int, int, int]]:
+    """Every section with flags, type and link."""
     (table,) = struct.unpack_from("<Q", content, 40) if wide else struct.unpack_from("<I", content, 32)
     size, count, names_index = struct.unpack_from("<3H", content, 58 if wide else 46)
     header = struct.Struct("<IIQQQQIIQQ" if wide else "<10I")
+    if count and (size < header.size or table + count * size > len(content)):
+        raise _damaged(path, f"{count} sections of {size} bytes from byte {table} on, in {len(content)} bytes")
+    if names_index >= max(count, 1):
+        raise _damaged(path, f"the names of its sections are in section {names_index} of {count}")
     rows = [header.unpack_from(content, table + i * size) for i in range(count)]
-    names = content[rows[names_index][4] :]
+    names = content[rows[names_index][4] :] if rows else b""
     out = []
     for name, kind, flags, address, offset, length, link, *_ in rows:
+        text = _text(path, names, name)
+        if kind != _NOBITS and offset + length > len(content):
+            raise _damaged(path, f"section {text!r} ends at byte {offset + length} of {len(content)}")
         section = Section(
-            name=names[name : names.index(0, name)].decode(),
+            name=text,
             address=address,
             size_bytes=length,
             stored=kind != _NOBITS,
@@ -92,3 +108,15 @@ def _sections(path: Path) -> list[tuple[Section, int, int, int]]:
         )
         out.append((section, flags, kind, link))
     return out
+
+
+def _text(path: Path, names: bytes, at: int) -> str:
+    """The name that begins there."""
+    end = names.find(0, at)
+    if at >= len(names) or end < 0:
+        raise _damaged(path, f"a name begins at byte {at} of {len(names)} bytes of names and does not end")
+    return names[at:end].decode(errors="replace")
+
+
+def _damaged(path: Path, what: str) -> TargetError:
+    return TargetError(f"{path} is damaged: {what}; build it again")

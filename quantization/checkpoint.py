@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import pickle
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from edge_tse.errors import DataError
@@ -19,7 +17,9 @@ from edge_tse.nn.growth import can_grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
 from edge_tse.nn.student import Student, StudentConfig
+from edge_tse.table import read_table, shown
 from quantization.recipes import Recipe, recipe
+from quantization.stored import check_finite, load_state
 
 __all__ = [
     "Checkpoint",
@@ -28,10 +28,24 @@ __all__ = [
     "may_go_on",
     "network_of",
     "of_external_size",
-    "save_state",
     "student_of",
     "voice_size",
 ]
+
+_PARTS: dict[str, Any] = {
+    "recipe": str,
+    "steps": int | None,
+    "step": int,
+    "figures": dict,
+    "resume": list,
+    "student": dict,
+    "encoder": dict | None,
+    "current": dict | None,
+    "falls_from": int | None,
+}
+"""Of a checkpoint, and what each is."""
+_LARGEST_EMBEDDING = 2**16
+_AGAIN = "train again, or use the version that wrote it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,23 +84,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = path / "last.pt"
     if not path.exists():
         raise DataError(f"{path}: no such checkpoint: train one with `edge-tse train RECIPE -o RUN --data DIR`")
+    state = load_state(path, "checkpoint")
+    _check_parts(path, state)
+    check_finite(path, state, ("student", "encoder", "current"))
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
-        begun = state.get("begun", True)  # older checkpoints do not say: their runs had no easy start
-        if begun:
-            made = made.without_easy_start
-        if "teaching" in state:
-            made = dataclasses.replace(made, teaching=Teaching(**state["teaching"]))
-        if state["encoder"] is None:
-            made = of_external_size(made, state["embedding"])
+        made = _recipe_of(path, state)
         student = network_of(made.student)
         student.load_state_dict(state["student"])
         encoder = None if state["encoder"] is None else encoder_of(made, state["encoder"])
-    except (pickle.UnpicklingError, KeyError, RuntimeError, ValueError, EOFError, OSError) as error:
-        raise DataError(
-            f"{path}: not a checkpoint of this version ({type(error).__name__}): train again, or use the version that wrote it"
-        ) from error
+    except (KeyError, RuntimeError, ValueError, TypeError) as error:  # names and shapes of weights that are another network's
+        first = next(iter(str(error).splitlines()), "")
+        raise DataError(f"{path}: not a checkpoint of this version ({type(error).__name__}: {first}): {_AGAIN}") from error
     return Checkpoint(
         recipe=made,
         student=student.eval(),
@@ -96,15 +104,34 @@ def load_checkpoint(path: Path) -> Checkpoint:
         resume=state["resume"],
         current=state.get("current"),
         falls_from=state.get("falls_from"),
-        begun=begun,
+        begun=_begun(state),
     )
 
 
-def save_state(path: Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+def _check_parts(path: Path, state: dict[str, Any]) -> None:
+    for name, kind in _PARTS.items():
+        found = state.get(name)
+        if not isinstance(found, kind) or isinstance(found, bool):
+            raise DataError(f"{path}: not a checkpoint of this version: its {name} is {shown(found)}: {_AGAIN}")
+    if not isinstance(_begun(state), bool):
+        raise DataError(f"{path}: not a checkpoint of this version: its begun is {shown(state['begun'])}: {_AGAIN}")
+
+
+def _begun(state: dict[str, Any]) -> Any:
+    return state.get("begun", True)  # older checkpoints do not say: their runs had no easy start
+
+
+def _recipe_of(path: Path, state: dict[str, Any]) -> Recipe:
+    made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
+    if _begun(state):
+        made = made.without_easy_start
+    if "teaching" in state:
+        made = dataclasses.replace(made, teaching=read_table(Teaching, state["teaching"], f"{path}: teaching", DataError))
+    if state["encoder"] is not None:
+        return made
+    if type(size := state.get("embedding")) is not int or not 1 <= size <= _LARGEST_EMBEDDING:
+        raise DataError(f"{path}: its embedding is {shown(size)}, 1 to {_LARGEST_EMBEDDING} values are possible: {_AGAIN}")
+    return of_external_size(made, size)
 
 
 def student_of(source: Checkpoint) -> Student:

@@ -110,13 +110,20 @@ def read_trials(path: Path) -> list[Trial]:
         raise DataError(f"cannot read the trials {path}: {getattr(failure, 'strerror', None) or failure}") from failure
     if not trials:
         raise DataError(f"{path} holds 0 trials: give at least one row under its header")
+    rows: dict[str, int] = {}
+    for trial in trials:
+        if trial.id in rows:
+            raise DataError(
+                f"{path}: row {trial.row} has the id {trial.id} of row {rows[trial.id]}: it would count twice, rename it"
+            )
+        rows[trial.id] = trial.row
     return trials
 
 
 def _trial(path: Path, line: int, row: dict[str, str | None]) -> Trial:
     cells = {column: (row.get(column) or "").strip() for column in (*COLUMNS, "sexes")}
     for column in ("id", "mixture", "enrollment", "condition"):
-        if not cells[column]:
+        if not cells[column].strip("; "):
             raise DataError(f"{path}, row {line}, column {column}: is empty")
     files = {
         column: tuple(path.parent / name.strip() for name in cells[column].split(";") if name.strip())
@@ -124,7 +131,7 @@ def _trial(path: Path, line: int, row: dict[str, str | None]) -> Trial:
     }
     for column in ("mixture", "enrollment", "target"):
         for file in files[column]:
-            if not file.is_file():
+            if not _is_file(file):
                 raise DataError(f"{path}, row {line}, column {column}: there is no file {file}")
         if column != "enrollment" and len(files[column]) > 1:
             raise DataError(f"{path}, row {line}, column {column}: {len(files[column])} files, only enrollment takes more than one")
@@ -138,6 +145,13 @@ def _trial(path: Path, line: int, row: dict[str, str | None]) -> Trial:
         sexes=tuple(sex.strip() for sex in cells["sexes"].split(";")) if cells["sexes"] else (),
         row=line,
     )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def evaluate(

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.embeddings import read_embeddings
 from edge_tse.errors import DataError
-from edge_tse.voice import read_embeddings
 from quantization.corpus import SPEEDS, Corpus, Speech
 from quantization.enrollment import Enrollments
 

@@ -21,11 +21,12 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from edge_tse.universal import reaches
-from quantization.checkpoint import Checkpoint, load_checkpoint, save_state, student_of
+from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
 from quantization.freeze import freeze
 from quantization.loop import Plan, Teacher, fit, launch
 from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
 from quantization.run import Run, Watch
+from quantization.stored import check_finite, load_state, save_state
 from quantization.validation import validate
 
 __all__ = [
@@ -171,8 +172,13 @@ def fine_tune(
     """
     state: dict[str, Any] = {"step": 0, "resume": None}
     if resume and stored.exists():
-        state = torch.load(stored, map_location="cpu", weights_only=True)
-        twin.load_state_dict(state["student"])
+        state = load_state(stored, "half-made model")
+        check_finite(stored, state, ("student",))
+        try:
+            twin.load_state_dict(state["student"])
+            state = {"step": int(state["step"]), "resume": state["resume"]}
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
+            raise DataError(f"{stored} is of another model or recipe ({type(error).__name__}): begin without --resume") from error
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
         save_state(stored, {"step": step, "resume": optimizers, "student": twin.state_dict()})

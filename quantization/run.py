@@ -13,12 +13,13 @@ from torch import Tensor
 
 from edge_tse.errors import DataError
 from edge_tse.nn.encoder import Encoder
-from quantization.checkpoint import encoder_of, save_state, voice_size
+from quantization.checkpoint import encoder_of, voice_size
 from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
 from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable
 from quantization.mixing import Batch, Mixer
 from quantization.recipes import EncoderRecipe, Recipe
+from quantization.stored import check_finite, load_state, save_state
 
 __all__ = ["Progress", "Run", "Watch", "tensors_of"]
 
@@ -101,7 +102,10 @@ def _enrollments(
     stated.pop("goes_on", None)  # says with what it began, not how
     how = stated or None
     if stored.exists() and embeddings is None:
-        state = torch.load(stored, map_location="cpu", weights_only=True)
+        state = load_state(stored, "file of voices")
+        check_finite(stored, state, ("encoder", "train", "validation"))
+        if missing := {"encoder", "train", "validation"} - state.keys():
+            raise DataError(f"{stored}: there is no {', '.join(sorted(missing))} in it: delete the file, it is made again")
         if state.get("how") != how:
             raise DataError(
                 f"{stored}: its enrollments are not made as {made.name!r} makes them: choose another folder, or delete the file"
@@ -153,7 +157,7 @@ def _speeds(stored: Path) -> tuple[float, ...]:
     """Speeds of the talkers that a file of voices holds."""
     if not stored.exists():
         return SPEEDS
-    there = {name.rpartition("@")[2] for name in torch.load(stored, map_location="cpu", weights_only=True)["train"]}
+    there = {name.rpartition("@")[2] for name in load_state(stored, "file of voices").get("train", {})}
     return tuple(speed for speed in SPEEDS if f"{speed:g}" in there)
 
 

@@ -24,11 +24,12 @@ from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
 from edge_tse.nn.student import Student, StudentConfig
 from quantization.arithmetic import fastest
-from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, network_of, of_external_size, save_state
+from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, network_of, of_external_size
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
 from quantization.recipes import Recipe, recipe
 from quantization.run import Progress, Run, Watch
+from quantization.stored import save_state
 from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, validate
 
 __all__ = ["train"]

@@ -454,6 +454,23 @@ class TestSupervision:
             self.run(cable, seconds=60.0)
         assert cable.closed >= 1
 
+    @pytest.mark.parametrize(("sounds_s", "said"), [(0.0, "delivers nothing: it is opened again"), (1.0, "vanished")])
+    def test_a_device_that_is_open_and_mute_is_the_end(self, sounds_s: float, said: str) -> None:
+        cable = Cable(sound(16000 * 30))
+        cable.frozen = lambda now: now > sounds_s
+        told: list[str] = []
+        with pytest.raises(AudioError, match=r"is open and has delivered nothing for 10 s \(\d+ blocks before that\)"):
+            self.run(cable, tell=lambda session: told.extend(e.what for e in session.events[len(told) :]))
+        assert told == [f"the device {said}"]  # once, not once a second
+        assert sounds_s + 9.9 < cable.now < sounds_s + 11.2
+        assert cable.closed == cable.opened
+
+    def test_a_short_session_on_a_mute_device_is_not_one_that_went_well(self) -> None:
+        cable = Cable(sound(16000 * 30))
+        cable.frozen = lambda now: True
+        with pytest.raises(AudioError, match=r"has delivered nothing for 5 s \(0 blocks"):
+            self.run(cable, seconds=5.0)
+
     def test_stopping_while_it_is_away(self) -> None:
         cable = Cable(sound(16000 * 9))
         cable.pulled = lambda now: now > 1
@@ -517,7 +534,7 @@ class TestCommands:
         assert "http" not in page
         assert fake.open_instances == 0
 
-        repeated = ["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse")]
+        repeated = ["replay", str(files / "s.flac"), "--voice", str(files / "a.voice"), "--artifact", str(files / "model.etse")]
         assert main([*repeated, "--json", "-o", str(files / "o.wav")]) == 0
         again = json.loads(capfd.readouterr().out)
         assert again["differing_samples"] == 0
@@ -527,6 +544,25 @@ class TestCommands:
         graphs.artifact(graphs.NANO, seed=5, frames=4).save(files / "model.etse")
         assert main(repeated) == 2
         assert "enroll again" in capfd.readouterr().err
+
+    @pytest.mark.parametrize("with_voice", [False, True])
+    def test_a_recording_is_private_and_holds_the_voice_only_if_asked(
+        self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], with_voice: bool
+    ) -> None:
+        portaudio(BOTH).drive(lambda i: sound(64, 2, seed=i))
+        assert self.live(files, "--seconds", "0.5", "--record", files / "s.flac", *["--with-voice"][: int(with_voice)]) == 0
+        assert (files / "s.flac").stat().st_mode & 0o777 == 0o600
+        assert (b"embedding" in (files / "s.flac").read_bytes()) == with_voice
+        capfd.readouterr()
+        code = main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"])
+        told = capfd.readouterr()
+        if with_voice:
+            assert code == 0, told.err
+            assert json.loads(told.out)["differing_samples"] == 0
+        else:
+            assert code == 2
+            assert "does not hold the voice it was made with" in told.err
+            assert "give that voice with --voice" in told.err
 
     @pytest.mark.parametrize("hop", [32, 128])
     def test_a_model_with_another_hop(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], hop: int) -> None:
@@ -542,7 +578,20 @@ class TestCommands:
         assert figures["block"] == hop
         assert figures["latency"]["algorithmic_ms"] == pytest.approx(hop / 8)
         assert figures["health"]["failed_hops"] == 0
-        assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+        assert (
+            main(
+                [
+                    "replay",
+                    str(files / "s.flac"),
+                    "--voice",
+                    str(files / "a.voice"),
+                    "--artifact",
+                    str(files / "model.etse"),
+                    "--json",
+                ]
+            )
+            == 0
+        )
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_a_board_is_recorded_and_replayed(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
@@ -556,7 +605,15 @@ class TestCommands:
         figures = json.loads(capfd.readouterr().out)
         assert figures["engine"].endswith(" on host")
         assert figures["health"]["hops"] > figures["health"]["failed_hops"] == 0
-        again = ["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]
+        again = [
+            "replay",
+            str(files / "s.flac"),
+            "--voice",
+            str(files / "a.voice"),
+            "--artifact",
+            str(files / "model.etse"),
+            "--json",
+        ]
         assert main([*again, *there]) == 0
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
         assert main([*again, "--engine", "device"]) == 2
@@ -578,7 +635,20 @@ class TestCommands:
         err = capfd.readouterr().err
         assert err.splitlines()[-1].startswith("edge-tse: the sound device vanished and did not come back")
         assert "Traceback" not in err
-        assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+        assert (
+            main(
+                [
+                    "replay",
+                    str(files / "s.flac"),
+                    "--voice",
+                    str(files / "a.voice"),
+                    "--artifact",
+                    str(files / "model.etse"),
+                    "--json",
+                ]
+            )
+            == 0
+        )
         assert json.loads(capfd.readouterr().out)["blocks"] == 300
 
     def test_ctrl_c_is_a_way_to_end(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
@@ -636,7 +706,20 @@ class TestCommands:
         assert fake.open_instances == 0
         assert [thread.name for thread in threading.enumerate() if "edge-tse" in thread.name] == []
         if (files / "s.flac").exists():
-            assert main(["replay", str(files / "s.flac"), "--artifact", str(files / "model.etse"), "--json"]) == 0
+            assert (
+                main(
+                    [
+                        "replay",
+                        str(files / "s.flac"),
+                        "--voice",
+                        str(files / "a.voice"),
+                        "--artifact",
+                        str(files / "model.etse"),
+                        "--json",
+                    ]
+                )
+                == 0
+            )
             assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_an_engine_that_fails_is_one_line_and_the_room_is_heard(

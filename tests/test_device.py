@@ -409,7 +409,7 @@ def test_answers_of_another_length_than_announced() -> None:
 
     device = Device(answering(answer))
     device.network_frame(np.zeros(5, np.int8))
-    with pytest.raises(LinkError, match="1 samples came back for 64"):
+    with pytest.raises(LinkError, match="2 bytes of samples came back for 128"):
         device.sound_frame(np.zeros((1, 64), np.int16))
     with pytest.raises(LinkError, match="Stats has 76 bytes, not 2"):
         device.stats()

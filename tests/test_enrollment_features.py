@@ -15,6 +15,7 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 from edge_tse import audio  # noqa: E402
 from edge_tse.artifact import Artifact  # noqa: E402
 from edge_tse.cli import main  # noqa: E402
+from edge_tse.embeddings import read_embeddings  # noqa: E402
 from edge_tse.enrollment.recordings import enroll_files  # noqa: E402
 from edge_tse.errors import ArtifactError, AudioError, DataError  # noqa: E402
 from edge_tse.nn.encoder import BLOCKS, CHANNELS, AdditiveMargin, Encoder, GeneralizedEndToEnd  # noqa: E402
@@ -26,7 +27,6 @@ from edge_tse.voice import (  # noqa: E402
     active_levels,
     load_voice,
     matching_layers,
-    read_embeddings,
     save_voice,
     speech_levels,
     voice_from_embeddings,

@@ -179,7 +179,7 @@ def test_another_rate_is_resampled_recorded_and_replayed(jack: Server, files: Pa
     spectrum = np.fft.rfft(recorded[0], 2**19) * np.conj(np.fft.rfft(mixture[0], 2**19))
     lag = int(np.argmax(np.fft.irfft(spectrum)))
     assert lag / 48 == pytest.approx(figures["latency"]["total_ms"], abs=8)
-    command = [sys.executable, "-m", "edge_tse", "replay", "s.flac", "--artifact", "model.etse", "--json"]
+    command = [sys.executable, "-m", "edge_tse", "replay", "s.flac", "--voice", "a.voice", "--artifact", "model.etse", "--json"]
     done = subprocess.run(command, cwd=files, env=jack.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
@@ -220,7 +220,7 @@ def test_a_server_that_dies_is_one_line(jack: Server, files: Path) -> None:
     assert app.returncode == 2, err
     assert "Traceback" not in err
     assert "vanished" in err.splitlines()[-1]
-    command = [sys.executable, "-m", "edge_tse", "replay", "s.flac", "--artifact", "model.etse"]
+    command = [sys.executable, "-m", "edge_tse", "replay", "s.flac", "--voice", "a.voice", "--artifact", "model.etse"]
     done = subprocess.run(command, cwd=files, env=jack.environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "bit for bit" in done.stdout

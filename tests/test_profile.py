@@ -281,7 +281,7 @@ class TestFile:
         ("content", "complaint"),
         [
             ("", "is not JSON"),
-            ("[]", "is no profile"),
+            ("[]", "not a JSON object"),
             ('{"question": "another"}', "is no profile"),
             ('{"question": 1, "figures": {}}', "is no"),
         ],

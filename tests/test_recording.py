@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import inspect
 import json
@@ -12,6 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,9 +25,10 @@ from edge_tse.hearing.calibration import UNCALIBRATED, Calibration
 from edge_tse.hearing.chain import Chain, Hearing
 from edge_tse.hearing.prescription import Audiogram
 from edge_tse.live.loop import Loop
-from edge_tse.live.recording import Head, Recorder, load_recording, replay
+from edge_tse.live.recording import Recorder, load_recording, replay
+from edge_tse.live.recording_head import Head
 from edge_tse.live.session import GRID, Session
-from edge_tse.voice import Voice, voice_bytes
+from edge_tse.voice import Voice, save_voice, voice_bytes
 from tests.test_session import HOP, Faulty, Plain, engine, loop, play, sound
 
 ROOT = Path(__file__).parent.parent
@@ -108,33 +111,62 @@ class TestReplay:
         assert np.array_equal(replay(recording, engine()).signal.T, out)
 
 
+VOICE = Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test")
+
+
+def head(hearing: Hearing = Hearing(), calibration: Calibration = UNCALIBRATED) -> Head:  # noqa: B008  # frozen
+    return Head(
+        engine="reference",
+        artifact="0" * 64,
+        voice_digest=VOICE.digest,
+        voice=VOICE,
+        hearing=hearing,
+        calibration=calibration,
+    )
+
+
+def written(*, with_voice: bool) -> dict[str, Any]:
+    """As a file gives it back."""
+    found: dict[str, Any] = json.loads(json.dumps(head().to_json(with_voice=with_voice)))
+    return found
+
+
 class TestHead:
     @pytest.mark.parametrize("ambient_db", [-math.inf, -20.0])
-    def test_it_comes_back_from_the_file_as_it_was(self, tmp_path: Path, ambient_db: float) -> None:
+    @pytest.mark.parametrize("with_voice", [False, True])
+    def test_it_comes_back_from_the_file_as_it_was(self, tmp_path: Path, ambient_db: float, with_voice: bool) -> None:
         ear = Audiogram(thresholds=((500.0, 30.0), (4000.0, 60.0)))
-        head = Head(
-            engine="reference",
-            artifact="0" * 64,
-            voice=Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test"),
-            hearing=Hearing(ambient_db=ambient_db, left=ear, right=ear),
-            calibration=Calibration(microphones_db_spl=(111.0, 112.0), receivers_db_spl=(121.0, 122.0), source="a test"),
-        )
-        Recorder(tmp_path / "s.flac", head.to_json(), loop(), FRAME, lambda line: None).close()
+        levels = Calibration(microphones_db_spl=(111.0, 112.0), receivers_db_spl=(121.0, 122.0), source="a test")
+        made = head(Hearing(ambient_db=ambient_db, left=ear, right=ear), levels)
+        stated = made.to_json(with_voice=with_voice)
+        Recorder(tmp_path / "s.flac", stated, loop(), FRAME, lambda line: None).close()
         again = Head.from_json(load_recording(tmp_path / "s.flac").head, "s.flac")
-        assert voice_bytes(again.voice) == voice_bytes(head.voice)
-        assert (again.engine, again.artifact, again.hearing, again.calibration) == (
-            head.engine,
-            head.artifact,
-            head.hearing,
-            head.calibration,
+        assert (again.voice is not None) == with_voice
+        assert again.voice is None or voice_bytes(again.voice) == voice_bytes(VOICE)
+        assert (again.engine, again.artifact, again.hearing, again.calibration, again.voice_digest) == (
+            made.engine,
+            made.artifact,
+            made.hearing,
+            made.calibration,
+            VOICE.digest,
         )
 
-    def test_what_stood_for_minus_infinity_before_is_read(self) -> None:
-        voice = Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test")
-        head = Head(engine="", artifact="", voice=voice, hearing=Hearing(), calibration=UNCALIBRATED).to_json()
-        stated = dict(head["hearing"])
-        assert stated["ambient_db"] == -math.inf
-        assert Head.from_json({**head, "hearing": {**stated, "ambient_db": -1e3}}, "s.flac").hearing == Hearing()
+    def test_recordings_of_before_hold_the_voice_and_no_digest(self) -> None:
+        stated = written(with_voice=True)
+        del stated["voice_digest"]
+        assert Head.from_json(stated, "s.flac").voice_digest == VOICE.digest
+
+    def test_the_voice_is_the_one_that_it_names(self, tmp_path: Path) -> None:
+        own, other = tmp_path / "a.voice", tmp_path / "b.voice"
+        save_voice(VOICE, own)
+        save_voice(dataclasses.replace(VOICE, source="another"), other)
+        named = Head.from_json(written(with_voice=False), "s.flac")
+        assert named.spoken(own, "s.flac").digest == VOICE.digest
+        with pytest.raises(ArtifactError, match=rf"made with voice {VOICE.digest[:12]}, .*b.voice is [0-9a-f]{{12}}: give that"):
+            named.spoken(other, "s.flac")
+        with pytest.raises(ArtifactError, match=rf"only its digest {VOICE.digest[:12]}: give that voice with --voice"):
+            named.spoken(None, "s.flac")
+        assert Head.from_json(written(with_voice=True), "s.flac").spoken(None, "s.flac").digest == VOICE.digest
 
 
 class TestFiles:

@@ -15,14 +15,28 @@ from edge_tse.errors import EdgeTseError
 __all__ = ["main"]
 
 USER_ERROR = 2
-VERBS = tuple(f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "board", "analysis"))
+VERBS = tuple(f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "board", "analysis"))
 """Modules that add theirs to the command when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command, ``sys.argv`` if None, and return the exit code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        result = _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        result = INTERRUPTED
+    except Exception as failure:
+        # An import that Ctrl-C cuts short may call it its own failure.
+        if not _interrupted(failure):
+            raise
+        result = INTERRUPTED
+    if result == INTERRUPTED:
+        sys.stderr.write("edge-tse: interrupted\n")
+    return result
+
+
+def _run(arguments: list[str]) -> int:
     try:
         from edge_tse.cli.options import app
 
@@ -30,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             import_module(module)
         result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
     except EdgeTseError as failure:
+        if _interrupted(failure):
+            raise
         return _complain(str(failure))
-    except KeyboardInterrupt:
-        result = INTERRUPTED
     except Exception as failure:
         # Typer carries its own copy of click, so its usage errors have no import path that holds for all its versions.
         message = getattr(failure, "format_message", None)
@@ -40,12 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         context = getattr(failure, "ctx", None)
         return _complain(f"{message()} (see `{context.command_path if context else 'edge-tse'} --help`)")
-    if result == INTERRUPTED:
-        sys.stderr.write("edge-tse: interrupted\n")
-        return INTERRUPTED
     return result if isinstance(result, int) else 0
 
 
+def _interrupted(failure: BaseException | None) -> bool:
+    """Whether Ctrl-C is what it came from."""
+    while failure is not None and not isinstance(failure, KeyboardInterrupt):
+        failure = failure.__cause__ or failure.__context__
+    return failure is not None
+
+
 def _complain(message: str) -> int:
-    sys.stderr.write(f"edge-tse: {' '.join(message.split())}\n")
+    # Names and texts in it may be somebody else's: nothing of them works on a terminal.
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in " ".join(message.split()))
+    sys.stderr.write(f"edge-tse: {line}\n")
     return USER_ERROR

@@ -51,6 +51,9 @@ __all__ = ["devices", "live"]
 _Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="How late a hop may be before it is heard.")]
 _Seconds = Annotated[float | None, typer.Option("--seconds", min=0, metavar="S", help="End after this long, or Ctrl-C.")]
 _Recording = Annotated[Path | None, typer.Option("--record", metavar="FLAC", help="Keep the session, for `edge-tse replay`.")]
+_WithVoice = Annotated[
+    bool, typer.Option("--with-voice", help="The recording holds the voice, too; it names it by its digest if not.")
+]
 _Loudest = Annotated[
     float | None, typer.Option("--max-output", metavar="DB", help="Nothing is played louder, in dB SPL; 100 if not given.")
 ]
@@ -90,6 +93,7 @@ def live(
     margin_ms: _Margin = 4.0,
     seconds: _Seconds = None,
     record: _Recording = None,
+    with_voice: _WithVoice = False,
     hearing: HearingOption = None,
     audiogram: AudiogramOption = "",
     ambient_db: AmbientOption = None,
@@ -116,7 +120,7 @@ def live(
     spoken = _voice(voice, universal)
     wiring = wired(universal.frame, input_device, output_device, channels, rate, block)
     with engine_for(universal, spoken, engine, target, port) as running, until_interrupted() as stopped:
-        how = _How(margin_ms / 1e3, record, seconds, core, realtime)
+        how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
         finished = _played(universal, spoken, worn, wiring, running, stopped, how, as_json)
     _show(finished, report, as_json)
 
@@ -126,6 +130,7 @@ class _How(NamedTuple):
 
     margin_s: float
     record: Path | None
+    with_voice: bool
     seconds: float | None
     core: int | None
     realtime: bool
@@ -142,13 +147,13 @@ def _played(
     as_json: bool,
 ) -> Finished:
     """The session, from its first block to its end. An interrupt asks for the end: a second one must not cut the recording."""
-    from edge_tse.live.recording import Head
+    from edge_tse.live.recording_head import Head
     from edge_tse.live.running import run_live
     from edge_tse.personalization import personalize
 
     (engine, name), (wanted, levels) = running, worn
     digest = personalize(universal, voice).digest
-    head = Head(engine=name, artifact=digest, voice=voice, hearing=wanted, calibration=levels)
+    head = Head(engine=name, artifact=digest, voice_digest=voice.digest, voice=voice, hearing=wanted, calibration=levels)
     tell = _narrator(as_json)
     return run_live(engine, head, wiring, stopped=stopped, tell=tell, **how._asdict())
 

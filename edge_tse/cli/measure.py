@@ -35,6 +35,10 @@ _AtMicrophones = Annotated[
     float | None, typer.Option("--microphone", metavar="DB", help="The sound at the microphones is this loud, dB SPL.")
 ]
 _AtReceivers = Annotated[str, typer.Option("--receiver", metavar="L,R", help="What a meter read of the --tone, dB SPL.")]
+_Spoken = Annotated[
+    Path | None,
+    typer.Option("--voice", metavar="FILE", help="The voice that was listened to; recordings of `live --with-voice` hold it."),
+]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
 
 
@@ -139,6 +143,7 @@ def calibrate(
 def replay(
     recording: Annotated[Path, typer.Argument(metavar="SESSION", help="What `edge-tse live --record` wrote.")],
     to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file for what comes out again.")] = None,
+    voice: _Spoken = None,
     artifact: ArtifactOption = None,
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
@@ -149,7 +154,8 @@ def replay(
     from edge_tse import audio
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
-    from edge_tse.live.recording import Head, load_recording
+    from edge_tse.live.recording import load_recording
+    from edge_tse.live.recording_head import Head
     from edge_tse.live.running import replay_live
 
     if to is not None:
@@ -157,8 +163,9 @@ def replay(
         check_output(to, [recording], AudioError)
     session, universal = load_recording(recording), sound.opened(artifact)
     head = Head.from_json(session.head, str(recording))
-    model = head.model(universal, str(recording))
-    opened = sound.engine_for(universal, head.voice, engine, target, port)
+    spoken = head.spoken(voice, str(recording))
+    model = head.model(universal, spoken, str(recording))
+    opened = sound.engine_for(universal, spoken, engine, target, port)
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
             output.warn(f"recorded on {head.engine}, replayed on {name}: what differs may be theirs")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import re
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from edge_tse.quiet import quietly
 from edge_tse.report import busy, to_json
 
 if TYPE_CHECKING:
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from edge_tse.report import Timing
 
 __all__ = ["compute_rows", "open_quietly", "phases", "progress", "quietly", "result", "table", "warn"]
-
-# LiteRT's; ExecuTorch's about processors of phones; torchao's and torch's about each other.
-_GREETING = re.compile(r"INFO: |\[(cpuinfo_utils|threadpool)\.cpp:|Failed to load .*torchao|W\d{4} .*torch/")
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
@@ -132,24 +127,3 @@ def open_quietly(artifact: Artifact, engine: str) -> Network:
 
     with quietly():
         return open_network(artifact, engine)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """No greetings of runtimes: their C++ writes them to file descriptor 2 and has no switch for it.
-
-    Every other line that a runtime writes is passed on, afterwards.
-    """
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as written:
-        os.dup2(written.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            written.seek(0)
-            for line in written.read().decode(errors="replace").splitlines():
-                if not _GREETING.match(line):
-                    sys.stderr.write(f"{line}\n")

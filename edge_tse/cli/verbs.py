@@ -12,6 +12,7 @@ from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
+    from edge_tse.enrollment.recordings import Judged
 
 __all__ = ["demo", "doctor", "enroll", "extract"]
 
@@ -32,6 +33,9 @@ _Embeddings = Annotated[
     list[Path] | None,
     typer.Option("--embedding", metavar="FILE", help="In place of clips, if the model takes another's embeddings: .npy, .npz."),
 ]
+
+_TAKE = "microphone"
+"""The name of what was recorded now."""
 
 
 @app.command()
@@ -90,19 +94,27 @@ def enroll(
     if record is not None:
         from edge_tse.cli.sound import take_clip
 
-        recordings.append(("microphone", *take_clip(model.frame, record, input_device, as_json, scene)))
-    judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark(name, quality, scene))
-    for path, count in zip([] if scene else clips, judged.clipped_samples, strict=False):  # the microphone's has been said
-        _warn_about(str(path), count)
+        recordings.append((_TAKE, *take_clip(model.frame, record, input_device, as_json, scene)))
+    judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark_on_take(name, quality, scene))
+    _remark_on(judged, clips=not scene)
     save_voice(judged.enrollment.voice, to)
     figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "model": model.digest}
     output.result(figures, as_json, f"{to}: {judged.summary}")
 
 
-def _remark(name: str, quality: ClipQuality, scene: bool) -> None:
-    """What is wrong with a scene or a take; of files, clipping alone is said."""
-    for remark in quality.remarks if scene or name == "microphone" else ():
+def _remark_on_take(name: str, quality: ClipQuality, scene: bool) -> None:
+    """What is wrong with a scene or a take is said even if no voice comes of it; a file has another chance."""
+    for remark in quality.remarks if scene or name == _TAKE else ():
         output.warn(f"{name}: {remark}" if scene else remark)
+
+
+def _remark_on(judged: Judged, clips: bool) -> None:
+    """What is wrong with files, and with all recordings together."""
+    for name, quality in judged.qualities.items() if clips else ():
+        for remark in quality.remarks if name != _TAKE else ():
+            output.warn(f"{name}: {remark}")
+    if judged.doubt:
+        output.warn(judged.doubt)
 
 
 def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_json: bool) -> None:
@@ -132,7 +144,7 @@ def extract(
     from edge_tse import audio
     from edge_tse.engines import Engine
     from edge_tse.errors import AudioError
-    from edge_tse.extract import extract as run
+    from edge_tse.extract import extract_examined
     from edge_tse.files import check_output
     from edge_tse.personalization import personalize
     from edge_tse.voice import load_voice
@@ -143,9 +155,12 @@ def extract(
     model = personalize(artifact_of(artifact), load_voice(voice))
     network = output.open_quietly(model, engine)
     with output.progress("extracting", as_json) as tell:
-        got = run(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
+        found = extract_examined(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
+    got = found.extraction
     over = audio.write(to, got.signal, rate_hz, inputs=[mixture])
     _warn_about(str(mixture), got.clipped_samples, silent=got.silent)
+    for remark in found.remarks(model.frame.level_invariant):
+        output.warn(f"{mixture}: {remark}")
     if over:
         output.warn(f"{to}: {over} samples were over full scale and are clipped: lower the level of the mixture")
     known = {"output": to, "trimmed": not no_trim, "engine": network.name, "artifact": model.digest}
@@ -154,7 +169,8 @@ def extract(
         "engine": network.name,
         **output.compute_rows(got.timing, model.frame),
     }
-    output.result({**known, **got.figures(model.frame), "output_clipped_samples": over}, as_json, output.table("extracted", rows))
+    figures = {**known, **found.figures(model.frame), "output_clipped_samples": over}
+    output.result(figures, as_json, output.table("extracted", rows))
 
 
 @app.command()

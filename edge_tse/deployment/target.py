@@ -7,7 +7,6 @@ asks for a target by its name: what differs between boards is in their files.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -16,7 +15,8 @@ from typing import Any
 
 from edge_tse.deployment.offers import offered
 from edge_tse.errors import TargetError
-from edge_tse.table import nearest, read_table
+from edge_tse.files import read_bytes
+from edge_tse.table import MOST_BYTES, nearest, parse_table, read_table
 
 __all__ = ["CONTENTS", "EVIDENCE", "FLASHERS", "Region", "Target", "Toolchain", "Vela", "find_target", "load_target", "targets"]
 
@@ -152,14 +152,11 @@ def load_target(name: str) -> Target:
     """The board of that name, or the file if the name ends in ``.toml``. ``TargetError`` if it is unknown or misdescribed."""
     if name.endswith(".toml"):
         path = Path(name)
-        try:
-            return _parse(path.read_text(), path.stem, str(path))
-        except (OSError, UnicodeDecodeError) as failure:
-            raise TargetError(f"cannot read target {name}: {getattr(failure, 'strerror', None) or failure}") from failure
+        return _parse(read_bytes(path, MOST_BYTES, TargetError, "target"), path.stem, str(path))
     known = targets()
     if name not in known:
         raise TargetError(f"unknown target {name!r}: one of {', '.join([*offered(), *known])}{nearest(name, known)}")
-    return _parse((_boards() / f"{name}.toml").read_text(), name, f"targets/boards/{name}.toml")
+    return _parse((_boards() / f"{name}.toml").read_bytes(), name, f"targets/boards/{name}.toml")
 
 
 def find_target(name: str) -> Target:
@@ -174,12 +171,8 @@ def _boards() -> Any:
     return resources.files("targets") / "boards"
 
 
-def _parse(text: str, name: str, origin: str) -> Target:
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
-        raise TargetError(f"{origin}: {failure}") from failure
-    return read_table(Target, table, origin, TargetError, name=name, origin=origin)
+def _parse(content: bytes, name: str, origin: str) -> Target:
+    return read_table(Target, parse_table(content, origin, TargetError), origin, TargetError, name=name, origin=origin)
 
 
 def _one_of(where: str, what: str, value: str, known: Iterable[str]) -> None:

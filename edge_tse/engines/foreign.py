@@ -78,11 +78,18 @@ def load_foreign(path: Path, folder: Path | None = None) -> ForeignModel:
     if not model.stages or min(model.hop, model.sample_rate_hz) < 1:
         raise ArtifactError(f"{path}: {len(model.stages)} stages, hop {model.hop}, {model.sample_rate_hz} Hz: each is at least 1")
     for stage in model.stages:
-        if not (model.folder / stage.file).is_file():
+        if not _is_file(model.folder / stage.file):
             raise ArtifactError(f"{path}: {model.folder / stage.file} is not there: put the file beside its description")
         if not stage.file.endswith((".tflite", ".onnx")):
             raise ArtifactError(f"{path}: {stage.file} ends in neither .tflite nor .onnx")
     return model
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 class _Runtime(Protocol):

@@ -21,6 +21,7 @@ from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timed import timed
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
+from edge_tse.quiet import quietly
 
 __all__ = ["KERNELS", "LiteRTNetwork", "open_interpreter"]
 
@@ -149,8 +150,9 @@ def open_interpreter(content: bytes, kernels: str, threads: int) -> tuple[Any, s
     module, runtime = _runtime()
     resolver = getattr(module.OpResolverType, KERNELS[kernels])
     try:
-        interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=resolver)
-        interpreter.allocate_tensors()
+        with quietly():
+            interpreter = module.Interpreter(model_content=content, num_threads=threads, experimental_op_resolver_type=resolver)
+            interpreter.allocate_tensors()
     except (RuntimeError, ValueError) as error:
         raise EngineError(f"{module.__name__} refuses the model: {' '.join(str(error).split())}") from error
     return interpreter, runtime

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.audio import better_ear, clipped_samples, resample
+from edge_tse.condition import NARROW_HZ, examine, narrow
+from edge_tse.enrollment.preparation import HUM_DB, LEAST_SPEECH_SHARE, for_enrollment, hum_db, loud_share
 from edge_tse.voice import MIN_SPEECH_S, POOL, VoiceModel, speech_levels
 
-__all__ = ["ClipQuality", "assess"]
+__all__ = ["ClipQuality", "assess", "least_alike"]
 
 Float = NDArray[np.float32]
 
@@ -35,6 +38,12 @@ class ClipQuality:
     speech_s: float
     similarity: float | None
     """Cosine of the two least alike stretches of speech; None if there are not two."""
+    loud_share: float = 1.0
+    """Of the clip, in which somebody may be talking."""
+    bandwidth_hz: float | None = None
+    """Highest frequency of its sound; None if there is too little to tell."""
+    hum_db: float = -140.0
+    """A constant and the mains, relative to everything else."""
 
     @property
     def score(self) -> float:
@@ -58,6 +67,18 @@ class ClipQuality:
             out.append(
                 f"it is noisy: speech is {self.noise_db:.0f} dB above the pauses, {NOISY_DB:.0f} is the least: find a quiet place"
             )
+        if self.loud_share < LEAST_SPEECH_SHARE:
+            out.append(
+                f"somebody talks in {self.loud_share:.0%} of it, {self.speech_s:.1f} s, {LEAST_SPEECH_SHARE:.0%} is the least: "
+                "the rest was cut away, cut it yourself to choose"
+            )
+        if self.hum_db > HUM_DB:
+            out.append(
+                f"a constant or hum is {-self.hum_db:.0f} dB below the rest, {-HUM_DB:.0f} dB is the least: it was taken out, "
+                "look for what makes it"
+            )
+        if self.bandwidth_hz is not None and self.bandwidth_hz < NARROW_HZ:
+            out.append(narrow(self.bandwidth_hz))
         if self.similarity is not None and self.similarity < CHANGING:
             out.append(
                 f"two people seem to talk: it is {self.similarity:.2f} alike within, one person {CHANGING:.2f} or more: record one"
@@ -68,7 +89,8 @@ class ClipQuality:
 def assess(model: VoiceModel, signal: Float, rate_hz: int) -> ClipQuality:
     """Of a recording ``[channels, n]`` at any rate."""
     frame = model.frame
-    ear = better_ear(resample(signal, rate_hz, frame.sample_rate_hz))
+    heard = better_ear(resample(signal, rate_hz, frame.sample_rate_hz))
+    ear = for_enrollment(heard, frame.sample_rate_hz)
     size = round(_BLOCK_S * frame.sample_rate_hz)
     blocks = ear[: len(ear) // size * size].reshape(-1, size).astype(np.float64)
     levels = 10 * np.log10((blocks**2).mean(axis=1) + 1e-12) if len(blocks) else np.array([-120.0])
@@ -86,4 +108,21 @@ def assess(model: VoiceModel, signal: Float, rate_hz: int) -> ClipQuality:
         clipped_samples=clipped_samples(signal),
         speech_s=speech_s,
         similarity=similarity,
+        loud_share=loud_share(heard, frame.sample_rate_hz),
+        bandwidth_hz=examine(signal, rate_hz).bandwidth_hz,
+        hum_db=hum_db(heard, frame.sample_rate_hz) if len(heard) else -140.0,
     )
+
+
+def least_alike(model: VoiceModel, clips: Sequence[tuple[str, Float, int]]) -> tuple[str, str, float] | None:
+    """Of clips given as name, ``[channels, samples]`` and rate: the two whose voices are least alike, and their cosine.
+
+    None of fewer than two clips with speech, or if the model makes no voices itself.
+    """
+    frame, voices = model.frame, []
+    for name, signal, rate_hz in clips if model.encodes else ():
+        ear = for_enrollment(better_ear(resample(signal, rate_hz, frame.sample_rate_hz)), frame.sample_rate_hz)
+        if len(speech := speech_levels(frame, ear)):
+            voices.append((name, model.embed(speech)))
+    pairs = [(a, b, float(x @ y)) for i, (a, x) in enumerate(voices) for b, y in voices[:i]]
+    return min(pairs, key=lambda pair: pair[2], default=None)

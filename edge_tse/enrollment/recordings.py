@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.enrollment.quality import ClipQuality, assess
+from edge_tse.enrollment.preparation import for_enrollment
+from edge_tse.enrollment.quality import CHANGING, ClipQuality, assess, least_alike
 from edge_tse.enrollment.scene import in_front
 from edge_tse.voice import POOL, Voice, VoiceModel, enroll, speech_levels
 
@@ -46,7 +47,8 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
     signals = []
     for name, signal, rate_hz in clips:
         audio.check_ears(signal, frame.ears, name)
-        signals.append(audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz)))
+        ear = audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz))
+        signals.append(for_enrollment(ear, frame.sample_rate_hz))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     voice = enroll(model, signals, created, ", ".join(Path(name).name for name, _, _ in clips))
     speech_s = sum(len(speech_levels(frame, signal)) for signal in signals) * POOL * frame.period_s
@@ -65,6 +67,16 @@ class Judged:
 
     clipped_samples: tuple[int, ...]
     """Of each recording as it was given, in order."""
+    apart: tuple[str, str, float] | None
+    """The two recordings whose voices are least alike, and their cosine; None of fewer than two."""
+
+    @property
+    def doubt(self) -> str:
+        """What there is to say if two recordings seem to be of two people; empty if not."""
+        if self.apart is None or self.apart[2] >= CHANGING:
+            return ""
+        b, a, alike = self.apart
+        return f"{a} and {b} are {alike:.2f} alike, clips of one person {CHANGING:.2f} or more: enroll one person"
 
     def figures(self) -> dict[str, object]:
         """By name, ready for a report."""
@@ -72,19 +84,20 @@ class Judged:
             "speech_s": self.enrollment.speech_s,
             "clipped_samples": sum(self.clipped_samples),
             "front_share": dict(self.front_share) or None,
+            "least_alike": None if self.apart is None else self.apart[2],
             "quality": {name: asdict(quality) | {"score": quality.score} for name, quality in self.qualities.items()},
         }
 
     @property
     def summary(self) -> str:
         """One line for people."""
-        best = f"quality {self.score:.2f} of 1" + (" at best" if len(self.qualities) > 1 else "")
+        best = f"quality {self.score:.2f} of 1" + (" at worst" if len(self.qualities) > 1 else "")
         return f"a voice from {self.enrollment.speech_s:.1f} s of speech in {self.enrollment.voice.source}, {best}"
 
     @property
     def score(self) -> float:
-        """Of the best recording."""
-        return max(quality.score for quality in self.qualities.values())
+        """Of the worst recording."""
+        return min(quality.score for quality in self.qualities.values())
 
 
 def enroll_judged(
@@ -115,4 +128,5 @@ def enroll_judged(
     for name, quality in qualities.items():
         tell(name, quality)
     made = enroll_clips(model, heard, now)
-    return Judged(enrollment=made, qualities=qualities, front_share=shares, clipped_samples=tuple(clipped))
+    apart = least_alike(model, heard)
+    return Judged(enrollment=made, qualities=qualities, front_share=shares, clipped_samples=tuple(clipped), apart=apart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from edge_tse.audio import clipped_samples
 from edge_tse.errors import AudioError
 from edge_tse.files import write_bytes
-from edge_tse.table import load_table
+from edge_tse.table import load_table, shown
 
 __all__ = ["UNCALIBRATED", "Calibration", "load_calibration", "measure_microphones", "save_calibration", "tone"]
 
@@ -93,8 +94,9 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
     """Write as TOML, whole or not at all."""
     lines = ["# dB SPL of a signal whose RMS is digital full scale: left, right\n"]
     for name, value in asdict(calibration).items():
-        shown = f'"{value}"' if isinstance(value, str) else f"[{', '.join(f'{db:.2f}' for db in value)}]"
-        lines.append(f"{name} = {shown}\n")
+        # A string of JSON is one of TOML: the name of a device may hold quotes.
+        text = json.dumps(value, ensure_ascii=False) if isinstance(value, str) else f"[{', '.join(f'{db:.2f}' for db in value)}]"
+        lines.append(f"{name} = {text}\n")
     write_bytes(path, "".join(lines).encode(), AudioError)
 
 
@@ -106,10 +108,16 @@ def load_calibration(path: Path) -> Calibration:
         raise AudioError(
             f"{path} has {', '.join(sorted(table)) or 'nothing'} where {', '.join(sorted(wanted))} are due: calibrate again"
         )
+    if not isinstance(table["source"], str):
+        raise AudioError(f"{path}: source = {shown(table['source'])} is not a text: calibrate again")
     pairs = []
     for name in ("microphones_db_spl", "receivers_db_spl"):
         pair = table[name]
-        if not isinstance(pair, list) or len(pair) != 2 or not all(isinstance(db, int | float) and 40 <= db <= 180 for db in pair):
-            raise AudioError(f"{path}: {name} = {pair} is not two levels from 40 to 180 dB SPL: calibrate again")
+        if (
+            not isinstance(pair, list)
+            or len(pair) != 2
+            or not all(isinstance(db, int | float) and not isinstance(db, bool) and 40 <= db <= 180 for db in pair)
+        ):
+            raise AudioError(f"{path}: {name} = {shown(pair)} is not two levels from 40 to 180 dB SPL: calibrate again")
         pairs.append((float(pair[0]), float(pair[1])))
-    return Calibration(microphones_db_spl=pairs[0], receivers_db_spl=pairs[1], source=str(table["source"]))
+    return Calibration(microphones_db_spl=pairs[0], receivers_db_spl=pairs[1], source=table["source"])

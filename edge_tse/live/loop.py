@@ -10,6 +10,10 @@ from edge_tse.errors import AudioError
 __all__ = ["Event", "Fate", "Health", "Latency", "Loop"]
 
 
+LONGEST_BLOCK_S = 0.5
+MOST_BACKLOG = 10_000
+
+
 class Fate(IntEnum):
     """What became of a hop in the engine's hands; all but the first are heard dry."""
 
@@ -45,6 +49,15 @@ class Loop:
     def __post_init__(self) -> None:
         if self.block < 1 or self.ears < 1:
             raise ValueError(f"a block of {self.block} samples for {self.ears} ears: each must be at least 1")
+        if self.block > self.rate_hz * LONGEST_BLOCK_S:
+            raise AudioError(
+                f"a block of {self.block} samples at {self.rate_hz} Hz is heard {self.block / max(self.rate_hz, 1):.2g} s later: "
+                f"choose one of at most {LONGEST_BLOCK_S:g} s, {int(self.rate_hz * LONGEST_BLOCK_S)} samples"
+            )
+        if not 0 <= self.backlog <= MOST_BACKLOG or not 0 < self.ceiling <= 1:
+            raise AudioError(
+                f"a backlog of {self.backlog} hops, a ceiling of {self.ceiling:g}: 0 to {MOST_BACKLOG}, and up to 1, are possible"
+            )
         if not 0 < self.fade_s <= self.margin_s <= 1:
             raise AudioError(
                 f"a margin of {self.margin_s * 1e3:g} ms cannot hold a fade of {self.fade_s * 1e3:g} ms: "

@@ -8,7 +8,6 @@ the file (settings, voice, artifact) determine the output; everything enters and
 from __future__ import annotations
 
 import json
-import math
 import os
 import threading
 from collections import deque
@@ -21,21 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.artifact import Artifact
 from edge_tse.errors import ArtifactError, AudioError, ParityError
-from edge_tse.files import check_output
+from edge_tse.files import open_private
 from edge_tse.frame import FrameSpec
-from edge_tse.hearing.calibration import Calibration
-from edge_tse.hearing.chain import Hearing
-from edge_tse.hearing.prescription import Audiogram
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.ring import Ring
 from edge_tse.live.session import GRID, Session
-from edge_tse.personalization import personalize
 from edge_tse.stream import AnyEngine
-from edge_tse.voice import Voice, parse_voice, voice_bytes
+from edge_tse.table import parse_json, read_table, shown
 
-__all__ = ["Head", "Recorder", "Recording", "Replayed", "load_recording", "replay"]
+__all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 
 Float = NDArray[np.float32]
 Int32 = NDArray[np.int32]
@@ -45,61 +39,7 @@ _HELD_S = 5.0  # what may wait for a disk
 _RESERVE_BYTES = 2**20
 _BLOCK, _SKIPPED, _END = 1, 2, 5  # kinds of a word of the journal, in its three lowest bits; from 2 on the fates in their order
 _PAYLOAD = 2**20
-_NO_AMBIENT_DB = -1e3
-"""What earlier recordings have for minus infinity."""
 _LONGEST_SHORTAGE = _PAYLOAD // 4 - 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """What a recorded session was made with: with it, the model and the engine, the file says everything that comes out."""
-
-    engine: str
-    artifact: str
-    """Digest of the personalized model."""
-    voice: Voice
-    hearing: Hearing
-    calibration: Calibration
-
-    def to_json(self) -> dict[str, object]:
-        """What is written, besides what the recorder itself knows."""
-        return {
-            "engine": self.engine,
-            "artifact": self.artifact,
-            "voice": voice_bytes(self.voice).decode(),
-            "hearing": asdict(self.hearing),
-            "calibration": asdict(self.calibration),
-        }
-
-    def model(self, universal: Artifact, source: str) -> Artifact:
-        """The personalized model of a recording, out of the one without a voice. ``ArtifactError`` if it is of another."""
-        model = personalize(universal, self.voice)
-        if model.digest != self.artifact:
-            raise ArtifactError(
-                f"{source} was made with model {self.artifact[:12]}, this is {model.digest[:12]}: give the one with --artifact"
-            )
-        return model
-
-    @classmethod
-    def from_json(cls, head: Mapping[str, Any], source: str) -> Head:
-        """Inverse of :meth:`to_json`; ``source`` names the file in messages. ``ArtifactError`` if the voice in it is damaged."""
-        hearing, levels = dict(head["hearing"]), head["calibration"]
-        for side in ("left", "right"):
-            if hearing[side] is not None:
-                hearing[side] = Audiogram(thresholds=tuple(map(tuple, hearing[side]["thresholds"])))
-        if hearing["ambient_db"] <= _NO_AMBIENT_DB:
-            hearing["ambient_db"] = -math.inf
-        return cls(
-            engine=head["engine"],
-            artifact=head["artifact"],
-            voice=parse_voice(head["voice"].encode(), source),
-            hearing=Hearing(**hearing),
-            calibration=Calibration(
-                microphones_db_spl=tuple(levels["microphones_db_spl"]),
-                receivers_db_spl=tuple(levels["receivers_db_spl"]),
-                source=levels["source"],
-            ),
-        )
 
 
 class Recorder:
@@ -112,7 +52,6 @@ class Recorder:
         """``tell`` is given a line if the recording has to end before the session. ``AudioError`` if ``path`` cannot be written."""
         if path.suffix.lower() != ".flac":
             raise AudioError(f"{path}: a session is recorded as FLAC, give a name that ends in .flac")
-        check_output(path, error=AudioError)
         self._path, self._tell, self._rate_hz = path, tell, loop.rate_hz
         width = 2 * loop.ears + 1
         self._ears = loop.ears
@@ -123,10 +62,7 @@ class Recorder:
         self._done = threading.Event()
         self.ended = ""
         """Why it ended before the session did; empty if it did not."""
-        try:
-            self._disk = _Disk(path.open("wb", buffering=0))
-        except OSError as failure:
-            raise AudioError(f"{path} cannot be written: {failure.strerror}; choose another place") from failure
+        self._disk = _Disk(open_private(path, AudioError))
         hop_rate_hz = frame.sample_rate_hz / frame.hop
         description = {"edge_tse_recording": SCHEMA, "loop": asdict(loop), "hop_rate_hz": hop_rate_hz, **head}
         self._file: Any = audio.flac_writer(self._disk, loop.rate_hz, width, json.dumps(description))
@@ -294,24 +230,31 @@ class Replayed:
 def load_recording(path: Path) -> Recording:
     """``AudioError`` if it is not a session, ``ArtifactError`` if a later edge-tse made it."""
     rows, rate_hz, comment = audio.read_integers(path)
+    wanted = "make one with `edge-tse live --record`"
+    head = parse_json(comment, f"{path} is no recorded session: its comment", AudioError, wanted)
+    if "edge_tse_recording" not in head or "loop" not in head:
+        raise AudioError(f"{path} is no recorded session: its comment does not say so: {wanted}")
+    schema, hop_rate_hz = head["edge_tse_recording"], head.get("hop_rate_hz")
+    if type(schema) is not int or schema > SCHEMA:
+        raise ArtifactError(f"{path} has schema {shown(schema)}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
     try:
-        head = json.loads(comment)
-        schema = head["edge_tse_recording"]
-        loop = Loop(**head["loop"])
-    except (ValueError, KeyError, TypeError) as failure:
-        raise AudioError(f"{path} is no recorded session: make one with `edge-tse live --record`") from failure
-    if schema > SCHEMA:
-        raise ArtifactError(f"{path} has schema {schema}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
+        loop = read_table(Loop, head["loop"], f"{path}: loop", AudioError)
+    except ValueError as failure:
+        raise AudioError(f"{path}: loop: {failure}: {wanted}") from failure
+    if not isinstance(hop_rate_hz, int | float) or not 0 < hop_rate_hz <= rate_hz:
+        raise AudioError(f"{path}: {shown(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
     if rows.shape[1] != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
         raise AudioError(f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears is not like that")
     journal = rows[:, -1]
+    if len(journal) and int(journal.min()) < 0:
+        raise AudioError(f"{path}: its journal holds {int(journal.min())}, which no session writes: it is damaged")
     at = np.flatnonzero(journal % 8 == _BLOCK)
     blocks = tuple((int(i), int(journal[i]) // 8 // 4, int(journal[i]) // 8 % 4) for i in at)
     fates = {}
     for i in np.flatnonzero((journal % 8 >= _SKIPPED) & (journal % 8 < _END)):
         kind, low = int(journal[i]) % 8, int(journal[i]) // 8
         # The index is written modulo 2**20: 70 minutes; it is the one nearest before its place in the stream.
-        near = int(i * head["hop_rate_hz"] / rate_hz) + 1
+        near = int(i * hop_rate_hz / rate_hz) + 1
         fates[low + max(0, near - low + _PAYLOAD // 2) // _PAYLOAD * _PAYLOAD] = Fate(kind - _SKIPPED + 1)
     last = np.flatnonzero(journal % 8 == _END)
     if len(last):

@@ -10,14 +10,18 @@ from pathlib import Path
 
 from edge_tse.hearing.chain import Chain
 from edge_tse.live.devices import Duplex, Wiring
+from edge_tse.live.ears import EarWatch
 from edge_tse.live.loop import Loop
-from edge_tse.live.recording import Head, Recorder, Recording, Replayed, replay
+from edge_tse.live.recording import Recorder, Recording, Replayed, replay
+from edge_tse.live.recording_head import Head
 from edge_tse.live.session import Session
 from edge_tse.live.supervision import Run, supervise
 from edge_tse.report import memory
 from edge_tse.stream import AnyEngine
 
 __all__ = ["Finished", "replay_live", "run_live"]
+
+_LOOK_EVERY_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -95,6 +99,7 @@ def run_live(
     *,
     margin_s: float = 0.004,
     record: Path | None = None,
+    with_voice: bool = False,
     seconds: float | None = None,
     stopped: Callable[[], bool] = lambda: False,
     tell: Callable[[Session], None] = lambda session: None,
@@ -103,20 +108,28 @@ def run_live(
 ) -> Finished:
     """Play what ``engine`` extracts, through the hearing chain of ``head``, until ``seconds`` have passed or ``stopped`` says so.
 
-    ``record`` keeps the session in a file. ``tell`` is called about twenty times a second. Errors as of
+    ``record`` keeps the session in a file, which names its voice, or holds it (``with_voice``). What is wrong with the ears becomes
+    an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second. Errors as of
     :func:`edge_tse.live.supervision.supervise` and :class:`edge_tse.live.recording.Recorder`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_s, ceiling=ceiling)
     notes: list[str] = []
+    watch = EarWatch(wiring.rate_hz, engine.frame.level_invariant)
+    began_s = looked_s = time.perf_counter()
 
     def told(session: Session) -> None:
+        nonlocal looked_s
+        if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
+            looked_s = now
+            for remark in watch(session.recent(_LOOK_EVERY_S), now):
+                session.note(f"what is heard: {remark}")
         while notes:  # of the recorder's thread
             session.note(notes.pop(0))
         tell(session)
 
-    began_s = time.perf_counter()
-    recorder = None if record is None else Recorder(record, head.to_json(), loop, engine.frame, notes.append)
+    stated = head.to_json(with_voice=with_voice)
+    recorder = None if record is None else Recorder(record, stated, loop, engine.frame, notes.append)
     try:
         shape = Chain(head.hearing, engine.frame, wiring.ears, head.calibration)
         session = Session(engine, loop, shape=shape, tap=recorder)

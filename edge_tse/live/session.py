@@ -296,6 +296,14 @@ class Session:
         """Add an event, now."""
         self._events.append(Event(at_s=self._clock(), what=what))
 
+    def recent(self, seconds: float) -> Float:
+        """What was heard last, ``[ears, samples]``: of two seconds at most, and of no more than there is."""
+        end = self._heard.end
+        n = min(end, round(min(seconds, _HISTORY_S) * self.loop.rate_hz))
+        out = np.zeros((n, self.loop.ears), np.float32)
+        self._heard.read(end - n, out)
+        return out.T
+
     @property
     def events(self) -> tuple[Event, ...]:
         """The last thousand."""

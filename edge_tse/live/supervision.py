@@ -27,6 +27,7 @@ PATIENCE_S = 1.0
 RETURN_S = 10.0
 """How long a device that vanished may take to come back."""
 _SWITCH_S = 0.0005
+_TIME_UP = "the time was up"
 
 
 class Opened(Protocol):
@@ -71,13 +72,13 @@ def supervise(
     """Run until ``seconds`` have passed or ``stopped`` says so, calling ``tell`` about twenty times a second.
 
     ``opened`` opens the device with the session. ``AudioError`` if the device cannot be opened, or vanishes and does not come back
-    within :data:`RETURN_S`; whatever happens, device and engine are given back.
+    within :data:`RETURN_S`, or is open that long and delivers nothing; whatever happens, device and engine are given back.
     """
     with _prompt_threads():
         device: Opened | None = None
         reopened = 0
-        began = seen_s = clock()
-        seen, ended = 0, ""
+        began = opened_s = heard_s = clock()
+        seen, ended, lost = 0, "", False
         try:
             device = opened(session)
             device_s = device.latency_s
@@ -89,14 +90,21 @@ def supervise(
                     raise device.failure
                 now, blocks = clock(), session.health.blocks
                 if device.active and blocks != seen:
-                    seen, seen_s = blocks, now
-                elif now - seen_s > PATIENCE_S or not device.active:
-                    session.note("the device vanished")
+                    if lost:
+                        session.note("the device is back")
+                        reopened, lost = reopened + 1, False
+                    seen, opened_s, heard_s = blocks, now, now
+                elif now - heard_s > RETURN_S:
+                    raise _mute(now - heard_s, blocks)
+                elif now - opened_s > PATIENCE_S or not device.active:
+                    if not lost:
+                        session.note("the device vanished" if seen else "the device delivers nothing: it is opened again")
+                        lost = True
                     device.close()
                     device = _again(session, opened, clock, wait, stopped)
-                    if device is not None:
-                        session.note("the device is back")
-                        reopened, seen_s = reopened + 1, clock()
+                    opened_s = clock()
+            if not seen and not session.health.blocks and ended == _TIME_UP and clock() - began > PATIENCE_S:
+                raise _mute(clock() - began, 0)
         finally:
             if device is not None:
                 device.close()
@@ -111,10 +119,17 @@ def supervise(
     )
 
 
+def _mute(silence_s: float, blocks: int) -> AudioError:
+    return AudioError(
+        f"the sound device is open and has delivered nothing for {silence_s:.0f} s ({blocks} blocks before that): "
+        "see that no other program holds it and that it is not suspended, or choose another with --input"
+    )
+
+
 def _ended(elapsed_s: float, seconds: float | None, stopped: Callable[[], bool]) -> str:
     if stopped():
         return "stopped"
-    return "the time was up" if seconds is not None and elapsed_s >= seconds else ""
+    return _TIME_UP if seconds is not None and elapsed_s >= seconds else ""
 
 
 def _again(

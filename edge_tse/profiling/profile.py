@@ -5,7 +5,6 @@ Times are of this machine, whatever the target: a target adds what its own figur
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -21,11 +20,13 @@ from edge_tse.deployment.fit import fits
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import DataError
 from edge_tse.extract import Extractor
+from edge_tse.files import read_bytes
 from edge_tse.front import features_of
 from edge_tse.golden import TimedNetwork
 from edge_tse.graph import IntegerGraph
 from edge_tse.profiling.operator_times import OperatorTime, operator_times
 from edge_tse.report import Report, Timing, busy, environment, memory
+from edge_tse.table import parse_json, shown
 
 if TYPE_CHECKING:
     from edge_tse.deployment.runtime import Emitted
@@ -40,6 +41,8 @@ WARM_UP = 250
 _TRACED = "the runtime's own profiler, scaled to the inference of the whole (it counts whole microseconds, less is lost)"
 _ALONE = "each operator alone, copies against copies, scaled to the inference of the whole"
 _UNAVAILABLE = "unavailable: this engine runs no graph of a single operator and tells no times of its own"
+
+_MOST_BYTES = 64 * 2**20  # every step of a long measurement is in it
 
 Float = NDArray[np.float32]
 
@@ -204,14 +207,18 @@ def _operators(times: Sequence[OperatorTime], method: str, inference_s: float) -
 
 def load_profile(path: Path) -> dict[str, Any]:
     """The JSON of an earlier profile. ``DataError`` if it cannot be read or is something else."""
-    try:
-        found = json.loads(path.read_text())
-    except OSError as failure:
-        raise DataError(f"cannot read {path}: {failure.strerror or failure}") from failure
-    except ValueError as failure:
-        raise DataError(f"{path} is not JSON ({failure}): give what `edge-tse profile -o NAME.json` wrote") from failure
-    if not isinstance(found, dict) or found.get("question") != QUESTION or not isinstance(found.get("figures"), dict):
-        raise DataError(f"{path} is no profile: give what `edge-tse profile -o NAME.json` wrote")
+    wanted = "give what `edge-tse profile -o NAME.json` wrote"
+    found = parse_json(read_bytes(path, _MOST_BYTES, DataError), str(path), DataError, wanted)
+    parts = [found.get("figures"), found.get("environment")]
+    if found.get("question") != QUESTION or not all(isinstance(part, dict) for part in parts):
+        raise DataError(f"{path} is no profile: {wanted}")
+    for part, key in _COMPARED:
+        value = found["figures"].get(part)
+        if value is not None and not isinstance(value, dict):
+            raise DataError(f"{path}: {part} is {shown(value)}, not a table: {wanted}")
+        figure = (value or {}).get(key)
+        if figure is not None and (type(figure) not in (int, float) or not abs(figure) < 2**63):
+            raise DataError(f"{path}: {part} {key} is {shown(figure)}, not a number: {wanted}")
     return found
 
 

@@ -1,0 +1,36 @@
+"""The verb that looks after voice files: whose they are, and away with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_tse.cli import output
+from edge_tse.cli.options import Json, app
+
+__all__ = ["voice"]
+
+
+@app.command()
+def voice(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `edge-tse enroll` wrote.")],
+    info: Annotated[bool, typer.Option("--info", help="Say whose voice it is; what is done if nothing else is asked for.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Overwrite it, then remove it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what a voice file holds, or overwrite and remove it: a voice is biometric."""
+    from edge_tse.enrollment.voice_file import describe_voice, erase_voice
+    from edge_tse.errors import ArtifactError
+
+    if info and delete:
+        raise ArtifactError("--info and --delete exclude each other: give one of them")
+    if delete:
+        size = erase_voice(file)
+        kept = "copies that a file system, a memory card or a backup keeps are out of reach"
+        said = f"{file}: {size} bytes overwritten and removed; {kept}"
+        output.result({"voice": file, "deleted": True, "bytes": size}, as_json, said)
+        return
+    found = describe_voice(file)
+    output.result(found.figures(), as_json, output.table(str(file), found.rows()))

@@ -1,0 +1,37 @@
+"""In what condition the ears of a running session are: what :mod:`edge_tse.condition` measures, said once, when it has lasted."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.condition import examine
+
+__all__ = ["EarWatch"]
+
+Float = NDArray[np.float32]
+
+
+class EarWatch:
+    """Told what both ears heard now and then, it says each remark once, when it has lasted."""
+
+    def __init__(self, rate_hz: int, level_invariant: bool = False, lasts_s: float = 5.0) -> None:
+        self._rate_hz, self._invariant, self._lasts_s = rate_hz, level_invariant, lasts_s
+        self._since: dict[str, float] = {}
+        self._said: set[str] = set()
+
+    def __call__(self, heard: Float, now_s: float) -> list[str]:
+        """``[ears, samples]`` up to ``now_s``; what has to be said now. Silence says nothing: nobody may be talking."""
+        found = examine(heard, self._rate_hz)
+        if found.level_dbfs < -60 and found.dead_ear is None:
+            return []
+        kinds = {_kind(line): line for line in found.remarks(self._invariant)}
+        self._since = {kind: self._since.get(kind, now_s) for kind in kinds}
+        due = [kind for kind, since in self._since.items() if now_s - since >= self._lasts_s and kind not in self._said]
+        self._said.update(due)
+        return [kinds[kind] for kind in due]
+
+
+def _kind(line: str) -> str:
+    """Its first words, without the numbers."""
+    return " ".join(line.split()[:3])

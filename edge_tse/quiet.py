@@ -1,0 +1,60 @@
+"""What libraries of others write themselves, to file descriptors and past Python: greetings and remarks that are not for users."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+__all__ = ["muted", "quietly"]
+
+# LiteRT's; ExecuTorch's about processors of phones; torchao's and torch's about each other.
+_GREETING = re.compile(r"INFO: |\[(cpuinfo_utils|threadpool)\.cpp:|Failed to load .*torchao|W\d{4} .*torch/")
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """No greetings of runtimes: their C++ writes them to file descriptor 2 and has no switch for it.
+
+    Every other line that a runtime writes is passed on, afterwards.
+    """
+    with tempfile.TemporaryFile() as written:
+        try:
+            with _turned({2: written.fileno()}):
+                yield
+        finally:
+            written.seek(0)
+            for line in written.read().decode(errors="replace").splitlines():
+                if not _GREETING.match(line):
+                    sys.stderr.write(f"{line}\n")
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Nothing of what a library writes to standard output, where JSON may be due, or to standard error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        with _turned({1: nowhere, 2: nowhere}):
+            yield
+    finally:
+        os.close(nowhere)
+
+
+@contextmanager
+def _turned(descriptors: dict[int, int]) -> Iterator[None]:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    kept: dict[int, int] = {}
+    try:
+        for number, to in descriptors.items():
+            with suppress(OSError):  # it is closed: nobody would read it
+                kept[number] = os.dup(number)
+                os.dup2(to, number)
+        yield
+    finally:
+        for number, copy in kept.items():
+            os.dup2(copy, number)
+            os.close(copy)
