@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import statistics
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -271,10 +272,10 @@ def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2
 
 
 def _steps_per_s(run: Path) -> float:
-    """How fast a run went, by the last row of its log."""
+    """How fast a run goes: the median of the last ten minutes of its log, of which the very last may have been interrupted."""
     path = (run if run.is_dir() else run.parent) / "log.csv"
     try:
         with path.open() as file:
-            return float([row["steps_per_s"] for row in csv.DictReader(file)][-1])
-    except (OSError, KeyError, IndexError, ValueError) as error:
+            return statistics.median([float(row["steps_per_s"]) for row in csv.DictReader(file)][-10:])
+    except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: no log that says how fast the run goes: --cut needs one of at least a minute") from error
