@@ -1,4 +1,4 @@
-"""The verb that shows or deletes voice files."""
+"""The verb that looks after voice files: whose they are, and away with them."""
 
 from __future__ import annotations
 

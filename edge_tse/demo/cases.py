@@ -1,4 +1,4 @@
-"""Cases of the demonstration: the shipped clips or the user's own files, and the outcome of each."""
+"""What the demonstration extracts from: the shipped clips or the user's own files, and what came of each."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ class Outcome:
     artifact_bytes: int
     engine: str
     voice_switch_s: float
-    """Time from an embedding to a network that is ready to step."""
+    """From an embedding to a network that is ready to step."""
     si_sdr_db: tuple[float, float] | None
-    """SI-SDR of the mixture and of the estimate against the reference, mean over channels."""
+    """Of the mixture and of the estimate against the reference, mean over channels."""
     folder: Path
     busy: str | None
-    """Remark of :func:`edge_tse.report.busy` during the run."""
+    """What :func:`edge_tse.report.busy` said during the run."""
 
     def figures(self) -> dict[str, object]:
         graph, frame = self.artifact.graph, self.artifact.frame
@@ -123,7 +123,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
-    """Files that a demonstration wrote."""
+    """What a demonstration left behind."""
 
     outcomes: tuple[Outcome, ...]
     page: Path
@@ -133,7 +133,7 @@ class Shown:
 
 
 def shipped_cases() -> list[Case]:
-    """Shipped cases, two talkers at equal level: of different gender, the same two around a head in a room, and of the same gender."""
+    """Two talkers at equal level: of different gender, the same two around a head in a room, and of the same gender."""
     return [
         _shipped_case("mixed-gender", "A woman and a man", "slt", "rms"),
         _shipped_case("two-ears", "The same two in a room, for two ears", "slt", "rms", _clip("room").signal.reshape(2, 2, -1)),
@@ -157,7 +157,7 @@ def own_case(mixture: Path | None, enrollment: Path | None, reference: Path | No
 
 
 def case_of(name: str, title: str, talkers: str, mixture: Path, enrollments: Sequence[Path], reference: Path | None) -> Case:
-    """A case made of files. ``AudioError`` if one is missing or unusable, or the reference does not fit the mixture."""
+    """A case out of files. ``AudioError`` if one is missing or unusable, or the reference does not fit the mixture."""
     mixed = _file(mixture)
     alone = None if reference is None else _file(reference)
     if alone is not None:
@@ -179,7 +179,7 @@ def _file(path: Path) -> Sound:
 
 
 def _shipped_case(name: str, title: str, target: str, interferer: str, room: Float | None = None) -> Case:
-    """A shipped case; ``room`` holds responses of the talkers at two ears, ``[2, 2, samples]``."""
+    """``room``: responses of the talkers at two ears, ``[2, 2, samples]``."""
     wanted, other = _clip(f"{target}-speech"), _clip(f"{interferer}-speech")
     n = max(wanted.signal.shape[1], other.signal.shape[1])
     alone, disturbing = (np.pad(s.signal, ((0, 0), (0, n - s.signal.shape[1]))) for s in (wanted, other))
@@ -200,7 +200,7 @@ def _shipped_case(name: str, title: str, target: str, interferer: str, room: Flo
 
 
 def _around(mono: Float, responses: Float) -> Float:
-    """Sound ``[1, n]`` at the ears ``[2, n]`` of a head with responses ``[2, samples]``, at its former level."""
+    """``[1, n]`` at the ears of a head whose responses are ``[2, samples]``, at the level that it had, ``[2, n]``."""
     n = mono.shape[1]
     heard = np.stack([np.convolve(mono[0], response)[:n] for response in responses])
     placed: Float = (heard * np.sqrt(np.mean(mono**2) / np.mean(heard**2))).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Boards: types of what the firmware bridge offers (images, boards, links), found by name and used through these alone."""
+"""Boards: what the firmware bridge offers to put a model on one and to talk to it, found by name and used through these types."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class BoardImage:
     """First half of the digest of the artifact in it."""
     digest: str
     signed_by: str | None
-    """Public key of the signer; None for an unsigned image."""
+    """Public key; None for an image that nobody signed."""
     counter: int
-    """Security counter: a board that has kept an image starts none with a lower counter."""
+    """Security counter: a board that has kept it goes back to nothing lower."""
     model: Artifact | None
-    """The artifact in the image, if it was built here and not read from a file."""
+    """What is in it, if it was built here and not read from a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Result of golden frames that went over the link and back."""
+    """Golden frames that went over the link and back."""
 
     engine: str
     frames: int
@@ -50,12 +50,11 @@ class Delivered:
     """An image that was put onto a board, read back and compared."""
 
     way: str
-    """Tool or link that put it there."""
+    """What put it there."""
     slot: int | None
-    """Slot it was put into, on a board that has two."""
+    """Which of two, where there are two."""
     proof: Proof | None
-    """Result of the golden frames; None if the board could not be reached, or the artifact is not known. An image in a slot
-    then stays on trial until the board has answered."""
+    """None where nothing tells how to reach the board, or what is in the image: in a slot it is on trial until it has answered."""
 
 
 class Board(Protocol):
@@ -67,30 +66,30 @@ class Board(Protocol):
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Statement of the board about itself: ``target``, ``core``, ``kernels``, ``model`` and its geometry."""
+        """What it says of itself: ``target``, ``core``, ``kernels``, ``model`` and its geometry."""
 
     @property
     def link(self) -> Mapping[str, int]:
-        """Number of commands that were ``repeated`` and of frames that arrived ``damaged``."""
+        """Commands that were ``repeated`` and frames that arrived ``damaged``."""
 
     def use(self, model: Artifact, voice: Voice | None) -> None:
-        """Put this voice in force from the next frame on; returns the flashed model with it. ``DeviceError`` if the board refuses the voice."""
+        """The model that was flashed, with this voice in force from the next frame on. ``DeviceError`` if it refuses the voice."""
 
     def prove(self) -> Proof:
-        """Replay golden frames of the model in use over the link. ``ParityError`` past the tolerance of the board's kernels."""
+        """Golden frames of what is in use, over the link. ``ParityError`` past what its kernels state."""
 
     def confirm(self) -> None:
-        """Keep the image that the board has on trial."""
+        """The image on it does what it should: a board that has it on trial keeps it."""
 
     def engine(self) -> AnyEngine:
-        """The board as an engine. ``DeviceError`` if it runs another model than the one in use."""
+        """The board in place of a network here. ``DeviceError`` if it runs another model than what is in use."""
 
     def stats(self) -> Mapping[str, object]:
-        """Statistics that the board states about itself."""
+        """How it does, in its own words."""
 
 
 class Boards(Protocol):
-    """Interface of a package that builds images and drives boards."""
+    """What a package offers that builds images and drives boards."""
 
     def image(
         self, target: Target, source: Path | None, voice: Path | None, key: Path | None, counter: int | None = None
@@ -99,7 +98,7 @@ class Boards(Protocol):
         if one is given, signed if there is a key. ``TargetError`` if the counter is none."""
 
     def save(self, image: BoardImage, target: Target, to: Path) -> None:
-        """Write the image to a file. ``TargetError`` if it is for another target."""
+        """Write it. ``TargetError`` if it is for another target."""
 
     def deliver(
         self,
@@ -113,17 +112,17 @@ class Boards(Protocol):
         trust: Sequence[Path] | None = None,
         progress: Callable[[float], None] = lambda fraction: None,
     ) -> Delivered:
-        """Put the image onto the board, restrict it to images signed by owners of ``trust``, and replay golden frames on it.
+        """Put it onto the board, which from then on takes only what owners of ``trust`` signed, and let the board prove itself.
 
         ``ArtifactError`` if the image is not signed, or has no security counter, as the board asks.
         """
 
     def connected(self, target: Target, port: str | None, state: Path) -> AbstractContextManager[Board]:
-        """The link to a flashed board, closed at the end. ``DeviceError`` if the board is another target's."""
+        """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
 
 
 def boards() -> Boards:
-    """The firmware bridge's offer. ``EngineError`` if it, or a package that it needs, is not installed."""
+    """What the firmware bridge offers. ``EngineError`` if it, or a package that it needs, is not installed."""
     try:
         found: Boards = import_module("firmware_bridge.runtime").BOARDS
     except ModuleNotFoundError as failure:
@@ -132,6 +131,6 @@ def boards() -> Boards:
 
 
 def state_folder() -> Path:
-    """Folder in which emulated boards keep their memory (XDG base directory specification)."""
+    """Where emulated boards keep their memory (XDG base directory specification)."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "edge-tse"

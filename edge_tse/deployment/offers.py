@@ -1,4 +1,4 @@
-"""Runtimes on offer: the packages that state them are loaded by name, so that edge_tse does not depend on packages built upon it."""
+"""Which packages offer runtimes, and what they offer: found by name, so that edge_tse does not depend on what is built upon it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Protocol
 __all__ = ["Offered", "lacking", "offered"]
 
 _STATED_IN = ("targets.runtimes", "firmware_bridge.runtime")
-"""Modules of other packages that edge_tse finds by name to deploy and to open an engine; there are only these two."""
+"""The only two modules of other packages that edge_tse finds by name to deploy, and to open an engine."""
 
 
 class Offered(Protocol):
-    """The part of a runtime that a target needs to know; the rest is :class:`edge_tse.deployment.runtime.Runtime`."""
+    """What a target needs to know of a runtime; the rest is :class:`edge_tse.deployment.runtime.Runtime`."""
 
     @property
     def description(self) -> str: ...

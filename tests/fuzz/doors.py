@@ -46,7 +46,8 @@ from firmware_bridge import wire
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.elf import read_sections, read_symbols
-from firmware_bridge.flash import MemoryFlash, Slots, choose, install, installed
+from firmware_bridge.flash import RECORD_BYTES, Slots, choose, image_in, install, installed
+from firmware_bridge.flash_memory import MemoryFlash
 from firmware_bridge.layout import pack
 from tests import graphs
 from tests.fuzz.mutation import hostile_bytes, hostile_json, hostile_toml, hostile_tree
@@ -419,7 +420,6 @@ def _checkpoint() -> tuple[bytes, dict[str, Any]]:
     import torch
 
     state = torch.load(ROOT / "quantization" / "checkpoints" / "nano.pt", map_location="cpu", weights_only=True)
-    state["recipe"] = "nano_gains"  # what its recipe is called since one of two ears took the name
     content = io.BytesIO()
     torch.save(state, content)
     return content.getvalue(), state
@@ -559,12 +559,13 @@ def _records(rng: Random) -> bytes:
     import zlib
 
     content = bytearray(_memory())
-    for slot in (0, 2**12):
+    covered = RECORD_BYTES - 4
+    for slot in Slots.of(MemoryFlash(2**13, 256)).at:
         if rng.random() < 0.7:
-            field = slot + 4 * rng.randrange(5)
+            field = slot + 4 * rng.randrange(RECORD_BYTES // 4)
             struct.pack_into("<I", content, field, rng.choice((0, 1, 700, 2**31, 2**32 - 1, rng.randrange(2**32))))
             if rng.random() < 0.7:
-                struct.pack_into("<I", content, slot + 16, zlib.crc32(content[slot : slot + 16]))
+                struct.pack_into("<I", content, slot + covered, zlib.crc32(content[slot : slot + covered]))
     return bytes(content) if rng.random() < 0.7 else hostile_bytes(bytes(content), rng)[: 2**13].ljust(2**13, b"\xff")
 
 
@@ -575,8 +576,8 @@ def _boot(content: bytes, folder: Path) -> None:
     image = installed(flash, slots)
     assert (chosen is None) == (image is None)
     assert image is None or len(image) <= slots.image_bytes
-    install(flash, slots, b"new" * 99)
-    assert installed(flash, slots) == b"new" * 99
+    slot = install(flash, slots, b"new" * 99)
+    assert image_in(flash, slots, slot) == b"new" * 99
 
 
 # The wire
