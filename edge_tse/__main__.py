@@ -29,8 +29,8 @@ def run() -> None:
 def _interrupted_anywhere(told: sys.UnraisableHookArgs) -> None:
     """Ctrl-C that fell into a destructor or a callback, where Python prints and forgets it, is pressed again."""
     if isinstance(told.exc_value, KeyboardInterrupt):
-        # From beside: what is raised while this function runs is forgotten just the same.
-        Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        # From beside, and late enough on a busy machine: what is raised while this function runs is forgotten just the same.
+        Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     else:
         sys.__unraisablehook__(told)
 

@@ -68,12 +68,16 @@ def test_busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_memory_grows_when_memory_is_used() -> None:
-    before = memory()
-    block = np.ones(2**24)
-    after = memory()
-    # Half: the system may take other pages of this process back meanwhile.
-    assert after["rss_bytes"] - before["rss_bytes"] > 0.5 * block.nbytes
-    assert after["peak_rss_bytes"] >= after["rss_bytes"] * 0.99
+    grown = []
+    for _ in range(3):  # the system may take other pages of this process back meanwhile
+        before = memory()
+        block = np.ones(2**24)
+        after = memory()
+        grown.append(after["rss_bytes"] - before["rss_bytes"])
+        assert after["peak_rss_bytes"] >= after["rss_bytes"] * 0.99
+        size = block.nbytes
+        del block
+    assert max(grown) > 0.5 * size
 
 
 def test_report_file(tmp_path: Path) -> None:
