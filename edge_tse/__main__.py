@@ -11,7 +11,7 @@ __all__ = ["run"]
 
 
 def run() -> None:
-    """Run the command that was typed and end the process. Ctrl-C is one line, whenever it is pressed."""
+    """Run the command that was typed and end the process. Ctrl-C prints one line, whenever it is pressed."""
     code = 130  # as shells report SIGINT
     try:
         sys.unraisablehook = _interrupted_anywhere
@@ -27,7 +27,7 @@ def run() -> None:
 
 
 def _interrupted_anywhere(told: sys.UnraisableHookArgs) -> None:
-    """Ctrl-C that fell into a destructor or a callback, where Python prints and forgets it, is pressed again."""
+    """Raise Ctrl-C again where it fell into a destructor or a callback, in which Python prints and forgets it."""
     if isinstance(told.exc_value, KeyboardInterrupt):
         # From beside: what is raised while this function runs is forgotten just the same.
         Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -1,4 +1,4 @@
-"""Embeddings of a talker that another model made, out of NumPy's files.
+"""Talker embeddings that another model made, read from NumPy's files.
 
 The header of such a file is Python that its reader evaluates, and states sizes that its reader allocates. Here it is three values
 of known form, and nothing is read that is not there.
@@ -54,7 +54,7 @@ def read_embeddings(path: Path, error: type[EdgeTseError] = AudioError) -> Float
 
 
 def _parts(content: bytes) -> list[bytes]:
-    """The ``.npy`` files in it. ``ValueError`` if it is another file, or announces more than it may."""
+    """The ``.npy`` files in an archive. ``ValueError`` if it is another file, or announces more than it may."""
     if not content.startswith(_ZIP):
         return [content]
     try:
@@ -69,7 +69,7 @@ def _parts(content: bytes) -> list[bytes]:
 
 
 def _array(content: bytes) -> NDArray[np.generic]:
-    """An ``.npy`` file. ``ValueError`` if it is none, holds anything but numbers, or not as much as it announces."""
+    """The array of an ``.npy`` file. ``ValueError`` if it is none, holds anything but numbers, or less than it announces."""
     if not content.startswith(_MAGIC):
         raise ValueError(f"it starts with {content[:6]!r}, not {_MAGIC!r}")
     wide = content[6:7] > b"\x01"

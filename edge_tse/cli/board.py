@@ -88,7 +88,7 @@ def flash(
 
 
 def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
-    """What was done with an image, and what is to be done next."""
+    """Report how an image was delivered, and the next command to type."""
     slot = "" if done.slot is None else f", slot {'AB'[done.slot]}"
     lines = [f"{board.name}: {what}, by {done.way}{slot}; read back and compared"]
     if done.proof is not None:
@@ -101,7 +101,7 @@ def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
 
 
 def _described(made: BoardImage, target: Target) -> tuple[dict[str, object], str]:
-    """An image by its figures, and in words."""
+    """An image as figures, and as rows for people."""
     figures: dict[str, object] = {
         "target": target.name,
         "core": target.core,
@@ -156,7 +156,7 @@ def board(
 
 
 def _check(mixture: Path | None, to: Path | None, inputs: list[Path]) -> None:
-    """Mixture and output, before a board is looked for."""
+    """Check --mixture and --output before a board is looked for."""
     from edge_tse import audio
     from edge_tse.files import check_output
 

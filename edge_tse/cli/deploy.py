@@ -144,7 +144,7 @@ def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", a
 
 
 def _model(artifact: Path | None, voice: Path | None, *, any_voice: bool = False) -> Artifact:
-    """The model, personalized if there is a voice; or its universal form."""
+    """The model: personalized if there is a voice, or in its universal form."""
     from edge_tse.personalization import personalize, universal
     from edge_tse.voice import load_voice
 

@@ -1,4 +1,4 @@
-"""The verbs that train, quantize and score, and the laboratory behind them: a package that is found by name when one needs it."""
+"""The verbs that train, quantize and score; the packages behind them are found by name when a verb needs them."""
 
 from __future__ import annotations
 
@@ -169,20 +169,20 @@ def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
 
 
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
-    """What each stage deletes and inserts, by condition."""
+    """Moves of each stage of the artifact, by condition."""
     found: dict[str, dict[str, Moves]] = laboratory("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
     return found
 
 
 def analyse_checkpoint(trials: Path, checkpoint: Path, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
-    """The same of a float checkpoint."""
+    """Moves of each stage of a float checkpoint, by condition."""
     module = laboratory("quantization.float_analysis", "train")
     found: dict[str, dict[str, Moves]] = module.analyse_checkpoint(trials, checkpoint, progress)
     return found
 
 
 def condition_tables(figures: dict[str, Any]) -> list[Table]:
-    """One row a condition, in decibels of SI-SDR improvement, and one a kind of hard mixture; the report holds the rest."""
+    """Tables of SI-SDR improvement in decibels, a row per condition and per kind of hard mixture; the report holds the rest."""
     table = Table(title="SI-SDR improvement, dB", title_justify="left", title_style="bold")
     for heading in ("condition", "n", "mean", "median", "p10", "p5", "below 0", "other talker", "onset"):
         table.add_column(heading, justify="left" if heading == "condition" else "right")

@@ -126,7 +126,7 @@ def live(
 
 
 class _How(NamedTuple):
-    """How long, how late and on what the session runs, and where it is kept."""
+    """Options of the session itself: its length, its margin, the processor it runs on, and the files it leaves."""
 
     margin_s: float
     record: Path | None
@@ -146,7 +146,7 @@ def _played(
     how: _How,
     as_json: bool,
 ) -> Finished:
-    """The session, from its first block to its end. An interrupt asks for the end: a second one must not cut the recording."""
+    """Run the session from its first block to its end. Ctrl-C asks for the end: a second one must not cut the recording."""
     from edge_tse.live.recording_head import Head
     from edge_tse.live.running import run_live
     from edge_tse.personalization import personalize
@@ -175,7 +175,7 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
 def _worn(
     file: Path | None, audiogram: str, calibration: Path | None, ambient_db: float | None, in_air: Mapping[str, float | None]
 ) -> tuple[Hearing, Calibration]:
-    """What the wearer needs, from a file and what was typed over it, and the calibration.
+    """The wearer's needs, from a file and from options that override it, and the calibration.
 
     That there is no calibration is said where levels in air were asked for.
     """
@@ -197,7 +197,7 @@ def _worn(
 
 
 def _voice(path: Path, universal: Artifact) -> Voice:
-    """A voice that the model knows, before devices are looked for."""
+    """Load the voice and check that the model knows it, before devices are looked for."""
     from edge_tse.personalization import check_voice
     from edge_tse.voice import load_voice
 
@@ -207,7 +207,7 @@ def _voice(path: Path, universal: Artifact) -> Voice:
 
 
 def _narrator(as_json: bool) -> Callable[[Session], None]:
-    """Events as they happen, a line each; where somebody watches, also how it goes."""
+    """Tell events as they happen, a line each; on a terminal also a running status."""
     said, shown_s = 0, 0.0
     watched = sys.stderr.isatty() and not as_json
 

@@ -85,7 +85,7 @@ def latency(
 
 
 def _latency_rows(wiring: Wiring, found: RoundTrip, added: Latency, through: str, stated_s: float, flagged: int) -> dict[str, str]:
-    """The way of a sound for people, part by part."""
+    """Rows for people: each part of a sound's way through the device."""
     way = f"{through}, blocks of {wiring.block} at {wiring.rate_hz} Hz"
     return {
         "round trip, measured": f"{found.seconds * 1e3:.2f} ms through {way}",
@@ -113,7 +113,7 @@ def calibrate(
     rate: RateOption = None,
     as_json: Json = False,
 ) -> None:
-    """Say what full scale is in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
+    """Measure what full scale is in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
     from edge_tse.artifact import Artifact
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output

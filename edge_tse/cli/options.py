@@ -1,4 +1,4 @@
-"""The command, and the options that its verbs share. What is heavier than argument types is imported where it is needed."""
+"""The command, and the options that its verbs share. Anything heavier than argument types is imported where it is needed."""
 
 from __future__ import annotations
 
@@ -76,12 +76,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def artifact_of(path: Path | None) -> Artifact:
-    """The model of a file or of that name; the shipped one if None."""
+    """The model of that file or name; the shipped one if None."""
     from edge_tse.artifact import Artifact
 
     return Artifact.find(path)
 
 
 def given(*paths: Path | None) -> list[Path]:
-    """Those that were given."""
+    """The options that were given."""
     return [path for path in paths if path is not None]

@@ -1,4 +1,4 @@
-"""The verbs of everybody: demo, enroll, extract, doctor. What is heavier than argument types is imported inside the verb."""
+"""The everyday verbs: demo, enroll, extract, doctor. Anything heavier than argument types is imported inside the verb."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _Embeddings = Annotated[
 ]
 
 _TAKE = "microphone"
-"""The name of what was recorded now."""
+"""Name of the recording that was made by microphone."""
 
 
 @app.command()
@@ -103,13 +103,13 @@ def enroll(
 
 
 def _remark_on_take(name: str, quality: ClipQuality, scene: bool) -> None:
-    """What is wrong with a scene or a take is said even if no voice comes of it; a file has another chance."""
+    """Warn about a scene or a take even if no voice comes of it; a file can be given again."""
     for remark in quality.remarks if scene or name == _TAKE else ():
         output.warn(f"{name}: {remark}" if scene else remark)
 
 
 def _remark_on(judged: Judged, clips: bool) -> None:
-    """What is wrong with files, and with all recordings together."""
+    """Warn about files, and about all recordings together."""
     for name, quality in judged.qualities.items() if clips else ():
         for remark in quality.remarks if name != _TAKE else ():
             output.warn(f"{name}: {remark}")

@@ -1,4 +1,4 @@
-"""The verb that looks after voice files: whose they are, and away with them."""
+"""The verb that shows or deletes voice files."""
 
 from __future__ import annotations
 
