@@ -1,4 +1,4 @@
-"""Is a recording good enough to enroll from? Level, noise, clipping, and whether one and the same person talks all the time."""
+"""Quality of enrollment recordings: level, noise, clipping, and whether one and the same person talks all the time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Float = NDArray[np.float32]
 QUIET_DBFS = -45.0
 NOISY_DB = 15.0
 CHANGING = 0.5
-"""Similarity of the two least alike stretches. Measured on the demo clips with the first model: 0.65 to 0.84 within one talker,
+"""Least similarity of two stretches by one talker. Measured on the demo clips with the first model: 0.65 to 0.84 within one talker,
 -0.13 to 0.37 where a second one takes over; both at once give 0.43 to 0.78 and mostly pass."""
 _STRETCH_S = 1.5
 _BLOCK_S = 0.02
@@ -28,26 +28,26 @@ _BLOCK_S = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class ClipQuality:
-    """What a clip is like."""
+    """Measurements of an enrollment clip."""
 
     level_dbfs: float
-    """Of the louder parts: what speech itself reaches."""
+    """Level of the louder parts, which speech itself reaches."""
     noise_db: float
-    """Louder parts over the softest tenth: pauses that are not quiet lower it."""
+    """Level of the louder parts over the softest tenth: pauses that are not quiet lower it."""
     clipped_samples: int
     speech_s: float
     similarity: float | None
     """Cosine of the two least alike stretches of speech; None if there are not two."""
     loud_share: float = 1.0
-    """Of the clip, in which somebody may be talking."""
+    """Share of the clip in which somebody may be talking."""
     bandwidth_hz: float | None = None
     """Highest frequency of its sound; None if there is too little to tell."""
     hum_db: float = -140.0
-    """A constant and the mains, relative to everything else."""
+    """Level of a constant and the mains, relative to everything else."""
 
     @property
     def score(self) -> float:
-        """0 to 1, the least of: speech in 5 s, similarity, noise in 30 dB; halved by clipping. For people to compare takes by."""
+        """Score of 0 to 1 to compare takes by, the least of: speech in 5 s, similarity, noise in 30 dB; halved by clipping."""
         parts = [self.speech_s / 5, self.noise_db / 30, 1.0 if self.similarity is None else self.similarity]
         return float(np.clip(min(parts), 0, 1)) * (0.5 if self.clipped_samples else 1)
 
@@ -87,7 +87,7 @@ class ClipQuality:
 
 
 def assess(model: VoiceModel, signal: Float, rate_hz: int) -> ClipQuality:
-    """Of a recording ``[channels, n]`` at any rate."""
+    """Measure a recording ``[channels, n]`` at any rate."""
     frame = model.frame
     heard = better_ear(resample(signal, rate_hz, frame.sample_rate_hz))
     ear = for_enrollment(heard, frame.sample_rate_hz)
@@ -115,7 +115,7 @@ def assess(model: VoiceModel, signal: Float, rate_hz: int) -> ClipQuality:
 
 
 def least_alike(model: VoiceModel, clips: Sequence[tuple[str, Float, int]]) -> tuple[str, str, float] | None:
-    """Of clips given as name, ``[channels, samples]`` and rate: the two whose voices are least alike, and their cosine.
+    """The two clips (name, ``[channels, samples]``, rate) whose voices are least alike, and their cosine.
 
     None of fewer than two clips with speech, or if the model makes no voices itself.
     """
