@@ -51,7 +51,8 @@ SILENCE = np.float32(2.0**-24)
 """Real and imaginary parts of a spectrum smaller than this, 188 dB below those of a full-scale sine, are zero."""
 LIFT, GAIN_LIFT = np.float32(2.0**31), np.float32(2.0**70)
 """Powers of two that scale a signal up in its transform, and a spectrum in the inverse one, out of the subnormal range. Some vector
-units take subnormal numbers for zero and others do not; between :data:`SILENCE` and these, 16-bit sound never gives any (docs/decisions/0018)."""
+units take subnormal numbers for zero and others do not; 16-bit sound never gives any between :data:`SILENCE` and these
+(docs/decisions/0018)."""
 LEVEL_ATTACK, LEVEL_RELEASE = np.float32(0.1), np.float32(0.002)
 """Share of the way to a hop's energy by which the running level moves: 40 ms to rise, 2 s to fall at 4 ms."""
 LEVEL_REFERENCE, LEVEL_QUIETEST = np.float32(1e-2), np.float32(1e-8)
@@ -92,7 +93,7 @@ class FrameSpec:
     bands: int = 96
     """Bands: energies seen and gains applied."""
     fine_bands: int = 40
-    """How many of the lowest bands are single FFT bins; the rest widen logarithmically."""
+    """Number of lowest bands that are single FFT bins; the rest widen logarithmically."""
     spatial_bands: int = 32
     """Interaural bands, each a group of ``bands // spatial_bands`` neighbours."""
     # Voice files name a model by, among the rest, how its frame is written: what came later is left out of that.

@@ -1,4 +1,4 @@
-"""What a voice model has to hold, from its arrays alone: types, shapes, and values that a computation survives."""
+"""Checks of a voice model's arrays: types, shapes, and values that a computation survives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_voice_model(model: VoiceModel) -> None:
 
 
 def _due_shapes(model: VoiceModel) -> dict[str, tuple[int, ...]]:
-    """By name, of all arrays that a model has; sizes that are its own are taken from the first array that shows them."""
+    """Shapes of all arrays that a model has, by name; its own sizes are taken from the first array that shows them."""
     arrays, bands = model.arrays, model.frame.bands
 
     def matrix(name: str) -> tuple[int, int]:

@@ -48,16 +48,18 @@ if TYPE_CHECKING:
 
 __all__ = ["devices", "live"]
 
-_Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="How late a hop may be before it is heard.")]
-_Seconds = Annotated[float | None, typer.Option("--seconds", min=0, metavar="S", help="End after this long, or Ctrl-C.")]
-_Recording = Annotated[Path | None, typer.Option("--record", metavar="FLAC", help="Keep the session, for `edge-tse replay`.")]
+_Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Time that a hop may be late before it is heard, in ms.")]
+_Seconds = Annotated[
+    float | None, typer.Option("--seconds", min=0, metavar="S", help="Length of the session; until Ctrl-C if left out.")
+]
+_Recording = Annotated[
+    Path | None, typer.Option("--record", metavar="FLAC", help="File to record the session to, for `edge-tse replay` (.flac).")
+]
 _WithVoice = Annotated[
-    bool, typer.Option("--with-voice", help="The recording holds the voice, too; it names it by its digest if not.")
+    bool, typer.Option("--with-voice", help="Put the voice into the recording, which otherwise names it by its digest.")
 ]
-_Loudest = Annotated[
-    float | None, typer.Option("--max-output", metavar="DB", help="Nothing is played louder, in dB SPL; 100 if not given.")
-]
-_Page = Annotated[Path | None, typer.Option("--report", metavar="HTML", help="Leave timing and events as a page.")]
+_Loudest = Annotated[float | None, typer.Option("--max-output", metavar="DB", help="Loudest output in dB SPL; 100 if left out.")]
+_Page = Annotated[Path | None, typer.Option("--report", metavar="HTML", help="Page to write with timing and events.")]
 _Core = Annotated[int | None, typer.Option("--core", min=0, metavar="N", help="Keep the engine on this processor core.")]
 _Realtime = Annotated[bool, typer.Option("--realtime", help="Ask the system for real-time priority.")]
 

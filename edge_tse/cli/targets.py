@@ -20,7 +20,7 @@ __all__ = ["Ability", "abilities", "explained", "figures", "fit_table", "listed"
 
 @dataclass(frozen=True, kw_only=True)
 class Ability:
-    """Whether this machine can do one step of a deployment."""
+    """Ability of this machine to do one step of a deployment."""
 
     can: bool | None
     """None where there is nothing to do."""

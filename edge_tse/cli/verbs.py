@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "doctor", "enroll", "extract"]
 
-_OwnMixture = Annotated[Path | None, typer.Option("--mix", metavar="FILE", help="Your own mixture, with --enroll.")]
-_OwnClip = Annotated[Path | None, typer.Option("--enroll", metavar="FILE", help="Your own enrollment clip, with --mix.")]
+_OwnMixture = Annotated[Path | None, typer.Option("--mix", metavar="FILE", help="Mixture to extract from, with --enroll.")]
+_OwnClip = Annotated[Path | None, typer.Option("--enroll", metavar="FILE", help="Enrollment clip of the talker, with --mix.")]
 _OwnReference = Annotated[
-    Path | None, typer.Option("--reference", metavar="FILE", help="The talker alone, if you have it: gives --mix an SI-SDR.")
+    Path | None, typer.Option("--reference", metavar="FILE", help="Recording of the talker alone, to state an SI-SDR for --mix.")
 ]
-_Clips = Annotated[list[Path] | None, typer.Argument(metavar="[CLIP...]", help="The talker alone, together 2 s of speech or more.")]
-_Seconds = Annotated[
-    float | None, typer.Option("--record", min=2, metavar="S", help="Record this long by microphone, beside the clips if any.")
+_Clips = Annotated[
+    list[Path] | None, typer.Argument(metavar="[CLIP...]", help="Recordings of the talker alone, together 2 s of speech or more.")
 ]
+_Seconds = Annotated[float | None, typer.Option("--record", min=2, metavar="S", help="Record a clip of this length by microphone.")]
 _Microphone = Annotated[str | None, typer.Option("--input", metavar="DEVICE", help="Microphone for --record.")]
 _Scene = Annotated[
-    bool, typer.Option("--scene", help="Others talk too, and both ears are recorded: take who is in front, looked at.")
+    bool, typer.Option("--scene", help="Enroll the talker in front, out of recordings with two ears in which others talk too.")
 ]
 _Embeddings = Annotated[
     list[Path] | None,
-    typer.Option("--embedding", metavar="FILE", help="In place of clips, if the model takes another's embeddings: .npy, .npz."),
+    typer.Option("--embedding", metavar="FILE", help="Embeddings in place of clips, for a model that takes another's: .npy, .npz."),
 ]
 
 _TAKE = "microphone"

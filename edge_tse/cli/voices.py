@@ -15,9 +15,9 @@ __all__ = ["voice"]
 
 @app.command()
 def voice(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `edge-tse enroll` wrote.")],
-    info: Annotated[bool, typer.Option("--info", help="Say whose voice it is; what is done if nothing else is asked for.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Overwrite it, then remove it.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Voice file made by `edge-tse enroll`.")],
+    info: Annotated[bool, typer.Option("--info", help="Print the content of the voice file (the default).")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Overwrite the voice file, then remove it.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a voice file holds, or overwrite and remove it: a voice is biometric."""

@@ -48,7 +48,7 @@ class Case:
     """Fit for a folder."""
     title: str
     talkers: str
-    """Who is heard, in words."""
+    """The talkers that are heard, in words."""
     mixture: Sound
     enrollments: tuple[Sound, ...]
     reference: Sound | None
@@ -66,7 +66,7 @@ class Outcome:
     case: Case
     extraction: Extraction
     artifact: Artifact
-    """Personalized."""
+    """The personalized model."""
     artifact_bytes: int
     engine: str
     voice_switch_s: float

@@ -22,7 +22,7 @@ _ALIGNMENT = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Arena:
-    """Where each activation lives."""
+    """Places of all activations in one buffer."""
 
     size_bytes: int
     """End of the last tensor."""

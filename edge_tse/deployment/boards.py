@@ -63,7 +63,7 @@ class Board(Protocol):
 
     @property
     def name(self) -> str:
-        """Its kernels and its target, for people."""
+        """Kernels and target of the board, for people."""
 
     @property
     def identity(self) -> Mapping[str, object]:

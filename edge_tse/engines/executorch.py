@@ -116,7 +116,7 @@ class OperatorTime(NamedTuple):
     """One operator of a program."""
 
     name: str
-    """As the backend calls it, in the order of execution."""
+    """The backend's name for it."""
     time_us: float
     """Mean over the steps: the runtime's clock counts whole microseconds, and most operators take less than one."""
 

@@ -25,7 +25,7 @@ class VoiceFile:
     shipped_models: tuple[str, ...]
     """Names of the shipped models that it was enrolled with."""
     mode: int
-    """Its permissions."""
+    """Permissions of the file."""
 
     def figures(self) -> dict[str, object]:
         """Figures by name, ready for a report."""
