@@ -1,4 +1,4 @@
-"""A beamformer for two ears, steered by the network: two microphones remove what a real gain per band cannot.
+"""A beamformer for two ears, pointed by the network: two microphones remove what a real gain per band cannot.
 
 Per bin, two covariances of the ears: of what the mask keeps (talker, ``S``) and of what it leaves (noise, ``N``). The beam is the
 parameterised multichannel Wiener filter at its distortionless end, ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x`` (Souden, Benesty &
