@@ -83,10 +83,10 @@ class Artifact:
         for slot, reach in self.reach.items():
             channels = len(model.arrays.get(f"film.{slot}.weight", ())) // 2
             if any(x.shape != (channels,) for x in vars(reach).values()):
-                raise ArtifactError(f"what modulation {slot} reaches is of another model: make the artifact again")
+                raise ArtifactError(f"the reach of modulation {slot} is of another model: make the artifact again")
             if not all(np.isfinite(x).all() for x in vars(reach).values()) or not (reach.scale > 0).all():
                 raise ArtifactError(
-                    f"what modulation {slot} reaches is not finite, or its scale not positive: make the artifact again"
+                    f"the reach of modulation {slot} is not finite, or its scale not positive: make the artifact again"
                 )
         features = self.golden.features
         if features.dtype != np.int8 or features.shape[1:] != (frame.features,):

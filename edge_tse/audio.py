@@ -85,7 +85,7 @@ def _read_all(file: Any, dtype: str, path: Path) -> NDArray[Any]:
     while len(part := file.read(_BLOCK, dtype=dtype, always_2d=True)):
         values += part.size
         if values > _MOST_VALUES:
-            raise AudioError(f"{path} holds more than {_MOST_VALUES:,} values, which is what is read at once: cut it into parts")
+            raise AudioError(f"{path} holds more than {_MOST_VALUES:,} values, the most that is read at once: cut it into parts")
         parts.append(part)
     return np.concatenate(parts)
 

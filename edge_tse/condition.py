@@ -64,15 +64,17 @@ class Condition:
             out.append(narrow(self.bandwidth_hz))
         least = FAINT_DBFS if level_invariant else QUIET_DBFS
         if self.level_dbfs < least:
-            out.append(f"it is quiet: louder parts at {self.level_dbfs:.0f} dBFS, {least:.0f} is the least: turn it up")
+            out.append(
+                f"the sound is quiet: louder parts at {self.level_dbfs:.0f} dBFS, at least {least:.0f} is needed: turn it up"
+            )
         if self.dead_ear is not None and self.ears_db is not None:
             out.append(
-                f"the {_NAMES[self.dead_ear]} ear is {abs(self.ears_db):.0f} dB below the other, {DEAD_DB:.0f} dB is the most: "
-                "it is dead or far too quiet, look at its microphone"
+                f"the {_NAMES[self.dead_ear]} ear is {abs(self.ears_db):.0f} dB below the other, a pair differs by less than "
+                f"{DEAD_DB:.0f} dB: the ear is dead or far too quiet, look at its microphone"
             )
         if self.inverted:
             out.append(
-                f"one ear is inverted: both are {self.coherence:.2f} alike at long wavelengths, a pair is above 0: "
+                f"one ear is inverted: coherence at long wavelengths is {self.coherence:.2f}, a pair has more than 0: "
                 "swap the wires of one, or use `sox IN OUT remix 1 2i`"
             )
         return tuple(out)
@@ -81,8 +83,8 @@ class Condition:
 def narrow(bandwidth_hz: float) -> str:
     """Remark on narrow-band sound."""
     return (
-        f"its sound ends at {bandwidth_hz / 1e3:.1f} kHz, {NARROW_HZ / 1e3:.1f} kHz is the least: a telephone or a narrow-band "
-        "codec was on the way; record at 16 kHz or more if you can"
+        f"the sound ends at {bandwidth_hz / 1e3:.1f} kHz, at least {NARROW_HZ / 1e3:.1f} kHz is expected: a telephone or a "
+        "narrow-band codec was on the way; record at 16 kHz or more if you can"
     )
 
 

@@ -76,7 +76,7 @@ class Examined:
             out += ("taken as mono, and the talker is written to both ears",)
         if self.gain < 1:
             louder_db = -20 * np.log10(self.gain)
-            remark = f"its floats reach {1 / self.gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, it is taken,"
+            remark = f"the samples reach {1 / self.gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, they are taken,"
             out += (f"{remark} and the talker written, {louder_db:.1f} dB quieter",)
         return out
 

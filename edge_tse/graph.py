@@ -241,7 +241,7 @@ class IntegerGraph:
             raise ArtifactError(f"voice input {shown(missing[0])} has no array: make the artifact again")
         for name in (*(n.name for n in nodes), *(t.name for t in tensors), *(s.name for s in states)):
             if not (0 < len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable()):
-                raise ArtifactError(f"{shown(name)} is no name: 1 to {_LONGEST_NAME} letters of ASCII are one")
+                raise ArtifactError(f"{shown(name)} is no name: a name has 1 to {_LONGEST_NAME} letters of ASCII")
         return cls(
             tensors={t.name: t for t in tensors},
             nodes=tuple(nodes),

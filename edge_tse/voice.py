@@ -254,8 +254,8 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
     moves_db = _movement_db(np.concatenate(levels))
     if moves_db < _SPEECH_MOVES_DB:
         raise AudioError(
-            f"{source}: no speech found: its bands move by {moves_db:.1f} dB, speech by {_SPEECH_MOVES_DB:.1f} dB or more: "
-            "record the talker alone"
+            f"{source}: no speech found: band levels vary by {moves_db:.1f} dB, speech varies by at least "
+            f"{_SPEECH_MOVES_DB:.1f} dB: record the talker alone"
         )
     spoken = [x for x in levels if len(x)]
     embedding = model.average([model.describe(x) for x in spoken], [len(x) for x in spoken])

@@ -274,7 +274,7 @@ class _Network:
             case Add():
                 left, right = self._row(node.left, 0), self._row(node.right, 0)
                 if self._graph.tensors[node.output].zero_point:
-                    raise ArtifactError(f"node {node.name}: the firmware adds without a ReLU, that of a Pointwise it knows")
+                    raise ArtifactError(f"node {node.name}: the firmware knows a ReLU behind a Pointwise, not behind an Add")
                 return [f"etse_add({left}, {right}, {out}, {self._bytes(node.output)});"]
             case Multiply():
                 raise ArtifactError(f"node {node.name}: the firmware has no operator Multiply")

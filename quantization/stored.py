@@ -40,7 +40,7 @@ def load_state(path: Path, what: str) -> dict[str, Any]:
     except OSError as failure:
         raise DataError(f"cannot read {what} {path}: {failure.strerror or failure}") from failure
     if size is None or size > _MOST_BYTES:
-        raise DataError(f"{path} is no {what}: a file of at most {_MOST_BYTES:,} bytes is one")
+        raise DataError(f"{path} is no {what}: one is a file of at most {_MOST_BYTES:,} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how others pickle; what comes of it is checked

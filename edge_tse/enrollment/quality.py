@@ -57,7 +57,8 @@ class ClipQuality:
         out = []
         if self.level_dbfs < QUIET_DBFS:
             out.append(
-                f"it is quiet: speech at {self.level_dbfs:.0f} dBFS, {QUIET_DBFS:.0f} is the least: come nearer or turn it up"
+                f"the recording is quiet: speech at {self.level_dbfs:.0f} dBFS, at least {QUIET_DBFS:.0f} is needed: "
+                "come nearer or turn it up"
             )
         if self.clipped_samples:
             out.append(f"{self.clipped_samples} samples are clipped: go further away, or turn it down")
@@ -65,23 +66,25 @@ class ClipQuality:
             out.append(f"{self.speech_s:.1f} s of speech, {MIN_SPEECH_S:.1f} s are needed: talk for longer")
         elif self.noise_db < NOISY_DB:
             out.append(
-                f"it is noisy: speech is {self.noise_db:.0f} dB above the pauses, {NOISY_DB:.0f} is the least: find a quiet place"
+                f"the recording is noisy: speech is {self.noise_db:.0f} dB above the pauses, at least {NOISY_DB:.0f} is needed: "
+                "find a quiet place"
             )
         if self.loud_share < LEAST_SPEECH_SHARE:
             out.append(
-                f"somebody talks in {self.loud_share:.0%} of it, {self.speech_s:.1f} s, {LEAST_SPEECH_SHARE:.0%} is the least: "
-                "the rest was cut away, cut it yourself to choose"
+                f"somebody talks in {self.loud_share:.0%} of the recording, {self.speech_s:.1f} s, at least "
+                f"{LEAST_SPEECH_SHARE:.0%} is expected: the rest was cut away, cut the recording yourself to choose"
             )
         if self.hum_db > HUM_DB:
             out.append(
-                f"a constant or hum is {-self.hum_db:.0f} dB below the rest, {-HUM_DB:.0f} dB is the least: it was taken out, "
-                "look for what makes it"
+                f"a constant or hum is {-self.hum_db:.0f} dB below the rest, at least {-HUM_DB:.0f} dB is expected: it was taken "
+                "out, look for its source"
             )
         if self.bandwidth_hz is not None and self.bandwidth_hz < NARROW_HZ:
             out.append(narrow(self.bandwidth_hz))
         if self.similarity is not None and self.similarity < CHANGING:
             out.append(
-                f"two people seem to talk: it is {self.similarity:.2f} alike within, one person {CHANGING:.2f} or more: record one"
+                f"two people seem to talk: similarity between segments is {self.similarity:.2f}, one talker gives at least "
+                f"{CHANGING:.2f}: record one talker"
             )
         return tuple(out)
 

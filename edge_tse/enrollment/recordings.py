@@ -76,7 +76,7 @@ class Judged:
         if self.apart is None or self.apart[2] >= CHANGING:
             return ""
         b, a, alike = self.apart
-        return f"{a} and {b} are {alike:.2f} alike, clips of one person {CHANGING:.2f} or more: enroll one person"
+        return f"{a} and {b} have a similarity of {alike:.2f}, clips of one talker at least {CHANGING:.2f}: enroll one talker"
 
     def figures(self) -> dict[str, object]:
         """Figures by name, ready for a report."""

@@ -67,8 +67,8 @@ def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the 
     share = _share(spectra, weights)
     if share < LEAST_SHARE:
         raise AudioError(
-            f"{name}: at most {share:.0%} of the sound comes from in front, {LEAST_SHARE:.0%} at times is the least of a talker "
-            "there: look at the talker and record again"
+            f"{name}: at most {share:.0%} of the sound comes from in front, a talker there gives at least {LEAST_SHARE:.0%} at "
+            "times: look at the talker and record again"
         )
     heard = frame.synthesize(_beamformed(spectra, weights))[:, frame.delay : frame.delay + n]
     return Front(signal=heard, share=share)

@@ -77,7 +77,9 @@ def measure_microphones(signal: Float, rate_hz: int, db_spl: float) -> tuple[flo
             )
         varies = max(levels) - min(levels)
         if varies > _STEADY_DB:
-            raise AudioError(f"microphone {number} varies by {varies:.1f} dB, {_STEADY_DB:g} is steady: use a tone or steady noise")
+            raise AudioError(
+                f"microphone {number} varies by {varies:.1f} dB, at most {_STEADY_DB:g} is steady: use a tone or steady noise"
+            )
         found.append(db_spl - level)
     return tuple(found)
 
@@ -106,7 +108,7 @@ def load_calibration(path: Path) -> Calibration:
     wanted = {"microphones_db_spl", "receivers_db_spl", "source"}
     if set(table) != wanted:
         raise AudioError(
-            f"{path} has {', '.join(sorted(table)) or 'nothing'} where {', '.join(sorted(wanted))} are due: calibrate again"
+            f"{path} states {', '.join(sorted(table)) or 'nothing'}, a calibration {', '.join(sorted(wanted))}: calibrate again"
         )
     if not isinstance(table["source"], str):
         raise AudioError(f"{path}: source = {shown(table['source'])} is not a text: calibrate again")

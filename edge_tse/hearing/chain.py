@@ -70,7 +70,7 @@ class Hearing:
             if not low <= getattr(self, name) <= high:
                 raise AudioError(f"{name} = {getattr(self, name):g} is not within {low} to {high}")
         if not self.ambient_db <= 20:
-            raise AudioError(f"ambient_db = {self.ambient_db:g} is more than 20")
+            raise AudioError(f"ambient_db = {self.ambient_db:g} is more than 20: give 20 or less")
         for name in ("own_voice_db", "alarm_db"):
             if (level := getattr(self, name)) is not None and not -60 <= level <= 20:
                 raise AudioError(f"{name} = {level:g} is not within -60 to 20")

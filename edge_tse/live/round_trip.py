@@ -92,7 +92,7 @@ def round_trip(played: Float, heard: Float, rate_hz: int) -> RoundTrip:
     quality = float(min(qualities))
     if quality < LEAST_QUALITY_DB:
         raise AudioError(
-            f"what was played did not come back ({quality:.0f} dB above chance, {LEAST_QUALITY_DB:.0f} are needed): "
-            "connect the output to the input, or hold the microphone to the earphone, and turn both up"
+            f"the sequence did not come back ({quality:.0f} dB above chance, at least {LEAST_QUALITY_DB:.0f} is needed): connect "
+            "the output to the input, or hold the microphone to the earphone, and turn both up"
         )
     return RoundTrip(samples=tuple(lags), rate_hz=rate_hz, quality_db=quality, inverted=bool(np.mean(signs) > 0.5))

@@ -123,7 +123,7 @@ def run_live(
         if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
             looked_s = now
             for remark in watch(session.recent(_LOOK_EVERY_S), now):
-                session.note(f"what is heard: {remark}")
+                session.note(f"microphones: {remark}")
         while notes:  # of the recorder's thread
             session.note(notes.pop(0))
         tell(session)
