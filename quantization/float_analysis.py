@@ -1,4 +1,4 @@
-"""Deletion and insertion over a list of trials by a float checkpoint, of the published system also by each step of its flow."""
+"""Deletion and insertion of a float checkpoint over a list of trials; of the published system also by each step of its flow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files of tensors that training writes and reads again: whole or not there, named by a digest, finite."""
+"""Files of tensors that training writes and reads again: written whole or not at all, named by a digest, finite."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, what: str) -> dict[str, Any]:
-    """Inverse of :func:`save_state`; a file without a digest, as they were before, is read as it is.
+    """Inverse of :func:`save_state`; an older file, which has no digest, is read as it is.
 
     ``DataError`` if it cannot be read, is no such file, or its tensors are not those that were written.
     """

@@ -35,7 +35,7 @@ from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, validate
 __all__ = ["train"]
 
 VALIDATE_EVERY_S = 900.0
-"""Of a run without a planned end, whose curve is in ``RUN/validation.csv``; others are validated when they stop."""
+"""Interval of validation in a run without a planned end (curve: ``RUN/validation.csv``); others are validated when they stop."""
 
 
 def train(
@@ -88,13 +88,13 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Beginning:
-    """What a run begins with, checked against what it is to become."""
+    """Beginning of a run, checked against the recipe."""
 
     made: Recipe
     previous: Checkpoint | None
     """The run itself, to be continued."""
     begun: Checkpoint | None
-    """Another run, whose weights a new one begins with."""
+    """Another run, with whose weights a new one begins."""
     teaches: Checkpoint | None
     falls_from: int | None
     """Step from which the rate of a cut falls."""
@@ -111,7 +111,7 @@ class _Beginning:
 
     @property
     def plan(self) -> Plan:
-        """Steps and rates."""
+        """Plan of steps and rates."""
         made = self.made
         falls_from = made.steps if made.constant and self.falls_from is None else self.falls_from
         return Plan(steps=made.steps, lr=made.lr, warmup=made.warmup, falls_from=falls_from)
@@ -127,7 +127,7 @@ def _beginning(
     *,
     keeps_steps: bool,
 ) -> _Beginning:
-    """What the run begins with. ``DataError`` if the recipe cannot go on from it, or learn from the teacher."""
+    """Find the run's beginning. ``DataError`` if the recipe cannot go on from it, or learn from the teacher."""
     begun = load_checkpoint(start) if start and not previous else None
     if begun and (begun.encoder is None) != (made.encoder is None):
         raise DataError(f"{start}: one of it and the new run listens to embeddings of another model: both must, or neither")
@@ -271,7 +271,7 @@ def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2
 
 
 def _steps_per_s(run: Path) -> float:
-    """How fast a run went, by the last row of its log."""
+    """Speed of a run, by the last row of its log."""
     path = (run if run.is_dir() else run.parent) / "log.csv"
     try:
         with path.open() as file:

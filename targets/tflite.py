@@ -32,7 +32,7 @@ _VALID = 1  # Padding
 
 @dataclass(frozen=True)
 class _Operator:
-    """Operator code: BuiltinOperator and its version; BuiltinOptions and the fields set in them, as (slot, type, value)."""
+    """BuiltinOperator and its version; BuiltinOptions and the fields set in them, as (slot, type, value)."""
 
     code: int
     version: int

@@ -108,7 +108,8 @@ def load_calibration(path: Path) -> Calibration:
     wanted = {"microphones_db_spl", "receivers_db_spl", "source"}
     if set(table) != wanted:
         raise AudioError(
-            f"{path} states {', '.join(sorted(table)) or 'nothing'}, a calibration {', '.join(sorted(wanted))}: calibrate again"
+            f"{path} states {', '.join(sorted(table)) or 'nothing'}, a calibration states {', '.join(sorted(wanted))}: "
+            "calibrate again"
         )
     if not isinstance(table["source"], str):
         raise AudioError(f"{path}: source = {shown(table['source'])} is not a text: calibrate again")
