@@ -81,7 +81,7 @@ class Probe:
 
     @torch.no_grad()
     def moves(self, student: Student) -> list[Moves]:
-        """What it makes of each mixture."""
+        """Moves of each mixture."""
         return [student.listen(self.front, item.spectra, item.voice) for item in self._items]
 
     @cached_property
@@ -117,7 +117,7 @@ _NAMES = {"entry": "features", "mask_out.1": "mask", "velocity_out.1": "velocity
 
 
 def layers(twin: Student) -> dict[str, list[nn.Module]]:
-    """What is quantized, in order of execution: name to the modules that do it."""
+    """Layers to quantize, in order of execution: name to the modules that do it."""
     out: dict[str, list[nn.Module]] = {}
     for path, module in twin.named_modules():
         if isinstance(module, QuantPointwise | QuantDepthwise | Activation | Fixed):
@@ -178,7 +178,7 @@ def chart(title: str, found: dict[str, dict[str, float]]) -> str:
 
 
 def drawing(name: str) -> Path:
-    """Where the chart of a model is."""
+    """Path of a model's chart."""
     return DOCS / f"sensitivity-{name}.svg"
 
 

@@ -22,13 +22,13 @@ _SOUND_M_S = 343.0
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """A box and where in it a head stands, looking along its length."""
+    """A box, and the place in it of a head that looks along its length."""
 
     size_m: tuple[float, float, float] = (5.8, 4.3, 2.6)
     head_m: tuple[float, float, float] = (2.6, 1.9, 1.2)
     t60_s: float = 0.4
     order: int = 24
-    """Reflections that the longest path has."""
+    """Number of reflections of the longest path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Sphere:
     """Samples before a wave reaches the centre where the sphere would be."""
 
     def responses(self, azimuths_deg: Sequence[float] | Float, rate_hz: int) -> NDArray[np.float32]:
-        """``[directions, 2, taps]``; positive azimuths are on the left."""
+        """Responses ``[directions, 2, taps]``; positive azimuths are on the left."""
         azimuth = np.radians(np.asarray(azimuths_deg, np.float64))
         ears = np.radians([self.ear_deg, -self.ear_deg])
         cosine = np.cos(azimuth[:, None] - ears)
