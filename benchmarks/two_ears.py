@@ -103,7 +103,7 @@ def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> F
 
 @torch.no_grad()
 def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
-    """Gain of the mask alone, of the whole, and of the whole over the mask with half its 95 % interval, dB, for each kind of ears."""
+    """Gains in dB for each kind of ears: mask alone, the whole, and the whole over the mask with half its 95 % interval."""
     out = {}
     for name in (*EARS, _CLIPPED):
         change = EARS.get(name, EARS["a pair"])
