@@ -70,8 +70,8 @@ def read(path: Path) -> tuple[Float, int]:
         spare = _MPEG_SPARE if file.format in _MPEG else 0
     if len(samples) < stated - spare:
         raise AudioError(
-            f"{path} states {stated} samples and gives {len(samples)}: it is cut short, or not what its first bytes say; "
-            f"copy it again, or say what it is: {_RAW}"
+            f"{path} states {stated} samples and gives {len(samples)}: it is cut short, or of another format than "
+            f"its first bytes state; copy it again, or {_RAW}"
         )
     signal: Float = np.ascontiguousarray(samples.T)
     check(signal, rate_hz, str(path))

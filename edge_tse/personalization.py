@@ -53,7 +53,7 @@ def universal(artifact: Artifact, voice: Voice | None = None) -> Artifact:
         raise ArtifactError("this model has no open modulations: the universal form is made of an artifact without a voice")
     if artifact.reach.keys() != artifact.graph.films.keys():
         raise ArtifactError(
-            "this artifact has no universal form, because it does not say what its modulations reach: "
+            "this artifact has no universal form, because it states no reach of its modulations: "
             "make it again with `edge-tse quantize`, or fold a voice in"
         )
     made = artifact.with_graph(_graph(artifact.graph, artifact.reach))

@@ -132,7 +132,7 @@ class GdbRemote:
             self._link.write(packet)
             if self._byte(b"+-", content) == b"+":
                 return
-        raise LinkError(f"{self.name} refused a packet {_ATTEMPTS} times: the line damages what passes; lower its speed")
+        raise LinkError(f"{self.name} refused a packet {_ATTEMPTS} times: the line damages packets; lower its speed")
 
     def _packet(self, command: bytes) -> bytes:
         for _ in range(_ATTEMPTS):

@@ -115,7 +115,8 @@ class SocketLink(_Descriptors):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as failure:
             raise LinkError(
-                f"{name}: no connection within {timeout_s:g} s ({failure.strerror or failure}): start what listens there"
+                f"{name}: no connection within {timeout_s:g} s ({failure.strerror or failure}): "
+                "start the program that listens there"
             ) from failure
         super().__init__(name, self._socket.fileno(), self._socket.fileno())
 

@@ -108,7 +108,7 @@ def write_trust(memory: FlashMemory, at: tuple[int, int], keys: Sequence[bytes],
         memory.erase(place)
         memory.program(place, content)
         if memory.read(place, _RECORD_BYTES) != content:
-            raise DeviceError(f"the boot region at {place:#x} does not hold what was written: the other copy of it counts", 0)
+            raise DeviceError(f"the boot region at {place:#x} does not hold the bytes written: the other copy counts", 0)
 
 
 def check_room(keys: Sequence[bytes]) -> None:

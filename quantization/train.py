@@ -130,7 +130,9 @@ def _beginning(
     """Find the run's beginning. ``DataError`` if the recipe cannot go on from it, or learn from the teacher."""
     begun = load_checkpoint(start) if start and not previous else None
     if begun and (begun.encoder is None) != (made.encoder is None):
-        raise DataError(f"{start}: one of it and the new run listens to embeddings of another model: both must, or neither")
+        raise DataError(
+            f"{start}: this run or the new one alone listens to embeddings of another model: give --embeddings for both or neither"
+        )
     if begun and not may_go_on(begun, made.student):
         raise DataError(
             f"{start}: {made.name!r} cannot hold a student of {begun.recipe.name!r}: start from one of its own, or none"

@@ -172,7 +172,7 @@ def replay(
     opened = sound.engine_for(universal, spoken, engine, target, port)
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
-            output.warn(f"recorded on {head.engine}, replayed on {name}: what differs may be theirs")
+            output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")
         got = replay_live(session, head, running, tell)
     if to is not None:
         audio.write(to, got.signal, got.rate_hz, inputs=[recording])

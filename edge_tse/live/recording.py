@@ -244,7 +244,10 @@ def load_recording(path: Path) -> Recording:
     if not isinstance(hop_rate_hz, int | float) or not 0 < hop_rate_hz <= rate_hz:
         raise AudioError(f"{path}: {shown(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
     if rows.shape[1] != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
-        raise AudioError(f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears is not like that")
+        raise AudioError(
+            f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
+            f"{loop.rate_hz} Hz: {wanted}"
+        )
     journal = rows[:, -1]
     if len(journal) and int(journal.min()) < 0:
         raise AudioError(f"{path}: its journal holds {int(journal.min())}, which no session writes: it is damaged")

@@ -47,7 +47,7 @@ def _running(x_BTK: Tensor, keeps: float) -> Tensor:
 
 
 def covariance(spectra: Tensor, weight_BTK: Tensor, unit: float, keeps: float) -> Covariance:
-    """Of two ears ``complex [B, 2, T, K]``, each frame weighted, before each frame; a full-scale sine is 1."""
+    """Covariance of two ears ``complex [B, 2, T, K]``, each frame weighted, before each frame; a full-scale sine is 1."""
     left, right = spectra[:, 0], spectra[:, 1]
     w = weight_BTK * unit
     parts = (
