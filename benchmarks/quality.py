@@ -1,6 +1,6 @@
 """How well does an artifact, or a float checkpoint, do on talkers it never heard? Fixed trials, made anew from the data folder.
 
-What the two stages of an artifact delete and insert is found on the same trials.
+Deletion and insertion by the two stages of an artifact are measured on the same trials.
 
 python -m benchmarks.quality --data DIR
 """

@@ -49,7 +49,7 @@ class Sphere:
         hz = np.fft.rfftfreq(self.taps, 1 / rate_hz)
         ka = 2 * np.pi * np.maximum(hz, 1.0) * self.radius_m / _SOUND_M_S
         orders = np.arange(round(1.3 * ka[-1]) + 16)
-        # What a plane wave leaves on the surface: derivatives of the spherical Hankel function of the first kind, by order.
+        # Pressure of a plane wave on the surface: derivatives of the spherical Hankel function of the first kind, by order.
         with np.errstate(over="ignore", invalid="ignore"):
             slope = scipy.special.spherical_jn(orders[:, None], ka, True) + 1j * scipy.special.spherical_yn(
                 orders[:, None], ka, True

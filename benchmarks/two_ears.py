@@ -1,6 +1,6 @@
 """What does the beam do to cues, in a simulated room, to a head that turns, and to ears that are not a pair?
 
-Of a float checkpoint, with talkers and heads that it never heard.
+The answer is for a float checkpoint, with talkers and heads that it never heard.
 
 python -m benchmarks.two_ears --checkpoint RUN --data DIR
 """
@@ -251,7 +251,7 @@ def _around(x: NDArray[np.float32], responses: NDArray[np.float32], azimuths: Fl
 def _over_time(estimate: NDArray[np.float32], mixture: NDArray[np.float32], target: NDArray[np.float32], rate: int) -> Float:
     """Error of the estimate and of the mixture in each quarter second, over the talker's power, ``[2, n]``.
 
-    To be summed over mixtures before they are compared: people pause.
+    Sum the errors over mixtures before you compare them: people pause.
     """
     step = round(_STEP_S * rate)
     whole = target.shape[1] // step * step

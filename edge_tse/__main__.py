@@ -18,7 +18,7 @@ def run() -> None:
         from edge_tse.cli import main
 
         code = main()
-        # What is left is to end: nobody has to be told that it was interrupted.
+        # Only the end is left: nobody has to be told that it was interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Deletion and insertion: what each stage takes from a mixture and what it puts back, as shares of the mixture's energy.
+"""Deletion and insertion: the energy that each stage removes from a mixture and adds, as shares of the mixture's energy.
 
 After the analysis of Mask2Flow-TSE: a stage that turns one spectrogram into another removes energy where its output is lower and
 adds energy where it is higher. A mask can only delete; the clean target needs both.
@@ -68,7 +68,7 @@ class Moves:
 
     @property
     def insertion_share(self) -> float:
-        """Share of what was added in all that was moved; 0 where nothing moved."""
+        """Added energy as a share of all moved energy; 0 where nothing moved."""
         moved = self.deleted + self.inserted
         return self.inserted / moved if moved else 0.0
 

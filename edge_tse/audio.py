@@ -120,7 +120,7 @@ def flac_writer(file: object, rate_hz: int, channels: int, comment: str) -> Any:
 def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
     """24-bit samples ``[n, channels]``, their rate and the file's comment. ``AudioError`` as :func:`read`.
 
-    Of a file whose writer was killed, which therefore does not state its length, what had reached the disk.
+    A file whose writer was killed does not state its length: the samples that had reached the disk are returned.
     """
     with _opened(path, "it is damaged, or cut short") as file:
         rate_hz, comment = file.samplerate, file.comment

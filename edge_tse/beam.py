@@ -101,7 +101,7 @@ class Beam:
         b11, b22 = n2 * s1 - along, n1 * s2 - along
         determinant = n1 * n2 - (n_re * n_re + n_im * n_im)
         inverse = np.float32(1) / (np.maximum(b11 + b22, np.float32(0)) + TRACE_FLOOR * determinant)
-        # Of W: the diagonal is w11 - i turn and w22 + i turn.
+        # W: the diagonal is w11 - i turn and w22 + i turn.
         w11, w22, turn = _audible(b11 * inverse), _audible(b22 * inverse), _audible(across * inverse)
         w12_re, w12_im = _audible((n2 * s_re - s2 * n_re) * inverse), _audible((n2 * s_im - s2 * n_im) * inverse)
         w21_re, w21_im = _audible((n1 * s_re - s1 * n_re) * inverse), _audible((s1 * n_im - n1 * s_im) * inverse)
@@ -138,7 +138,6 @@ def _audible(x: Float) -> Float:
 
 
 def _bounded(x: Float) -> Float:
-    """Covariances ``[4, bins]`` without what is next to nothing; all four of a bin are zero where it is beyond all sound, or not a
-    number."""
+    """Covariances ``[4, bins]`` with next to nothing set to zero, and all four of a bin where it is beyond sound, or no number."""
     out: Float = np.where((x[0] + x[1] <= COVARIANCE_LOUDEST) & (np.abs(x) >= COVARIANCE_SILENCE), x, np.float32(0))
     return out

@@ -63,7 +63,7 @@ def _parts(content: bytes) -> list[bytes]:
             if announced > _MOST_BYTES:
                 raise ValueError(f"it announces {announced:,} bytes, at most {_MOST_BYTES:,} are read")
             return [archive.read(entry) for entry in archive.infolist()]
-    # What zipfile and its decompressors raise: damage, a method that they do not know, a password, an end too early.
+    # zipfile and its decompressors raise these for damage, a method that they do not know, a password, an end too early.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, UnicodeDecodeError) as failure:
         raise ValueError(f"the archive is damaged: {failure}") from failure
 

@@ -35,7 +35,7 @@ class Extraction:
     gains: Float | None
     """Gains ``[hops, bands]``, if asked for; hop *t* shapes the samples around ``t * hop`` of the trimmed signal."""
     clipped_samples: int
-    """Samples of the mixture in runs at full scale: what was lost there cannot be extracted."""
+    """Samples of the mixture in runs at full scale: sound that was lost there cannot be extracted."""
     silent: bool
     """Whether the mixture was silent, and so is the output."""
 
@@ -55,7 +55,7 @@ class Extraction:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examined:
-    """An extraction, the condition of its mixture, and what was done about it."""
+    """An extraction, the condition of its mixture, and the corrections that were applied."""
 
     extraction: Extraction
     """Extraction; where one ear is dead, that of the other on both channels."""

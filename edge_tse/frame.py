@@ -7,7 +7,7 @@ samples, so at a hop of half that length the chain reconstructs perfectly.
 
 Shapes are written ``[ears, samples]`` for signals, ``[frames, ears, bins]`` for spectra, ``[frames, features]`` for features.
 
-What is computed here is defined to the bit: float32, each operation rounded once, sums in the order of the bins, and transform and
+All results are defined to the bit: float32, each operation rounded once, sums in the order of the bins, and transform and
 logarithm from :mod:`edge_tse.transform`. The C of the firmware does the same operations in the same order (``front_math.h``), so a
 board gives the sound that this chain gives. docs/decisions/0018 has the reasons.
 """

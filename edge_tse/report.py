@@ -139,7 +139,7 @@ def busy() -> str | None:
 
 
 def environment() -> dict[str, object]:
-    """Machine, system, Python, versions and time: what a figure needs beside it to be compared."""
+    """Machine, system, Python, versions and time, without which a figure cannot be compared."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

@@ -293,7 +293,7 @@ class Step:
 def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[Step]:
     """Commands of external tools that put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
 
-    What can be renamed at the end is, so that an interrupted transfer leaves the old program.
+    Where the tool can rename a file, that is the last step, so that an interrupted transfer leaves the old program.
     """
     match way:
         case "pyocd":

@@ -57,7 +57,7 @@ T = TypeVar("T", Hello, VoiceTaken, ResetDone, Gains, Talker, Stats)
 class Device:
     """A board that answers.
 
-    It says hello on construction: ``LinkError`` if nobody answers, or somebody who speaks another protocol.
+    Construction says hello: ``LinkError`` if nobody answers, or the board speaks another protocol.
     """
 
     hello: Hello

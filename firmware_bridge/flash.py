@@ -113,7 +113,7 @@ def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | No
 
 
 def confirmed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
-    """Whether the image of a slot has shown that it does what it should."""
+    """Whether the image of a slot has been confirmed, by doing what it should."""
     return memory.read(slots.at[slot] + CONFIRMED_AT, MARK_BYTES) == CONFIRMED
 
 

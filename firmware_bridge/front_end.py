@@ -62,7 +62,7 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
     }
     reals: dict[str, float | np.float32] = {
         "FEATURE_STEPS": np.float32(1) / np.float32(features.scale),
-        # Of a lifted spectrum; its gains are lifted by the rest.
+        # The spectrum is lifted; its gains are lifted by the rest.
         **{f"{name}_SCALE": np.float32(move.scale) * (GAIN_LIFT / LIFT) for name, move in moves.items()},
         "SILENCE": SILENCE * LIFT,
         "POWER_UNIT": frame.power_unit / (LIFT * LIFT),

@@ -1,6 +1,6 @@
 """The firmware's own C, compiled for this machine: the network, and the whole chain from sound to sound.
 
-What runs here is what runs on a board, so most of a board can be tested without one.
+The same code runs here and on a board, so most of a board can be tested without one.
 """
 
 from __future__ import annotations

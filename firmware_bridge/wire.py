@@ -51,7 +51,7 @@ __all__ = [
 PROTOCOL = 1
 """Version of the protocol; raised when an older board or host could not understand a newer one."""
 MAX_PAYLOAD_BYTES = 1024
-"""Longest payload: what a board has room for."""
+"""Longest payload that a board has room for."""
 CHUNK_BYTES = 512
 """Bytes of a voice per message: a short frame lost to noise costs less than a long one."""
 
@@ -128,7 +128,7 @@ class SetVoice:
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceTaken:
-    """How much of the voice has arrived."""
+    """Progress of a voice that is being sent."""
 
     code: ClassVar[int] = 0x82
     taken_bytes: U32

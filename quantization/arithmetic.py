@@ -1,6 +1,6 @@
 """Choice of the faster arithmetic by trying: bfloat16 has hardware of its own on some machines and is emulated on others.
 
-That a CPU states bfloat16 instructions says little: one with them was two to three times as fast in it, another is half as fast.
+A CPU that states bfloat16 instructions need not be faster: one was two to three times as fast in it, another is half as fast.
 """
 
 from __future__ import annotations

@@ -155,7 +155,7 @@ def decode(
 ) -> Speech:
     """Decode talkers into memory at each speed. ``cache`` names a folder that keeps the result between runs.
 
-    What it keeps is used for the same files alone: the same places, sizes and times of their last change.
+    A cached result is used for the same files alone: the same places, sizes and times of their last change.
     """
     files = [_stamp(path) for speaker in speakers for path in corpus.speakers[speaker]] if cache else []
     key = _hash(json.dumps([sorted(speakers), rate, list(speeds), files]))[:16]

@@ -89,7 +89,7 @@ def descend(trained: nn.Module, optimizers: Sequence[torch.optim.Optimizer], lr:
 
 
 class Teacher(nn.Module):
-    """A trained student of whatever size, or the published system, that a student listens to.
+    """A trained student of any size, or the published system, that a student learns from.
 
     Its geometry of frames must be the same (the published system says its gains in whatever geometry it was made for).
     """
@@ -147,7 +147,7 @@ def _objective(made: Recipe, network: Student | Mask2Flow, teacher: Teacher | No
 
 
 class Averaged:
-    """A running average of a network's weights, with the moments it has: what is validated and shipped of a run that never ends.
+    """A running average of a network's weights, with its moments: a run that never ends validates and ships this average.
 
     Averages of weights stand in for a falling rate (Polyak & Juditsky, 1992). Early on it forgets sooner: ``(1 + n) / (10 + n)``.
     """
@@ -251,7 +251,7 @@ def _agreed(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[flo
 
 
 class _Minutes:
-    """A row a minute of the log of a run: what was spent, and means of the terms of the loss."""
+    """Rows of a run's log, one a minute: time spent, and means of the terms of the loss."""
 
     def __init__(self, log: Path, terms: Sequence[str], plan: Plan, made: Recipe, ranks: int, *, append: bool) -> None:
         self._terms, self._plan, self._made, self._ranks = terms, plan, made, ranks

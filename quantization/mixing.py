@@ -1,6 +1,6 @@
 """Seeded training mixtures: drawn on the host, made of sound where the network trains.
 
-What an item consists of is drawn from (seed, step, position), so a run resumes bit for bit and any number of processes share one
+The parts of an item are drawn from (seed, step, position), so a run resumes bit for bit and any number of processes share one
 sequence. Decoded speech, noises and head-related responses lie on the device, and cutting, colouring, convolution and mixing of a
 whole batch happen there: a GPU trains faster than a CPU mixes.
 """
@@ -221,7 +221,7 @@ class Mixer:
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """``size`` items of step ``step`` for process ``rank`` of ``ranks``: together they are one batch of ``size * ranks``.
 
-        Of paired items the first half are the mixtures, the second half the same mixtures for another voice.
+        The first half of paired items are the mixtures, the second half the same mixtures for another voice.
         """
         every = self._scene.binaural_every
         ears = 2 if every and self._heads and step % every == every - 1 else 1

@@ -236,7 +236,7 @@ def with_reach(artifact: Artifact, run: Run, student: Student) -> Artifact:
 def golden_features(student: Student) -> NDArray[np.int8]:
     """Golden frames that replay everywhere: a gliding buzz and noise bursts in two ears. No recording travels with the model.
 
-    Where there is a beam it runs, pointed by the float student for a voice of nobody.
+    A beam, where there is one, runs and is pointed by the float student for a voice of nobody.
     """
     frame = student.config.frame
     rng = np.random.default_rng(2026)

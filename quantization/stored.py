@@ -45,7 +45,7 @@ def load_state(path: Path, what: str) -> dict[str, Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how others pickle; what comes of it is checked
             state = torch.load(path, map_location="cpu", weights_only=True)
-    # What torch's reader of archives and its unpickler raise for files that are not theirs, or damaged.
+    # Torch's reader of archives and its unpickler raise these for files that are not theirs, or damaged.
     except (
         pickle.UnpicklingError,
         struct.error,
@@ -87,7 +87,7 @@ def _digest(state: dict[str, Any]) -> str:
     h = hashlib.sha256()
     for name, value in _tensors(state, ""):
         h.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        # As bytes, whatever the type: NumPy knows no bfloat16.
+        # Digest bytes, whatever the type: NumPy knows no bfloat16.
         h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()
 

@@ -23,7 +23,7 @@ __all__ = ["CURVE", "KINDS", "SUMMARY", "estimated", "summed_up", "two_ears", "u
 KINDS, SUMMARY = ("validation", "two_ears", "two_ears_room"), ("mean", "median", "p10", "alike", "unlike")
 CURVE = ("hours", *(f"{kind}_{key}" for kind in KINDS for key in SUMMARY))
 _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=0)
-"""Two talkers, one ear, nothing else: what a validation item is unless said."""
+"""A validation item unless said otherwise: two talkers, one ear, nothing else."""
 
 
 def validate(

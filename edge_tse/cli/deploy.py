@@ -63,7 +63,7 @@ def compile_(
     any_voice: _Universal = False,
     as_json: Json = False,
 ) -> None:
-    """Write what a device loads, if the model fits and the file computes the golden integers."""
+    """Write the file that a device loads, if the model fits and the file computes the golden integers."""
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
     from edge_tse.deployment.compilation import compile_for

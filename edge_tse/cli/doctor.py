@@ -58,7 +58,7 @@ class EngineFinding:
     description: str
     runs: bool
     detail: str
-    """Measured step time, or why it does not run and what to do."""
+    """Measured step time, or the reason why the engine does not run, with the remedy."""
     network_p50_ms: float | None
 
 

@@ -1,4 +1,4 @@
-"""Models of others on the bench: what a description (``.toml``) stands for where an artifact is expected."""
+"""Third-party models on the bench: verbs that expect an artifact also take a description (``.toml``)."""
 
 from __future__ import annotations
 

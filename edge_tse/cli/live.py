@@ -179,7 +179,7 @@ def _worn(
 ) -> tuple[Hearing, Calibration]:
     """The wearer's needs, from a file and from options that override it, and the calibration.
 
-    That there is no calibration is said where levels in air were asked for.
+    A warning says that there is no calibration where levels in air were asked for.
     """
     from edge_tse.hearing.calibration import UNCALIBRATED, load_calibration
     from edge_tse.hearing.chain import Hearing, load_hearing

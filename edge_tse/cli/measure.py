@@ -50,9 +50,7 @@ def latency(
     rate: RateOption = None,
     block: BlockOption = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, metavar="S", help="Length of the measurement.")] = 10.0,
-    level_db: Annotated[
-        float, typer.Option("--level-db", max=0, metavar="DB", help="Level of the sequence that is played, in dBFS.")
-    ] = -20.0,
+    level_db: Annotated[float, typer.Option("--level-db", max=0, metavar="DB", help="Level of the sequence, in dBFS.")] = -20.0,
     margin_ms: Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Margin that `live` would run with.")] = 4.0,
     loopback: Annotated[bool, typer.Option("--loopback", help="State that a cable joins output and input.")] = False,
     as_json: Json = False,

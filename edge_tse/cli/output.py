@@ -66,7 +66,7 @@ def progress(label: str, as_json: bool) -> Iterator[Callable[[float], None]]:
 def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
     """Watch a long run, told values with ``phase``, ``step``, ``steps`` and ``figures``: a bar for each phase.
 
-    Where nobody is watching, a line on stderr every half minute for the log; nothing with JSON.
+    Without a terminal, a line goes to stderr every half minute for the log; with JSON, nothing.
     """
     if as_json:
         yield lambda told: None

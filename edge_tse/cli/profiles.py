@@ -1,4 +1,4 @@
-"""Profiles for people: the tables of what was measured."""
+"""Profiles for people, as tables."""
 
 from __future__ import annotations
 

@@ -76,8 +76,8 @@ class Fit:
 def fits(target: Target, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
     """Compare the needs of ``artifact`` with what ``target`` has.
 
-    As the target's runtime plans them, or as they turned out once something is ``emitted``. A runtime's own bookkeeping comes on
-    top.
+    The sizes are those that the target's runtime plans, or those of the file once one is ``emitted``. A runtime's own bookkeeping
+    comes on top.
     """
     graph, frame = artifact.graph, artifact.frame
     needs = runtime_named(target.runtime).needs_bytes(artifact) | ({} if emitted is None else dict(emitted.needs_bytes))

@@ -167,7 +167,7 @@ def find_target(name: str) -> Target:
 
 
 def _boards() -> Any:
-    # By name: this is data of a package that the vocabulary does not depend on.
+    # Found by name: the data belong to a package that the vocabulary does not depend on.
     return resources.files("targets") / "boards"
 
 

@@ -48,7 +48,7 @@ class Calibration:
         return replace(self, receivers_db_spl=full, source=self._sources("receivers", f"receivers by a meter at {said} dB SPL"))
 
     def _sources(self, kind: str, new: str) -> str:
-        """Origins of both halves: the new one, and of the old text what is about the other half."""
+        """Origins of both halves: the new one, and the old text's part about the other half."""
         kept = [part for part in self.source.split("; ") if not part.startswith(kind)]
         return "; ".join([*kept, new])
 

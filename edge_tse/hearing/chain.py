@@ -1,6 +1,6 @@
 """The hearing-aid chain after extraction: the room's share, the wearer's prescription, and the limit of loudness.
 
-It works hop by hop on what is there and adds no delay: levels are measured beside the signal, and the gains that follow become a
+The chain works hop by hop on the samples at hand and adds no delay: levels are measured beside the signal, and the gains become a
 minimum-phase filter, which is causal without waiting (side-branch compression: Kates, "Principles of digital dynamic-range
 compression", Trends in Amplification 9(2), 2005). Each stage can be left out.
 """

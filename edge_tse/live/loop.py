@@ -21,7 +21,7 @@ class Fate(IntEnum):
     SKIPPED = 1
     """The engine was too far behind and was not asked."""
     FAILED = 2
-    """The engine raised, returned what is not sound, or rests after having done so."""
+    """The engine raised, returned samples that are not sound, or rests after having done so."""
     SETTLING = 3
     """The first after a gap, which still holds sound from before it."""
 

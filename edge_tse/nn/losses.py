@@ -88,7 +88,7 @@ def extraction_losses(
     clean = front.energy(wanted).sum(dim=1)
     best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
 
-    # What the student makes of the mixture.
+    # The student's decisions for the mixture.
     moves = student.listen(front, spectra, voice_BE)
     mask, velocity, gain = moves.mask, moves.velocity, moves.gain
     start = mask.detach()

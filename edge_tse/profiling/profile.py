@@ -80,7 +80,7 @@ class Steps:
 
 
 def sound(artifact: Artifact, hops: int, ears: int, seed: int = 0) -> Float:
-    """``[ears, hops * hop]`` noise at speech level that swells and fades: no operator's time depends on what it hears."""
+    """``[ears, hops * hop]`` noise at speech level that swells and fades: no operator's time depends on its input."""
     rng = np.random.default_rng(seed)
     n = hops * artifact.frame.hop
     swell = 1 + np.sin(np.arange(n) * (2 * np.pi * 3 / artifact.frame.sample_rate_hz))

@@ -62,7 +62,7 @@ enum {
     ETSE_SET_VOICE_BYTES = 8,
 };
 
-/* How much of the voice has arrived. */
+/* Progress of a voice that is being sent. */
 enum {
     ETSE_MESSAGE_VOICE_TAKEN = 0x82,
     ETSE_VOICE_TAKEN_TAKEN_BYTES = 0,
