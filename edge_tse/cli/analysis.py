@@ -32,7 +32,7 @@ def analyse(
     engine: EngineOption = "litert",
     as_json: Json = False,
 ) -> None:
-    """Say what each stage deletes from the mixture and what it inserts, as shares of its energy."""
+    """Measure how much each stage deletes from the mixture and inserts, as shares of its energy."""
     from edge_tse.analysis_picture import moves_picture
     from edge_tse.artifact import Artifact
     from edge_tse.errors import DataError

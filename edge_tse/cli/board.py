@@ -77,7 +77,7 @@ def flash(
     image: _ImageFile = None,
     as_json: Json = False,
 ) -> None:
-    """Build an image with the model in it, put it on a board, compare, and let it prove itself."""
+    """Build an image with the model, flash it, read it back, and replay the golden frames on the board."""
     from edge_tse.deployment.boards import boards, state_folder
     from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output
@@ -139,7 +139,7 @@ def board(
     ping: _Ping = False,
     as_json: Json = False,
 ) -> None:
-    """Ask a flashed board who it is, give it a voice, replay the golden frames through it, or let it work."""
+    """Identify a flashed board, give it a voice, replay the golden frames through it, or let it extract."""
     from edge_tse.deployment.boards import boards, state_folder
     from edge_tse.deployment.target import find_target
     from edge_tse.voice import load_voice

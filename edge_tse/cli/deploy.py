@@ -42,7 +42,7 @@ def targets(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what a model can be compiled for and what this machine can do with each, or explain one."""
+    """List the targets and what this machine can do with each, or explain one."""
     from edge_tse.cli import targets as shown
     from edge_tse.deployment import target as known
 
@@ -97,7 +97,7 @@ def profile(
     against: _Earlier = None,
     as_json: Json = False,
 ) -> None:
-    """Say where the time and memory of a step go, operator by operator."""
+    """Measure the time and memory of a step, operator by operator."""
     from edge_tse.cli import profiles
     from edge_tse.files import check_output
     from edge_tse.profiling import measurement

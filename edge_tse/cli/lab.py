@@ -143,7 +143,7 @@ def evaluate(
     examples: _Examples = None,
     as_json: Json = False,
 ) -> None:
-    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and who is lost."""
+    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and lost talkers."""
     from edge_tse import demo as demonstration
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json

@@ -113,7 +113,7 @@ def live(
     port: PortOption = None,
     as_json: Json = False,
 ) -> None:
-    """Play what the enrolled talker says into the ears, as it is said."""
+    """Play the enrolled talker into the ears, live."""
     if report is not None:
         check_output(report, [voice])
     in_air = {"own_voice_db": own_voice_db, "alarm_db": alarm_db, "max_output_db_spl": max_output}

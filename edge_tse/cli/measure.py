@@ -113,7 +113,7 @@ def calibrate(
     rate: RateOption = None,
     as_json: Json = False,
 ) -> None:
-    """Measure what full scale is in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
+    """Measure full scale in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
     from edge_tse.artifact import Artifact
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
@@ -152,7 +152,7 @@ def replay(
     port: PortOption = None,
     as_json: Json = False,
 ) -> None:
-    """Run a recorded session again and compare what comes out, bit for bit."""
+    """Run a recorded session again and compare its output, bit for bit."""
     from edge_tse import audio
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output

@@ -175,7 +175,7 @@ def extract(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, which engines really run here, and how to get the rest."""
+    """List the installed packages, the engines that really run here, and the commands that install the rest."""
     from edge_tse.cli.doctor import examine
 
     found = examine()

@@ -20,7 +20,7 @@ def voice(
     delete: Annotated[bool, typer.Option("--delete", help="Overwrite the voice file, then remove it.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a voice file holds, or overwrite and remove it: a voice is biometric."""
+    """Show the content of a voice file, or overwrite and remove it: a voice is biometric."""
     from edge_tse.enrollment.voice_file import describe_voice, erase_voice
     from edge_tse.errors import ArtifactError
 
