@@ -249,7 +249,7 @@ Message = (
 )
 
 MESSAGES: Mapping[int, type[Message]] = {kind.code: kind for kind in Message.__args__}
-"""By code: an answer is its request with the highest bit set."""
+"""Messages by code: an answer is its request with the highest bit set."""
 
 
 @dataclass(frozen=True)

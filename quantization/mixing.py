@@ -530,7 +530,7 @@ def _head(path: Path) -> Tensor:
 
 
 def _shared(samples: NDArray[np.int16]) -> Tensor:
-    """The same memory as a tensor: on a CPU the file of decoded speech stays where it is."""
+    """A tensor that shares the array's memory: on a CPU the file of decoded speech stays where it is."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(samples)

@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFormat:
-    """How a kind of layer holds its weights: symmetric integers of ``bits`` bits, the lowest one unused."""
+    """Format of a layer's weights: symmetric integers of ``bits`` bits, the lowest one unused."""
 
     bits: int = 8
     per_channel: bool = True

@@ -161,7 +161,7 @@ def teacher_s() -> Recipe:
 
 
 def teacher() -> Recipe:
-    """In the students' own domain, with two of five taps in the future: to be distilled, not to be worn. For a GPU."""
+    """Teacher in the students' own domain, with two of five taps in the future: to be distilled, not to be worn. For a GPU."""
     return Recipe(name="teacher", student=TEACHER)
 
 

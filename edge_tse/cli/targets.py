@@ -23,7 +23,7 @@ class Ability:
     """Ability of this machine to do one step of a deployment."""
 
     can: bool | None
-    """None where there is nothing to do."""
+    """Whether this machine can; None where there is nothing to do."""
     detail: str
     """The tool that does it, or the line that installs one."""
 

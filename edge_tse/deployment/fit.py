@@ -32,7 +32,7 @@ class Row:
 
     @property
     def fits(self) -> bool | None:
-        """None if the resource was not checked."""
+        """Whether the resource suffices; None if it was not checked."""
         return None if self.have is None else self.need <= self.have
 
 

@@ -116,7 +116,7 @@ class Runtime:
     file: Callable[[IntegerGraph], bytes] | None = None
     """Emits the file of a graph alone, where an engine of this machine loads it. ``ImportError`` if one of ``needs`` is missing."""
     host: HostEngine | None = None
-    """None where no engine of this machine has this name."""
+    """The engine of this machine with this name; None where there is none."""
     needs_bytes: Callable[[Artifact], dict[str, int]] = _planned
     """Bytes of weights, arena and state that a model takes, estimated before there is a file."""
     trace: Callable[[IntegerGraph, Int8, bytes | None], Sequence[tuple[str, float]]] | None = None

@@ -32,7 +32,7 @@ class Head:
     voice_digest: str
     """SHA-256 of the voice's file, which names the voice."""
     voice: Voice | None
-    """None in a recording that only names it: a voice is biometric."""
+    """The voice; None in a recording that only names it: a voice is biometric."""
     hearing: Hearing
     calibration: Calibration
 
