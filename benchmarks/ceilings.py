@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--trials", type=Path, required=True, metavar="CSV")
     parser.add_argument("--condition", default="two_talkers")
     parser.add_argument("--limit", type=int, default=100)
-    parser.add_argument("--name", default="ceilings", help="of the result")
+    parser.add_argument("--name", default="ceilings", help="name of the result")
     given = parser.parse_args()
     frame = FrameSpec()
     scores: dict[str, list[float]] = {}

@@ -209,10 +209,10 @@ def page(report: dict[str, object]) -> str:
 def main() -> None:
     """Measure, or make the page of what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="where the files named in benchmarks/peers/*.toml are")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="folder of the files that benchmarks/peers/*.toml name")
     parser.add_argument("--artifact", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of audio in a turn")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of audio in a turn")
     parser.add_argument("--render", action="store_true", help="only make docs/benchmarks.md")
     given = parser.parse_args()
     stored = RESULTS / "compute.json"

@@ -181,10 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.enrollment", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="DIR")
-    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="model: a shipped one or a file")
     parser.add_argument("--draws", type=int, default=2, metavar="N", help="enrollments for each talker")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--render", action="store_true", help="only write the page of what is on file")
+    parser.add_argument("--render", action="store_true", help="only write the page, from the result on file")
     given = parser.parse_args(arguments)
     if not given.render:
         if not given.data:

@@ -131,7 +131,7 @@ def agreement(artifact: Artifact, voice: Voice, sound: NDArray[np.int16]) -> dic
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="model: a shipped one or a file")
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args()
     artifact = Artifact.find(given.artifact)

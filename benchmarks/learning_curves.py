@@ -55,7 +55,7 @@ def drawn(runs: Sequence[Path]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that `edge-tse train` wrote")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, made by `edge-tse train`")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SVG")
     given = parser.parse_args(arguments)
     for run in given.runs:

@@ -185,7 +185,7 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--artifact", type=Path, nargs="+", metavar="FILE", help="the shipped ones if left out")
+    parser.add_argument("--artifact", type=Path, nargs="+", metavar="FILE", help="models; the shipped ones if left out")
     parser.add_argument("--trials", type=int, default=20)
     given = parser.parse_args()
     models = [Artifact.find(name) for name in given.artifact or shipped_names()]

@@ -408,20 +408,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="DIR")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", metavar="FILE", help="of any size; a run's folder will do")
     parser.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="whom distilled rows follow; the checkpoint itself if left out"
+        "--checkpoint", type=Path, nargs="+", metavar="FILE", help="float model of any size, or the folder of a run"
     )
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help="teacher of distilled rows; the checkpoint itself if left out")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(DEFAULT_CONDITIONS))
     parser.add_argument("--per-condition", type=int, default=24, metavar="N")
     parser.add_argument("--qat-steps", type=int, default=100, metavar="N")
-    parser.add_argument("--probe-mixtures", type=int, default=16, metavar="N", help="of the split choose, for calibrations")
+    parser.add_argument("--probe-mixtures", type=int, default=16, metavar="N", help="mixtures of the split choose for calibrations")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", default="litert")
-    parser.add_argument("--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="for caches and mixtures")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="folder for caches and mixtures"
+    )
     parser.add_argument("--fresh", action="store_true", help="compute every row anew")
-    parser.add_argument("--render", action="store_true", help="only write the page of what is on file")
+    parser.add_argument("--render", action="store_true", help="only write the page, from the result on file")
     given = parser.parse_args(arguments)
     if not given.render:
         if not given.data or not given.checkpoint:

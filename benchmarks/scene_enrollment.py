@@ -196,7 +196,7 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--artifact", type=Path, metavar="FILE", help="the shipped one if left out")
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="model; the shipped one if left out")
     parser.add_argument("--engine", default="litert")
     parser.add_argument("--split", choices=SPLITS, default="report")
     parser.add_argument("--seed", type=int, default=1)

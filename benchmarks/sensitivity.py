@@ -193,10 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sensitivity", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--checkpoint", type=Path, required=True, nargs="+", metavar="FILE")
-    parser.add_argument("--scheme", default="w8a8-ptq", choices=SCHEMES, help="post-training part of this recipe")
+    parser.add_argument("--scheme", default="w8a8-ptq", choices=SCHEMES, help="recipe whose post-training part is measured")
     parser.add_argument("--mixtures", type=int, default=16, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="for caches and trials")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="folder for caches and trials"
+    )
     given = parser.parse_args(arguments)
     try:
         trials = given.work / f"choose-{given.seed}-{given.mixtures}"

@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="RUN")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where decoded speech and enrollments are kept")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder for decoded speech and enrollments")
     parser.add_argument("--items", type=int, default=32)
     parser.add_argument("--name", default="two_ears", help="name of the result")
     given = parser.parse_args(arguments)

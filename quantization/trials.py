@@ -351,7 +351,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m quantization.trials", description="Make fixed validation trials.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the speech corpus")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the sound files and trials.csv")
-    parser.add_argument("--split", choices=SPLITS, required=True, help="whose talkers: choose to take decisions, report to publish")
+    parser.add_argument(
+        "--split", choices=SPLITS, required=True, help="split of talkers: choose to take decisions, report to publish"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-condition", type=int, default=100, metavar="N")
     given = parser.parse_args(arguments)
