@@ -219,7 +219,7 @@ ETSE_INLINE void etse_split(const etse_front_t *f, const float *restrict re, con
     }
 }
 
-/* Inverse of etse_split, but for its factor, with real and imaginary parts exchanged: the transform then acts as the inverse one. */
+/* Inverse of etse_split, but for its factor, with real and imaginary parts exchanged: so the transform acts as its inverse. */
 ETSE_INLINE void etse_merge(const etse_front_t *f, const float *restrict re, const float *restrict im, float *restrict to_re,
                             float *restrict to_im) {
     const uint32_t half = f->half;
@@ -306,8 +306,8 @@ ETSE_INLINE void etse_interaural(const etse_front_t *f, const float *l_re, const
     }
 }
 
-/* Features of one ear or two, without those of a beam, from lifted spectra. left and right, [bands], are overwritten; mean, [bands],
- * becomes the energy of the ears; running is the level of the hops before. */
+/* Features of one ear or two, without those of a beam, from lifted spectra. left and right, [bands], are overwritten; mean,
+ * [bands], becomes the energy of the ears; running is the level of the hops before. */
 ETSE_INLINE void etse_front_features(const etse_front_t *f, uint32_t ears, const float *l_re, const float *l_im, const float *r_re,
                                      const float *r_im, float *restrict left, float *restrict right, float *restrict mean,
                                      float *running, int8_t *features) {
@@ -461,7 +461,7 @@ ETSE_INLINE void etse_heard_energies(const etse_front_t *f, const float *restric
     }
 }
 
-/* Share of the talker in each band of a hop: half by the mask, half by the amplitude that is left of the band in both ears' output.
+/* Share of the talker in each band of a hop: half by the mask, half by the amplitude left of the band in both ears' output.
  * mixture: energies of the hop, [bands]; scratch: [2][bands] and [half + 1], of which the first [bands] are the result. */
 ETSE_INLINE void etse_beam_talker(const etse_front_t *f, const int8_t *mask, const float *mixture, const float *l_re, const float *l_im,
                                   const float *r_re, const float *r_im, float *restrict scratch) {
