@@ -66,11 +66,11 @@ MEL = {
     "mel_best_gain_30_db": FlowWeights(phase_sensitive=True, deepest_db=30.0),
     "mel_best_gain_20_db": FlowWeights(phase_sensitive=True, deepest_db=20.0),
 }
-"""Where the flow of the published system may be told to end."""
+"""Ends that the flow of the published system may have."""
 
 
 def mel_improvements(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, float]:
-    """As :func:`improvements`, of the gains that :mod:`edge_tse.nn.mask2flow` would apply if it arrived where it should.
+    """Improvements as of :func:`improvements`, with the gains of :mod:`edge_tse.nn.mask2flow` if its flow arrived at its end.
 
     ``mel_taught`` is what a student that copied the last of them would reach.
     """
@@ -96,7 +96,7 @@ def main() -> None:
     parser.add_argument("--trials", type=Path, required=True, metavar="CSV")
     parser.add_argument("--condition", default="two_talkers")
     parser.add_argument("--limit", type=int, default=100)
-    parser.add_argument("--name", default="ceilings", help="of the result")
+    parser.add_argument("--name", default="ceilings", help="name of the result")
     given = parser.parse_args()
     frame = FrameSpec()
     scores: dict[str, list[float]] = {}

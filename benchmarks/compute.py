@@ -38,7 +38,7 @@ from edge_tse.report import Report, busy, environment
 PEERS = Path(__file__).parent / "peers"
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 OURS = "edge-tse small, front end and network, two ears (litert)"
-"""What ratios are to."""
+"""The contender to which ratios are taken."""
 NOTE = """\
 "To ours" is the ratio to our whole step, front end included, for two ears. The peers are timed without their front ends; DTLN,
 GTCRN and UL-UNAS suppress noise and cannot choose a talker."""
@@ -46,7 +46,7 @@ GTCRN and UL-UNAS suppress noise and cannot choose a talker."""
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """Something that takes a hop."""
+    """A contender that takes hops."""
 
     name: str
     step: Callable[[], object]
@@ -54,7 +54,7 @@ class Contender:
     model_bytes: int
     state_bytes: int | None
     latency_ms: float
-    """Algorithmic."""
+    """Algorithmic latency."""
     runs_on: str
 
 
@@ -116,7 +116,7 @@ def peers(folder: Path, rng: np.random.Generator) -> list[Contender]:
 
 
 def tf_gridnet() -> Contender:
-    """The size of LookOnceToHear's, eager, as published code runs it."""
+    """A TF-GridNet of LookOnceToHear's size, eager, as published code runs it."""
     import torch
 
     from benchmarks.tfgridnet import CHUNK, SAMPLE_RATE_HZ, TFGridNet
@@ -209,10 +209,10 @@ def page(report: dict[str, object]) -> str:
 def main() -> None:
     """Measure, or make the page of what was measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="where the files named in benchmarks/peers/*.toml are")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="folder of the files that benchmarks/peers/*.toml name")
     parser.add_argument("--artifact", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of audio in a turn")
+    parser.add_argument("--seconds", type=float, default=0.5, help="seconds of audio in a turn")
     parser.add_argument("--render", action="store_true", help="only make docs/benchmarks.md")
     given = parser.parse_args()
     stored = RESULTS / "compute.json"

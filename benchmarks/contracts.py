@@ -1,4 +1,4 @@
-"""What a program that loads the shipped model must know by name, from the model itself.
+"""Names that a program that loads the shipped model must know, from the model itself.
 
 ``python -m benchmarks.contracts`` writes it between two marks in ``docs/integration.md``. With ``--check`` nothing is written; exit
 code 1 says that the page is out of date.
@@ -21,19 +21,19 @@ START, END = "<!-- contracts:start -->", "<!-- contracts:end -->"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One thing that goes in or comes out."""
+    """One input, output or state."""
 
     role: str
     """``input``, ``voice`` (in the universal form), ``output`` or ``state``."""
     key: str
-    """In the signature of a ``.tflite``; what comes out of a state has ``.next`` behind it."""
+    """Key in the signature of a ``.tflite``; the output of a state has ``.next`` behind it."""
     tensors: tuple[str, ...]
     """Names in the graph, and in every file: a state has the one that goes in and the one that comes out."""
     tensor: Tensor
 
 
 def rows(graph: IntegerGraph) -> list[Row]:
-    """In the order of every file: what goes in but the states, outputs, states."""
+    """Rows in the order of every file: inputs without the states, outputs, states."""
     ends = (("input", graph.inputs), ("voice", tuple(graph.voice)), ("output", graph.outputs))
     found = [Row(role=role, key=n, tensors=(n,), tensor=graph.tensors[n]) for role, names in ends for n in names]
     states = [Row(role="state", key=s.name, tensors=(s.input, s.output), tensor=graph.tensors[s.input]) for s in graph.states]
@@ -75,7 +75,7 @@ def block(artifact: Artifact) -> str:
 
 
 def filled(text: str, names: str) -> str:
-    """The page with what is between the marks replaced."""
+    """The page with the text between the marks replaced."""
     return readme_figures.filled(text, names, START, END)
 
 

@@ -100,7 +100,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--teacher", type=Path, required=True, metavar="RUN")
     parser.add_argument("--run", type=Path, default=Path("runs/distillation"), metavar="DIR")
-    parser.add_argument("--recipe", default="nano_gains", metavar="NAME", help="of the student")
+    parser.add_argument("--recipe", default="nano_gains", metavar="NAME", help="recipe of the student")
     parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()

@@ -40,7 +40,7 @@ STORED = RESULTS / "enrollment.json"
 PAGE = Path(__file__).parent.parent / "docs" / "enrollment.md"
 LENGTHS_S = (2.0, 3.0, 5.0, 10.0, 15.0)
 SNRS_DB = (None, 20.0, 10.0, 5.0, 0.0)
-"""None: as recorded."""
+"""Signal-to-noise ratios; None: as recorded."""
 TEST_S = 5.0
 _RATE_HZ = 16000
 
@@ -51,10 +51,10 @@ class Comparison:
 
     talker: str
     enrollment: Float
-    """As long as the longest enrollment; shorter ones are its beginning."""
+    """Enrollment ``[samples]`` of the longest length; shorter ones are its beginning."""
     test: Float
     noise: Float | None
-    """As long as the enrollment."""
+    """Noise, as long as the enrollment."""
 
     def enrolled(self, seconds: float, snr_db: float | None) -> Float:
         """The enrollment of this length, with noise."""
@@ -133,7 +133,7 @@ def _embedding(model: VoiceModel, signal: Float) -> Float | None:
 
 
 def _encoder_digest(model: VoiceModel) -> str:
-    """Of the encoder without the heads that modulate: models that share it share these figures."""
+    """Digest of the encoder without the heads that modulate: models that share it share these figures."""
     digest = hashlib.sha256()
     for name in sorted(name for name in model.arrays if name.startswith("encoder.")):
         digest.update(name.encode() + np.ascontiguousarray(model.arrays[name]).tobytes())
@@ -181,10 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.enrollment", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="DIR")
-    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="model: a shipped one or a file")
     parser.add_argument("--draws", type=int, default=2, metavar="N", help="enrollments for each talker")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--render", action="store_true", help="only write the page of what is on file")
+    parser.add_argument("--render", action="store_true", help="only write the page, from the result on file")
     given = parser.parse_args(arguments)
     if not given.render:
         if not given.data:

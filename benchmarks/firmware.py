@@ -95,13 +95,13 @@ def _pointwise(functions: Mapping[str, float]) -> float:
 
 
 def sizes(image: Image) -> dict[str, object]:
-    """Of a core's image: what is flashed, and what it takes of RAM, the test program's buffers included."""
+    """Sizes of a core's image: bytes that are flashed, and bytes of RAM, the test program's buffers included."""
     memory = {"memory_bytes": image.memory_bytes, "sections": dict(image.sections)} if image.core.regions else {}
     return {"image_bytes": image.stored_bytes, **memory}
 
 
 def agreement(artifact: Artifact, voice: Voice, sound: NDArray[np.int16]) -> dict[str, int]:
-    """The chain in C beside the chain in Python on the same sound: how many integers differ, of all there are."""
+    """Comparison of the chain in C with the chain in Python on the same sound: integers that differ, of all there are."""
     own = personalize(artifact, voice)
     chain, reference = NativeChain(artifact, 2), ReferenceNetwork(own.graph)
     chain.set_voice(voice_patch(artifact, voice))
@@ -131,7 +131,7 @@ def agreement(artifact: Artifact, voice: Voice, sound: NDArray[np.int16]) -> dic
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="model: a shipped one or a file")
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args()
     artifact = Artifact.find(given.artifact)

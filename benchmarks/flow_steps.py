@@ -26,7 +26,7 @@ from quantization.float_listener import evaluate_checkpoint
 from quantization.trials import SPLITS, make_trials
 
 _RATIOS = {"si_sdr_i": "SI-SDR gain", "si_sdr": "SI-SDR", "attenuation_db": "attenuation"}
-"""In dB; a condition is shown by the first one that it has."""
+"""Scores in dB; a condition is shown by the first one that it has."""
 _KEPT = ("n", *_RATIOS, "pesq_wb", "estoi", "over_suppression", "wrong_talker", "failed")
 
 

@@ -15,7 +15,7 @@ _FFT = 1 << 18
 
 
 def line(window: NDArray[Any], rate_hz: int) -> dict[str, float]:
-    """How a pure tone looks through a window: width at -3 dB, and the most that is left of it at distances and beyond."""
+    """Spectral line of a pure tone through a window: width at -3 dB, and the largest rest at distances and beyond."""
     level_db = 20 * np.log10(np.abs(np.fft.rfft(window, _FFT)) / np.sum(window) + 1e-12)
     first_null = int(np.argmax(np.diff(level_db) > 0))
     beyond = {f"beyond_{hz}_hz_db": float(level_db[round(hz / rate_hz * _FFT) :].max()) for hz in (125, 250, 500)}
@@ -27,12 +27,12 @@ def line(window: NDArray[Any], rate_hz: int) -> dict[str, float]:
 
 
 def root_hann(n: int) -> NDArray[Any]:
-    """Symmetric window for analysis and synthesis both."""
+    """Root-Hann window, symmetric, for analysis and synthesis both."""
     return np.sin(np.pi * (np.arange(n) + 0.5) / n)
 
 
 def figures(frame: FrameSpec) -> dict[str, object]:
-    """By window."""
+    """Figures by window."""
     noise = np.random.default_rng(0).standard_normal((2, 10 * frame.sample_rate_hz)).astype(np.float32)
     rebuilt = frame.synthesize(frame.analyze(noise))
     error = np.abs(rebuilt[:, frame.delay :] - noise[:, : -frame.delay]).max()

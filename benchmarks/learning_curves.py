@@ -20,14 +20,14 @@ _KINDS = {"validation": "one ear", "two_ears": "two ears", "two_ears_room": "two
 
 
 def read(path: Path) -> dict[str, list[float]]:
-    """Columns of a log; what is empty is not a number."""
+    """Columns of a log; an empty cell is not a number."""
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
 def drawn(runs: Sequence[Path]) -> Figure:
-    """Error of the output while training by hours and by core-hours, and what unseen talkers gain by hours."""
+    """Chart of the output's error in training by hours and by core-hours, and of the gain on unseen talkers by hours."""
     with mpl.rc_context({"svg.hashsalt": "edge-tse"}):
         figure = Figure(figsize=(12, 4), layout="constrained")
         axes = figure.subplots(1, 3)
@@ -55,7 +55,7 @@ def drawn(runs: Sequence[Path]) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that `edge-tse train` wrote")
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, made by `edge-tse train`")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="SVG")
     given = parser.parse_args(arguments)
     for run in given.runs:

@@ -19,7 +19,7 @@ WAYS = {"naive": "the scene as it is", "scene": "with `--scene`", "clean": "the 
 
 
 def block(results: Path) -> str:
-    """Everything between the marks."""
+    """Text between the marks."""
     scene, passing = (json.loads((results / f"{name}.json").read_text()) for name in ("scene_enrollment", "passing"))
     return "\n\n".join([*_scene(scene["figures"]), *_passing(passing["figures"])])
 

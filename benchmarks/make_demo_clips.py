@@ -27,7 +27,7 @@ TEXTS = {
     "rms-speech": "Every evening the baker counts the loaves he sold, and writes the number in a thin blue notebook.",
     "awb-speech": "Nobody expected the snow to stay so long, but by Friday the whole valley was white and very quiet.",
 }
-"""By file name: voice and role. What a target says is not in its enrollment."""
+"""Texts by file name: voice and role. A target's words are not in its enrollment."""
 
 ROOM = Room(t60_s=0.3)
 PLACES = ((40.0, 1.0), (-50.0, 1.3))

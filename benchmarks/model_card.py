@@ -1,4 +1,4 @@
-"""Cards of the shipped models, from what their files and ``results/*.json`` say: ``python -m benchmarks.model_card`` writes them.
+"""Cards of the shipped models, from their files and ``results/*.json``: ``python -m benchmarks.model_card`` writes them.
 
 With ``--check`` nothing is written; exit code 1 says that a card is out of date.
 """
@@ -50,12 +50,12 @@ What it does worst, in the middle and best can be heard and seen: the last line 
 
 
 def path(name: str) -> Path:
-    """Where the card of a shipped model lies."""
+    """Path of a shipped model's card."""
     return CARDS / f"model-card-{name}.md"
 
 
 def card(name: str, results: Path) -> str:
-    """Markdown."""
+    """Text of a card in Markdown."""
     artifact = Artifact.shipped(name)
     made: dict[str, Any] = dict(artifact.provenance)
     talkers = made["talkers"]

@@ -18,7 +18,7 @@ PLACES: Mapping[str, tuple[str, Mapping[str, str]]] = {
 }
 """Accelerator to system configuration and memory modes, sections of Arm's ``vela.ini``: 500 MHz, 1 GHz for the last two."""
 HOPS = (1, 2, 4)
-"""With a beam one at a time: what a hop is heard to be points the beam of the next."""
+"""Hops per call. A model with a beam takes one at a time: the sound heard of a hop points the beam of the next."""
 
 
 def case(estimate: NpuEstimate, hops: int, period_s: float) -> dict[str, object]:
@@ -35,7 +35,7 @@ def case(estimate: NpuEstimate, hops: int, period_s: float) -> dict[str, object]
 
 
 def figures(artifact: Artifact) -> dict[str, object]:
-    """By NPU, place of the weights and hops a call."""
+    """Figures by NPU, place of the weights and hops per call."""
     graphs = {hops: several_hops(artifact.graph, hops) for hops in (HOPS[:1] if artifact.frame.beam else HOPS)}
     found: dict[str, object] = {"artifact": artifact.digest, "macs": artifact.graph.macs, "evidence": "estimate"}
     for accelerator, (system_config, modes) in PLACES.items():

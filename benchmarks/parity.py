@@ -44,9 +44,9 @@ from quantization.evaluate import Trial, read_trials
 from quantization.trials import make_trials
 
 Hear = Callable[[Voice], Network]
-"""A voice to a network that computes with it."""
+"""Function from a voice to a network that computes with it."""
 Open = Callable[[Artifact], Hear]
-"""A model without a voice to what hears voices with it."""
+"""Function from a model without a voice to a :data:`Hear`."""
 
 
 class Board:
@@ -60,14 +60,14 @@ class Board:
         self.name = f"native/{self._chain.kernels}"
 
     def hear(self, voice: Voice) -> Board:
-        """From the next step on."""
+        """Take this voice from the next step on."""
         from firmware_bridge.codegen import voice_patch
 
         self._chain.set_voice(voice_patch(self._artifact, voice))
         return self
 
     def reset(self) -> None:
-        """The voice stays."""
+        """Reset the states; the voice stays."""
         self._chain.reset()
 
     def run(self, features: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
@@ -76,7 +76,7 @@ class Board:
 
 
 def engines() -> dict[str, dict[str, Open]]:
-    """By form, every way to run a graph that this machine may have, but the reference itself: it would be compared with itself."""
+    """Ways to run a graph on this machine, by form, without the reference itself: it would be compared with itself."""
 
     def builtin_ref(artifact: Artifact) -> Network:
         with quietly():
@@ -134,7 +134,7 @@ def frames(artifact: Artifact) -> Iterator[tuple[Voice, NDArray[np.int8]]]:
 
 @cache
 def goldens(artifact: Artifact, form: str) -> list[tuple[Voice, Golden]]:
-    """What the reference engine makes of the frames with each voice, in one form."""
+    """Outputs of the reference engine for the frames with each voice, in one form."""
     return [(voice, record(FORMS[form](artifact, voice).graph, rows)) for voice, rows in frames(artifact)]
 
 
@@ -185,7 +185,7 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--artifact", type=Path, nargs="+", metavar="FILE", help="the shipped ones if left out")
+    parser.add_argument("--artifact", type=Path, nargs="+", metavar="FILE", help="models; the shipped ones if left out")
     parser.add_argument("--trials", type=int, default=20)
     given = parser.parse_args()
     models = [Artifact.find(name) for name in given.artifact or shipped_names()]

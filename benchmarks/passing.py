@@ -31,7 +31,7 @@ Float = NDArray[np.float32]
 
 RATE_HZ = 16000
 FRAME = FrameSpec(hop=128, window=512, synthesis=256)
-"""A hop a look."""
+"""Geometry with one hop per look."""
 FULL_DB_SPL = UNCALIBRATED.microphones_db_spl[0]
 SPEECH_DB, NOISE_DB, OWN_DB = (65.0, 75.0), 70.0, (70.0, 75.0)
 BED_DB, SNR_DB = 65.0, (10, 5, 0, -5)
@@ -40,7 +40,7 @@ FILES = 5
 
 
 def opened(room: Float, **wanted: float) -> NDArray[np.bool_]:
-    """At each look whether the path is wanted open, of ``[ears, n]``."""
+    """Whether the path is wanted open at each look, for ``[ears, n]``."""
     openings = Openings(FRAME, len(room), np.full(len(room), FULL_DB_SPL), **wanted)
     found = np.zeros(room.shape[1] // FRAME.hop, bool)
     for i in range(len(found)):
@@ -50,7 +50,7 @@ def opened(room: Float, **wanted: float) -> NDArray[np.bool_]:
 
 
 def rate(rooms: Iterable[Float], **wanted: float) -> dict[str, float]:
-    """How often and for how long it opened."""
+    """Number and duration of the openings."""
     events = looks = open_ = 0
     for room in rooms:
         found = opened(room, **wanted)
@@ -61,7 +61,7 @@ def rate(rooms: Iterable[Float], **wanted: float) -> dict[str, float]:
 
 
 def while_talking(voices: Iterable[Float], heard: Callable[[Float], Float]) -> dict[str, float]:
-    """For what part of the time in which the wearer talks the path is open, and for what part of the pauses."""
+    """Share of the time in which the wearer talks that the path is open, and share of the pauses."""
     counts = np.zeros((2, 2), int)  # [pause, talk] x [shut, open]
     for voice in voices:
         looks = voice.shape[1] // FRAME.hop
@@ -73,7 +73,7 @@ def while_talking(voices: Iterable[Float], heard: Callable[[Float], Float]) -> d
 
 
 def alarms() -> dict[str, Float]:
-    """By name, :data:`LASTS_S` each, RMS of the sounding part 1."""
+    """Alarms by name, :data:`LASTS_S` each, RMS of the sounding part 1."""
     t = np.arange(round(LASTS_S * RATE_HZ)) / RATE_HZ
 
     def swept(hz: NDArray[np.float64] | float, harmonics: int = 1) -> NDArray[np.float64]:
@@ -99,7 +99,7 @@ def alarms() -> dict[str, Float]:
 
 
 def misses(alarm: Float, beds: Mapping[str, Float]) -> dict[str, dict[str, float | None]]:
-    """By SNR: in how many of the beds it was missed, and the median delay until it was found where it was."""
+    """Misses by SNR: share of beds in which an alarm was missed, and the median delay where it was found."""
     out = {}
     lead = round(LEAD_S * RATE_HZ)
     for snr_db in SNR_DB:
@@ -120,7 +120,7 @@ def misses(alarm: Float, beds: Mapping[str, Float]) -> dict[str, dict[str, float
 
 
 def figures(corpus: Corpus, split: str, talkers: int) -> dict[str, object]:
-    """Everything that the page shows."""
+    """Figures of the page."""
     rng = np.random.default_rng(1)
     names = corpus.validation_speakers[SPLITS.index(split) :: len(SPLITS)][:talkers]
     speech = [mono_at(corpus.utterances(name)[0], RATE_HZ) for name in names]
@@ -167,7 +167,7 @@ def _in_babble(voice: Float, babble: Float, rng: np.random.Generator) -> Float:
 
 
 def _at(signal: Float, db_spl: float) -> Float:
-    """At this level, of the louder ear."""
+    """The signal at this level, of the louder ear."""
     rms = max(_rms(ear) for ear in np.atleast_2d(signal))
     return (signal * (10 ** ((db_spl - FULL_DB_SPL) / 20) / rms)).astype(np.float32)
 

@@ -1,6 +1,6 @@
 """How well does an artifact, or a float checkpoint, do on talkers it never heard? Fixed trials, made anew from the data folder.
 
-What the two stages of an artifact delete and insert is found on the same trials.
+Deletion and insertion by the two stages of an artifact are measured on the same trials.
 
 python -m benchmarks.quality --data DIR
 """
@@ -24,18 +24,20 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="a shipped model or a file")
-    parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="a float model instead")
-    parser.add_argument("--steps", type=int, default=1, help="of the flow of a mask2flow checkpoint")
-    parser.add_argument("--solver", choices=("euler", "heun"), default="euler", help="of that flow")
+    parser.add_argument("--artifact", default="small", metavar="NAME|FILE", help="model: a shipped one or a file")
+    parser.add_argument("--checkpoint", type=Path, metavar="RUN", help="float model in place of an artifact")
+    parser.add_argument("--steps", type=int, default=1, help="steps of a mask2flow checkpoint's flow")
+    parser.add_argument("--solver", choices=("euler", "heun"), default="euler", help="solver of that flow")
     parser.add_argument("--engine", default="litert")
     parser.add_argument("--split", choices=SPLITS, default="report")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-condition", type=int, default=100)
     known = [*CONDITIONS, *HARDER]
-    parser.add_argument("--conditions", nargs="+", choices=known, default=known, metavar="NAME", help="all of them if left out")
+    parser.add_argument(
+        "--conditions", nargs="+", choices=known, default=known, metavar="NAME", help="conditions to score; all if left out"
+    )
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--name", help="of the result, the model's if left out")
+    parser.add_argument("--name", help="name of the result; the model's if left out")
     given = parser.parse_args()
     if given.steps < 1:
         parser.error(f"argument --steps: {given.steps} steps, at least 1 is needed")

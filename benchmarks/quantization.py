@@ -58,7 +58,7 @@ STORED = RESULTS / "quantization.json"
 PAGE = Path(__file__).parent.parent / "docs" / "quantization.md"
 DEFAULT_CONDITIONS = ("two_talkers", "two_talkers_noise")
 TARGET_DB = 0.1
-"""What quantization may cost."""
+"""Largest loss that quantization may cause."""
 
 ROWS = {
     "float": "float",
@@ -81,7 +81,7 @@ _SCHEMES = {
 """``ptq-best`` has the scheme that the split ``choose`` chose."""
 
 Tell = Callable[[str, float], None]
-"""What is being done, and the fraction of it that is."""
+"""Callback told the present task and its fraction done."""
 
 
 def candidates() -> dict[str, Scheme]:
@@ -97,7 +97,7 @@ def candidates() -> dict[str, Scheme]:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a table depends on besides checkpoint and data."""
+    """Settings that a table depends on besides checkpoint and data."""
 
     seed: int
     per_condition: int
@@ -130,7 +130,7 @@ class Study:
         }
 
     def key(self, name: str) -> str:
-        """Of a row, or of the calibrations: changes with everything that it depends on."""
+        """Key of a row, or of the calibrations: changes with everything that it depends on."""
         scheme = SCHEMES[_SCHEMES[name]] if name in _SCHEMES else None
         depends: dict[str, object] = {"checkpoint": self.facts["checkpoint"]}
         if name in ("calibrations", "ptq-best"):
@@ -194,7 +194,7 @@ class Study:
         return round(si_sdr(listener(mixture), target) - si_sdr(mixture, target), 4)
 
     def _trials(self, split: str, count: int, conditions: tuple[str, ...]) -> Path:
-        """Made once: an item depends on seed, condition and number alone."""
+        """Trials, made once: an item depends on seed, condition and number alone."""
         folder = (
             self._work / f"{split}-{self.settings.seed}-{count}-{hashlib.sha256(' '.join(conditions).encode()).hexdigest()[:6]}"
         )
@@ -304,7 +304,7 @@ def _model(name: str, model: dict[str, Any]) -> list[str]:
 
 
 def _verdict(rows: dict[str, Any]) -> str:
-    """Whether the aim is met, in words that follow from the figures."""
+    """Sentence on whether the aim is met, from the figures."""
     said: dict[str, list[str]] = {}
     for slug in ("ptq-best", "qat", "qat-distilled", "w4-qat", "w4-qat-distilled"):
         if slug in rows and "float" in rows:
@@ -370,7 +370,7 @@ def _models() -> dict[str, Any]:
 
 
 def _write(name: str, model: dict[str, Any]) -> None:
-    """After each row: a table that was cut short is on file with its page."""
+    """Write the table after each row: one that was cut short is on file with its page."""
     models = _models() | {name: model}
     Report(question="What does quantization cost?", figures={"models": models}, environment=environment()).save(STORED)
     _render()
@@ -408,20 +408,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, metavar="DIR")
-    parser.add_argument("--checkpoint", type=Path, nargs="+", metavar="FILE", help="of any size; a run's folder will do")
     parser.add_argument(
-        "--teacher", type=Path, metavar="FILE", help="whom distilled rows follow; the checkpoint itself if left out"
+        "--checkpoint", type=Path, nargs="+", metavar="FILE", help="float model of any size, or the folder of a run"
     )
+    parser.add_argument("--teacher", type=Path, metavar="FILE", help="teacher of distilled rows; the checkpoint itself if left out")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--conditions", nargs="+", choices=CONDITIONS, default=list(DEFAULT_CONDITIONS))
     parser.add_argument("--per-condition", type=int, default=24, metavar="N")
     parser.add_argument("--qat-steps", type=int, default=100, metavar="N")
-    parser.add_argument("--probe-mixtures", type=int, default=16, metavar="N", help="of the split choose, for calibrations")
+    parser.add_argument("--probe-mixtures", type=int, default=16, metavar="N", help="mixtures of the split choose for calibrations")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--engine", default="litert")
-    parser.add_argument("--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="for caches and mixtures")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="folder for caches and mixtures"
+    )
     parser.add_argument("--fresh", action="store_true", help="compute every row anew")
-    parser.add_argument("--render", action="store_true", help="only write the page of what is on file")
+    parser.add_argument("--render", action="store_true", help="only write the page, from the result on file")
     given = parser.parse_args(arguments)
     if not given.render:
         if not given.data or not given.checkpoint:

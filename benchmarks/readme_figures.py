@@ -38,7 +38,7 @@ TITLES = {
 
 
 def summary(results: Path, names: Sequence[str]) -> str:
-    """What decides, in six rows: the table of the README."""
+    """Table of the README: the deciding figures, in six rows."""
     artifacts = {name: Artifact.shipped(name) for name in names}
     quality = {name: _read(results, f"quality-{name}")["figures"]["conditions"] for name in names}
     boards = {name: _read(results, f"firmware-{name}")["figures"]["cores"] for name in names}
@@ -246,7 +246,7 @@ def _quality(model: str, report: dict[str, Any]) -> str:
 
 
 def moved(stages: Mapping[str, Mapping[str, float]]) -> str:
-    """What each stage takes and puts back; which of both is more is read from the figures."""
+    """Table of each stage's deletion and insertion; which of both is more is read from the figures."""
     mask, flow, target = stages["mask"], stages["flow"], stages["target"]
     share = flow["inserted"] / (flow["inserted"] + flow["deleted"] or 1.0)
     most = "mostly inserts" if share > 0.5 else "deletes more than it inserts"
@@ -275,7 +275,7 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def filled(text: str, figures: str, first: str = START, last: str = END) -> str:
-    """``text`` with what is between the marks replaced."""
+    """``text`` with the part between the marks replaced."""
     before, start, rest = text.partition(first)
     _, end, after = rest.partition(last)
     if not start or not end:

@@ -129,7 +129,7 @@ def cues(signal: NDArray[np.float32], rate_hz: int) -> tuple[float, float]:
 
 @torch.no_grad()
 def scores(refiner: Refiner, run: Run, ears: int) -> dict[str, float]:
-    """Of two talkers, -5 to 5 dB, no noise, unseen."""
+    """Scores on mixtures of two talkers, -5 to 5 dB, no noise, unseen."""
     frame = run.recipe.student.frame
     scene = Scene(
         seconds=_CLIP_S, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=ears - 1

@@ -45,12 +45,12 @@ CONDITIONS = ("a talker aside", "a talker aside, noise", "a talker aside, in a r
 WAYS = ("clean", "naive", "scene")
 OTHER = "the other talker"
 ROOM = "room"
-"""In the name of a head that was measured in one."""
+"""Mark in the name of a head that was measured in a room."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Scene:
-    """``[2, n]`` each."""
+    """Signals of a scene, ``[2, n]`` each."""
 
     talker: Float
     other: Float
@@ -114,7 +114,7 @@ class Scenes:
         return Scene(talker=front * gain, other=side * gain, noise=noise * gain)
 
     def _noise(self, rng: np.random.Generator, n: int) -> Float:
-        """Another stretch of one recording at each ear: from everywhere."""
+        """Noise that takes another stretch of one recording at each ear: from everywhere."""
         noises = self._corpus.noises_validation
         while True:
             signal = mono_at(noises[rng.integers(len(noises))], RATE_HZ)
@@ -126,7 +126,7 @@ class Scenes:
 
 
 def voice_of(artifact: Artifact, clip: Float) -> Voice | None:
-    """None where the clip holds too little speech."""
+    """Voice of a clip, None where the clip holds too little speech."""
     try:
         return enroll_clips(artifact.voice_model, [("clip", clip, RATE_HZ)]).voice
     except AudioError:
@@ -134,7 +134,7 @@ def voice_of(artifact: Artifact, clip: Float) -> Voice | None:
 
 
 def front_of(artifact: Artifact, recording: Float) -> Float | None:
-    """None where nobody is in front."""
+    """Sound from in front, None where nobody is there."""
     try:
         return in_front(artifact.frame, recording, RATE_HZ).signal
     except AudioError:
@@ -142,7 +142,7 @@ def front_of(artifact: Artifact, recording: Float) -> Float | None:
 
 
 def measure(artifact: Artifact, engine: str, scenes: Scenes, condition: str, count: int) -> dict[str, object]:
-    """Of one condition: how alike each voice is to the clean one, and what it extracts."""
+    """Figures of one condition: similarity of each voice to the clean one, and the gain of its extraction."""
     alike: dict[str, list[float]] = {way: [] for way in (*WAYS, OTHER)}
     gained: dict[str, list[float]] = {way: [] for way in WAYS}
     wrong = dict.fromkeys(WAYS, 0)
@@ -196,7 +196,7 @@ def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--artifact", type=Path, metavar="FILE", help="the shipped one if left out")
+    parser.add_argument("--artifact", type=Path, metavar="FILE", help="model; the shipped one if left out")
     parser.add_argument("--engine", default="litert")
     parser.add_argument("--split", choices=SPLITS, default="report")
     parser.add_argument("--seed", type=int, default=1)

@@ -81,7 +81,7 @@ class Probe:
 
     @torch.no_grad()
     def moves(self, student: Student) -> list[Moves]:
-        """What it makes of each mixture."""
+        """Moves of each mixture."""
         return [student.listen(self.front, item.spectra, item.voice) for item in self._items]
 
     @cached_property
@@ -117,7 +117,7 @@ _NAMES = {"entry": "features", "mask_out.1": "mask", "velocity_out.1": "velocity
 
 
 def layers(twin: Student) -> dict[str, list[nn.Module]]:
-    """What is quantized, in order of execution: name to the modules that do it."""
+    """Layers to quantize, in order of execution: name to the modules that do it."""
     out: dict[str, list[nn.Module]] = {}
     for path, module in twin.named_modules():
         if isinstance(module, QuantPointwise | QuantDepthwise | Activation | Fixed):
@@ -178,7 +178,7 @@ def chart(title: str, found: dict[str, dict[str, float]]) -> str:
 
 
 def drawing(name: str) -> Path:
-    """Where the chart of a model is."""
+    """Path of a model's chart."""
     return DOCS / f"sensitivity-{name}.svg"
 
 
@@ -193,10 +193,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sensitivity", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--checkpoint", type=Path, required=True, nargs="+", metavar="FILE")
-    parser.add_argument("--scheme", default="w8a8-ptq", choices=SCHEMES, help="post-training part of this recipe")
+    parser.add_argument("--scheme", default="w8a8-ptq", choices=SCHEMES, help="recipe whose post-training part is measured")
     parser.add_argument("--mixtures", type=int, default=16, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="for caches and trials")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="folder for caches and trials"
+    )
     given = parser.parse_args(arguments)
     try:
         trials = given.work / f"choose-{given.seed}-{given.mixtures}"

@@ -22,13 +22,13 @@ _SOUND_M_S = 343.0
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """A box and where in it a head stands, looking along its length."""
+    """A box, and the place in it of a head that looks along its length."""
 
     size_m: tuple[float, float, float] = (5.8, 4.3, 2.6)
     head_m: tuple[float, float, float] = (2.6, 1.9, 1.2)
     t60_s: float = 0.4
     order: int = 24
-    """Reflections that the longest path has."""
+    """Number of reflections of the longest path."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ class Sphere:
     """Samples before a wave reaches the centre where the sphere would be."""
 
     def responses(self, azimuths_deg: Sequence[float] | Float, rate_hz: int) -> NDArray[np.float32]:
-        """``[directions, 2, taps]``; positive azimuths are on the left."""
+        """Responses ``[directions, 2, taps]``; positive azimuths are on the left."""
         azimuth = np.radians(np.asarray(azimuths_deg, np.float64))
         ears = np.radians([self.ear_deg, -self.ear_deg])
         cosine = np.cos(azimuth[:, None] - ears)
         hz = np.fft.rfftfreq(self.taps, 1 / rate_hz)
         ka = 2 * np.pi * np.maximum(hz, 1.0) * self.radius_m / _SOUND_M_S
         orders = np.arange(round(1.3 * ka[-1]) + 16)
-        # What a plane wave leaves on the surface: derivatives of the spherical Hankel function of the first kind, by order.
+        # Pressure of a plane wave on the surface: derivatives of the spherical Hankel function of the first kind, by order.
         with np.errstate(over="ignore", invalid="ignore"):
             slope = scipy.special.spherical_jn(orders[:, None], ka, True) + 1j * scipy.special.spherical_yn(
                 orders[:, None], ka, True

@@ -79,7 +79,7 @@ class TFGridNet(nn.Module):
 
     @property
     def weights(self) -> int:
-        """How many."""
+        """Number of weights."""
         return sum(p.numel() for p in self.parameters())
 
     def start(self) -> list[State]:

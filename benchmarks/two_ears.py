@@ -1,6 +1,6 @@
 """What does the beam do to cues, in a simulated room, to a head that turns, and to ears that are not a pair?
 
-Of a float checkpoint, with talkers and heads that it never heard.
+The answer is for a float checkpoint, with talkers and heads that it never heard.
 
 python -m benchmarks.two_ears --checkpoint RUN --data DIR
 """
@@ -40,7 +40,7 @@ __all__ = ["EARS", "cues", "shadow", "simulated", "turning", "unequal"]
 Float = NDArray[np.float64]
 _SCENE = Scene(seconds=6.0, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=1)
 _SKIPPED_S = 1.0
-"""Before anything is scored: a beam has to hear somebody before it can point."""
+"""Time before anything is scored: a beam has to hear somebody before it can point."""
 
 
 def _ear(change: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -57,7 +57,7 @@ EARS: dict[str, Callable[[Tensor], Tensor]] = {
     "right ear 1 ms late": _ear(lambda x: x.roll(16, -1)),
     "the same sound twice": lambda x: x[:, :1].expand(-1, 2, -1).contiguous(),
 }
-"""What two channels may be; both mixture and talker go through it."""
+"""Kinds of ears that two channels may be; both mixture and talker go through it."""
 _CLIPPED = "right ear clipped"
 
 
@@ -81,7 +81,7 @@ def scenes(run: Run, heads: Sequence[Path], items: int, seed: int = 77) -> Scene
 
 
 def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
-    """What the time-varying filters that a mixture brought about make of a part of it, all ``complex [B, 2, T, K]``."""
+    """Output of a mixture's time-varying filters for a part of it, all ``complex [B, 2, T, K]``."""
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
     bins = moves.part.index_select(-1, front.band_of_bin)
@@ -103,7 +103,7 @@ def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> F
 
 @torch.no_grad()
 def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
-    """For each kind of ears: gain of the mask alone, of the whole, and of that over the mask with half its 95 % interval, dB."""
+    """Gains in dB for each kind of ears: mask alone, the whole, and the whole over the mask with half its 95 % interval."""
     out = {}
     for name in (*EARS, _CLIPPED):
         change = EARS.get(name, EARS["a pair"])
@@ -151,7 +151,7 @@ _FINER, _LARGEST_S, _LOW_HZ = 16, 1e-3, 1500.0
 
 
 def _itd_us(ears: NDArray[np.float32], rate: int) -> float:
-    """By how much the left ear lags the right, below 1.5 kHz, of at most 1 ms."""
+    """Lag of the left ear behind the right, below 1.5 kHz, of at most 1 ms."""
     n = 2 * ears.shape[1]
     left, right = np.fft.rfft(ears.astype(np.float64), n)
     cross = left * right.conj() * (np.fft.rfftfreq(n, 1 / rate) < _LOW_HZ)
@@ -249,9 +249,9 @@ def _around(x: NDArray[np.float32], responses: NDArray[np.float32], azimuths: Fl
 
 
 def _over_time(estimate: NDArray[np.float32], mixture: NDArray[np.float32], target: NDArray[np.float32], rate: int) -> Float:
-    """What is wrong with the estimate and what was with the mixture in each quarter second, over the talker's power, ``[2, n]``.
+    """Error of the estimate and of the mixture in each quarter second, over the talker's power, ``[2, n]``.
 
-    To be summed over mixtures before they are compared: people pause.
+    Sum the errors over mixtures before you compare them: people pause.
     """
     step = round(_STEP_S * rate)
     whole = target.shape[1] // step * step
@@ -266,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="RUN")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where decoded speech and enrollments are kept")
+    parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="folder for decoded speech and enrollments")
     parser.add_argument("--items", type=int, default=32)
     parser.add_argument("--name", default="two_ears", help="name of the result")
     given = parser.parse_args(arguments)

@@ -11,14 +11,14 @@ __all__ = ["run"]
 
 
 def run() -> None:
-    """Run the command that was typed and end the process. Ctrl-C is one line, whenever it is pressed."""
+    """Run the command that was typed and end the process. Ctrl-C prints one line, whenever it is pressed."""
     code = 130  # as shells report SIGINT
     try:
         sys.unraisablehook = _interrupted_anywhere
         from edge_tse.cli import main
 
         code = main()
-        # What is left is to end: nobody has to be told that it was interrupted.
+        # Only the end is left: nobody has to be told that it was interrupted.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -27,7 +27,7 @@ def run() -> None:
 
 
 def _interrupted_anywhere(told: sys.UnraisableHookArgs) -> None:
-    """Ctrl-C that fell into a destructor or a callback, where Python prints and forgets it, is pressed again."""
+    """Raise Ctrl-C again where it fell into a destructor or a callback, in which Python prints and forgets it."""
     if isinstance(told.exc_value, KeyboardInterrupt):
         # From beside, and late enough on a busy machine: what is raised while this function runs is forgotten just the same.
         Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()

@@ -1,11 +1,11 @@
-/* The front end of a stream, compiled: what edge_tse/front.py does with NumPy, and the same bits. The arithmetic is the firmware's,
- * firmware_bridge/c/library/front_math.h; here are the samples of a stream, and how Python reaches them.
+/* The front end of a stream, compiled: it gives the same bits as edge_tse/front.py with NumPy. The arithmetic is the firmware's,
+ * firmware_bridge/c/library/front_math.h; this file holds the samples of a stream, and the interface to Python.
  *
  * Nothing is allocated after a stream has begun. A hop takes microseconds, so the interpreter's lock is kept: giving it up and taking
  * it again would cost more than others could do meanwhile. A stream belongs to one thread at a time.
  */
 #define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000 /* of Python 3.11: one binary for that and all later ones */
+#define Py_LIMITED_API 0x030B0000 /* the limited API of Python 3.11: one binary for that and all later ones */
 #include <Python.h>
 #include <string.h>
 

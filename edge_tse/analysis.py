@@ -1,4 +1,4 @@
-"""Deletion and insertion: what each stage takes from a mixture and what it puts back, as shares of the mixture's energy.
+"""Deletion and insertion: the energy that each stage removes from a mixture and adds, as shares of the mixture's energy.
 
 After the analysis of Mask2Flow-TSE: a stage that turns one spectrogram into another removes energy where its output is lower and
 adds energy where it is higher. A mask can only delete; the clean target needs both.
@@ -32,7 +32,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class FlowStep:
-    """Where an integration of the flow has come to: after ``step`` of ``steps``. Its text is the name of that stage."""
+    """A point on the way of the flow: after ``step`` of ``steps``. Its text is the name of that stage."""
 
     solver: str
     steps: int
@@ -43,7 +43,7 @@ class FlowStep:
 
     @classmethod
     def parse(cls, stage: str) -> FlowStep | None:
-        """None if the stage is one of :data:`STAGES`."""
+        """Inverse of the text; None if ``stage`` is one of :data:`STAGES`."""
         if stage in STAGES:
             return None
         solver, _, place = stage.partition(" ")
@@ -52,7 +52,7 @@ class FlowStep:
 
 
 def title(stage: str) -> str:
-    """What a stage is, for people."""
+    """Title of a stage, for people."""
     at = FlowStep.parse(stage)
     if at is None:
         return STAGES[stage]
@@ -68,20 +68,20 @@ class Moves:
 
     @property
     def insertion_share(self) -> float:
-        """Of all that was moved, what was added; 0 where nothing moved."""
+        """Added energy as a share of all moved energy; 0 where nothing moved."""
         moved = self.deleted + self.inserted
         return self.inserted / moved if moved else 0.0
 
     @classmethod
     def mean(cls, several: Iterable[Moves]) -> Moves:
-        """Each item counts the same."""
+        """Mean over items, each counting the same."""
         rows = np.array([(m.deleted, m.inserted) for m in several])
         deleted, inserted = rows.mean(axis=0)
         return cls(deleted=float(deleted), inserted=float(inserted))
 
 
 def moves(before: Float, after: Float, mixture: Float) -> Moves:
-    """From band energies ``[frames, bands]`` before and after, of a ``mixture``. ``AudioError`` if that is silent."""
+    """Energy moved between spectrograms ``[frames, bands]``, relative to the ``mixture``'s. ``AudioError`` if that is silent."""
     whole = float(mixture.sum(dtype=np.float64))
     if whole <= 0:
         raise AudioError("the mixture is silent: nothing can be taken from it or added to it")
@@ -126,7 +126,7 @@ def moves_of_steps(energy: Float, gains: Sequence[Float], solver: str) -> dict[s
 
 
 def _energy(frame: FrameSpec, spectra: NDArray[np.complex64]) -> Float:
-    """Of all ears, per band: ``[frames, bands]``."""
+    """Energy per band, summed over the ears: ``[frames, bands]``."""
     power = (spectra.real**2 + spectra.imag**2).sum(axis=1)
     out: Float = np.add.reduceat(power, frame.band_edges[:-1], axis=-1)
     return out

@@ -12,9 +12,9 @@ __all__ = ["moves_picture"]
 
 
 def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
-    """PNG of what is deleted and inserted, ``{condition: {stage: moves}}``: to the left what goes, to the right what comes.
+    """PNG of shares deleted (to the left) and inserted (to the right), ``{condition: {stage: moves}}``.
 
-    Where there are steps of a flow, a panel a condition follows: how far it has come after each of them.
+    Steps of a flow, if there are any, follow in a panel per condition: how far the flow has come after each of them.
     """
     ink = "#1f2630"
     rows = [

@@ -62,7 +62,7 @@ class Artifact:
     provenance: Mapping[str, Any]
     """JSON: how the model was made and what it scored; for people."""
     reach: Mapping[str, Reach] = field(default_factory=dict)
-    """By voice modulation, see :mod:`edge_tse.universal`; without it there is no universal form."""
+    """Reach of each voice modulation, see :mod:`edge_tse.universal`; without it there is no universal form."""
 
     def __post_init__(self) -> None:
         graph, frame, model = self.graph, self.frame, self.voice_model
@@ -83,10 +83,10 @@ class Artifact:
         for slot, reach in self.reach.items():
             channels = len(model.arrays.get(f"film.{slot}.weight", ())) // 2
             if any(x.shape != (channels,) for x in vars(reach).values()):
-                raise ArtifactError(f"what modulation {slot} reaches is of another model: make the artifact again")
+                raise ArtifactError(f"the reach of modulation {slot} is of another model: make the artifact again")
             if not all(np.isfinite(x).all() for x in vars(reach).values()) or not (reach.scale > 0).all():
                 raise ArtifactError(
-                    f"what modulation {slot} reaches is not finite, or its scale not positive: make the artifact again"
+                    f"the reach of modulation {slot} is not finite, or its scale not positive: make the artifact again"
                 )
         features = self.golden.features
         if features.dtype != np.int8 or features.shape[1:] != (frame.features,):
@@ -104,15 +104,15 @@ class Artifact:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of the content: names this artifact, and is what its file is checked against."""
+        """Hex SHA-256 of the content: it names this artifact, and its file is checked against it."""
         return bytes(_PREFIX.unpack_from(self.to_bytes())[2]).hex()
 
     def with_graph(self, graph: IntegerGraph) -> Artifact:
-        """Another graph for the same front end and voices. The golden features stay, their outputs await :meth:`record`."""
+        """The artifact with another graph. The golden features stay, their outputs await :meth:`record`."""
         return replace(self, graph=graph, golden=Golden(self.golden.features, None))
 
     def record(self, features: NDArray[np.int8] | None = None) -> Artifact:
-        """Golden outputs of the present graph on the reference engine, for these features ``[frames, n]`` or the ones it has."""
+        """The artifact with golden outputs of the reference engine, for ``features [frames, n]`` or the ones it has."""
         return replace(self, golden=record(self.graph, self.golden.features if features is None else features))
 
     def to_bytes(self) -> bytes:
@@ -177,7 +177,7 @@ class Artifact:
 
     @classmethod
     def shipped(cls, name: str = _DEFAULT) -> Artifact:
-        """A model that comes with the package. ``ArtifactError`` lists those that do."""
+        """A model that comes with the package. ``ArtifactError`` lists those there are."""
         file = resources.files("edge_tse") / "assets" / f"{name}{_SUFFIX}"
         if not file.is_file():
             names = ", ".join(shipped_names()) or "none"
@@ -186,7 +186,7 @@ class Artifact:
 
     @classmethod
     def find(cls, what: str | Path | None) -> Artifact:
-        """What a user asked for: the default model (None), a file, or, where no such file is, a shipped model by its name.
+        """The model that a user names: the default one (None), a file, or, where no such file is, a shipped model by its name.
 
         ``ArtifactError`` as from :meth:`load`.
         """
@@ -196,7 +196,7 @@ class Artifact:
 
 
 def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = None) -> Parity:
-    """Replay the artifact's golden frames; ``ParityError`` beyond the tolerance (that of the engine's name if None).
+    """Replay the artifact's golden frames; ``ParityError`` beyond the tolerance (None: the one stated for the engine's name).
 
     A personalised artifact whose frames have not been recorded is recorded on the reference engine first.
     """
@@ -216,7 +216,7 @@ def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = Non
 
 
 def shipped_with_hop(hop_s: float) -> Artifact:
-    """The shipped model that steps by this long, the default one if it does. ``ArtifactError`` lists the hops there are."""
+    """The shipped model with this hop, the default one if it has it. ``ArtifactError`` lists the hops there are."""
     models = {name: Artifact.shipped(name) for name in sorted(shipped_names(), key=lambda name: (name != _DEFAULT, name))}
     for model in models.values():
         if math.isclose(model.frame.period_s, hop_s, rel_tol=1e-3):
@@ -236,7 +236,7 @@ def shipped_names() -> list[str]:
 
 @dataclass(frozen=True)
 class _Entry:
-    """Where an array of the file lies, and what it is."""
+    """Place and form of an array in the file."""
 
     type: str
     shape: tuple[int, ...]
@@ -244,7 +244,7 @@ class _Entry:
 
 
 def _checked_payload(content: bytes, source: str) -> bytes:
-    """The payload, once everything around it has been proved."""
+    """The payload, after magic, schema, length and digest have been checked."""
     if not content.startswith(_MAGIC):
         raise ArtifactError(f"{source} is not an edge-tse artifact: it starts with {content[:8]!r}, not {_MAGIC!r}")
     if len(content) < _PREFIX.size:

@@ -40,7 +40,7 @@ Float = NDArray[np.float32]
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 768_000
 LARGEST_PEAK = 100.0
-"""40 dB over full scale: no recording does this, but integers stored as floats do."""
+"""Largest sample taken for sound, 40 dB over full scale: no recording reaches it, but integers stored as floats do."""
 
 _LONGEST = 2**40  # samples: two years
 _MOST_VALUES = 2**30  # 4 GB, 3 hours of stereo at 48 kHz
@@ -70,8 +70,8 @@ def read(path: Path) -> tuple[Float, int]:
         spare = _MPEG_SPARE if file.format in _MPEG else 0
     if len(samples) < stated - spare:
         raise AudioError(
-            f"{path} states {stated} samples and gives {len(samples)}: it is cut short, or not what its first bytes say; "
-            f"copy it again, or say what it is: {_RAW}"
+            f"{path} states {stated} samples and gives {len(samples)}: it is cut short, or of another format than "
+            f"its first bytes state; copy it again, or {_RAW}"
         )
     signal: Float = np.ascontiguousarray(samples.T)
     check(signal, rate_hz, str(path))
@@ -79,13 +79,13 @@ def read(path: Path) -> tuple[Float, int]:
 
 
 def _read_all(file: Any, dtype: str, path: Path) -> NDArray[Any]:
-    """``[n, channels]`` to the end of the file, which not every decoder knows before it is there."""
+    """Read ``[n, channels]`` to the end of the file: not every decoder knows its length before."""
     parts = [np.zeros((0, file.channels), dtype)]
     values = 0
     while len(part := file.read(_BLOCK, dtype=dtype, always_2d=True)):
         values += part.size
         if values > _MOST_VALUES:
-            raise AudioError(f"{path} holds more than {_MOST_VALUES:,} values, which is what is read at once: cut it into parts")
+            raise AudioError(f"{path} holds more than {_MOST_VALUES:,} values, the most that is read at once: cut it into parts")
         parts.append(part)
     return np.concatenate(parts)
 
@@ -104,14 +104,14 @@ def write(path: Path, signal: Float, rate_hz: int, inputs: Iterable[Path] = ()) 
 
 
 def encode(signal: Float, rate_hz: int, container: str = "WAV", subtype: str = "PCM_16") -> memoryview:
-    """The content of a sound file holding ``[channels, samples]``, in libsndfile's names; what is over full scale is clipped."""
+    """The content of a sound file holding ``[channels, samples]``, in libsndfile's names; samples over full scale are clipped."""
     encoded = io.BytesIO()
     _module("soundfile").write(encoded, signal.T, rate_hz, format=container, subtype=subtype)
     return encoded.getbuffer()
 
 
 def flac_writer(file: object, rate_hz: int, channels: int, comment: str) -> Any:
-    """A soundfile.SoundFile for int32 ``[n, channels]``, of which FLAC keeps the upper 24 bits; it begins with ``comment``."""
+    """A soundfile.SoundFile for int32 ``[n, channels]``, of which FLAC keeps the upper 24 bits; ``comment`` is written first."""
     writer = _module("soundfile").SoundFile(file, "w", rate_hz, channels, "PCM_24", format="FLAC")
     writer.comment = comment
     return writer
@@ -120,7 +120,7 @@ def flac_writer(file: object, rate_hz: int, channels: int, comment: str) -> Any:
 def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
     """24-bit samples ``[n, channels]``, their rate and the file's comment. ``AudioError`` as :func:`read`.
 
-    Of a file whose writer was killed, which therefore does not state its length, what had reached the disk.
+    A file whose writer was killed does not state its length: the samples that had reached the disk are returned.
     """
     with _opened(path, "it is damaged, or cut short") as file:
         rate_hz, comment = file.samplerate, file.comment
@@ -135,7 +135,7 @@ def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
 
 @contextmanager
 def _opened(path: Path, advice: str) -> Iterator[Any]:
-    """A sound file, and ``AudioError`` for everything that is wrong with it."""
+    """Open a sound file; ``AudioError`` for everything that is wrong with it."""
     soundfile = _module("soundfile")
     if not path.exists():
         raise AudioError(f"{path}: there is no such file")
@@ -154,14 +154,14 @@ def _opened(path: Path, advice: str) -> Iterator[Any]:
 
 
 def _has_header(path: Path) -> bool:
-    """Whether a file whose name says that it has none begins as sound files do."""
+    """Whether a file named as headerless does begin as sound files do."""
     with suppress(OSError), path.open("rb") as file:
         return file.read(4) in (b"RIFF", b"RF64", b"fLaC", b"OggS", b"FORM", b".snd", b"caff")
     return True
 
 
 def _check_stated_length(path: Path) -> None:
-    """``AudioError`` with both numbers if a WAV file states another amount of sound than it holds: libsndfile reads what is there.
+    """``AudioError`` with both numbers if a WAV file states another length than it holds: libsndfile reads whatever is there.
 
     A length that says that nobody knew it, as streams have, is none.
     """
@@ -203,7 +203,7 @@ def check_format(path: Path) -> None:
 
 
 def check(signal: Float, rate_hz: int, name: str) -> None:
-    """``AudioError`` for what no processing can use: no samples, no plausible rate, values that are not sound."""
+    """``AudioError`` for an unusable signal: no samples, an implausible rate, values that are not sound."""
     if signal.shape[-1] == 0:
         raise AudioError(f"{name} is empty: 0 samples; record it again")
     if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
@@ -248,7 +248,7 @@ def is_silent(signal: Float) -> bool:
 
 
 def clipped_samples(signal: Float) -> int:
-    """How many samples lie in runs of three or more at full scale; of floats that go beyond it, at what they reach."""
+    """Count samples in runs of three or more at full scale; in floats that exceed it, at the largest value."""
     total = 0
     full_scale = max(_CLIP_LEVEL, np.abs(signal).max(initial=0.0) * _CLIP_LEVEL)
     edged = np.zeros(signal.shape[1] + 2, bool)
@@ -275,7 +275,7 @@ def resample(signal: Float, from_hz: int, to_hz: int) -> Float:
 
 
 def _module(name: str) -> ModuleType:
-    """soundfile and soxr are loaded by the first file, not by ``import edge_tse``."""
+    """The module of this name (soundfile, soxr), imported by the first file and not by ``import edge_tse``."""
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as failure:  # OSError: soundfile without its shared library

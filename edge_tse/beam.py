@@ -1,4 +1,4 @@
-"""A beam of two ears, pointed by a network: what a real gain cannot take away, two microphones can.
+"""A beamformer for two ears, pointed by the network: two microphones remove what a real gain per band cannot.
 
 Per bin, two covariances of the ears: of what the mask keeps (talker, ``S``) and of what it leaves (noise, ``N``). The beam is the
 parameterised multichannel Wiener filter at its distortionless end, ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x`` (Souden, Benesty &
@@ -27,25 +27,25 @@ Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 TARGET_KEEPS, TARGET_TAKES = np.float32(0.996), np.float32(0.004)
-"""What the talker's covariance keeps of itself from one hop to the next, and takes of this one: 1 s at 4 ms."""
+"""The talker's covariance: weight of its past and of the new hop, a time constant of 1 s at 4 ms."""
 NOISE_KEEPS, NOISE_TAKES = np.float32(0.999), np.float32(0.001)
-"""As much of the noise's: 4 s."""
+"""The noise's covariance: weight of its past and of the new hop, a time constant of 4 s."""
 COVARIANCE_LIFT = np.float32(2.0**19)
 COVARIANCE_SILENCE, COVARIANCE_LOUDEST = np.float32(2.0**-51), np.float32(2.0**60)
-"""Of lifted covariances: 210 dB below a full-scale sine is zero, and above 123 dB over it a bin is forgotten."""
+"""Bounds of lifted covariances: 210 dB below a full-scale sine is zero, above 123 dB over it a bin is forgotten."""
 LOADING, LOADING_FLOOR = np.float32(1e-3), np.float32(1e-12) * COVARIANCE_LIFT
-"""Added to the noise of both ears: it keeps the filters of a bin within 30 dB where one ear is dead or both are equal."""
+"""Loading of the noise of both ears: it keeps the filters of a bin within 30 dB where one ear is dead or both are equal."""
 TRACE_FLOOR = np.float32(1e-10)
 FILTER_SILENCE = np.float32(2.0**-64)
 RATIO_FLOOR, RATIO_SLOPE = np.float32(1e-12), np.float32(0.2 * np.log(2))
-"""Level of the beam over that of the mixture: ``SLOPE * log2(ratio)``; a factor of 148 in energy is 1."""
+"""Level feature of the beam over the mixture: ``SLOPE * log2(ratio)``; a factor of 148 in energy is 1."""
 LOUDEST_RATIO = np.float32(2)
-"""3 dB: as loud as a beam may be over the mixture in a band."""
+"""Loudest a beam may be over the mixture in a band, as an energy ratio: 3 dB."""
 HALF = np.float32(0.5)
 
 
 class Beam:
-    """Of one stream: the covariances of its past, ``[4, bins]`` each: left, right, and left times the conjugate of right."""
+    """State of one stream: covariances of its past, ``[4, bins]`` each: left, right, and left times the conjugate of right."""
 
     def __init__(self, frame: FrameSpec) -> None:
         self._frame = frame
@@ -54,7 +54,7 @@ class Beam:
         self._unit = frame.power_unit * COVARIANCE_LIFT
 
     def listen(self, spectrum: Complex) -> tuple[Complex, Float]:
-        """A hop ``[2, bins]`` to the beam as each ear hears it, ``[2, bins]``, and to its level features ``[bands]`` in [-1, 1].
+        """Form the beam of a hop ``[2, bins]`` as each ear hears it, ``[2, bins]``, and its level features ``[bands]`` in [-1, 1].
 
         The beam is nowhere more than 3 dB louder than the hop in a band; the features say what it would have been.
         """
@@ -69,7 +69,7 @@ class Beam:
         return beam, level
 
     def learn(self, spectrum: Complex, mask: Float, heard: Complex) -> None:
-        """Take the hop ``[2, bins]`` that was listened to into the covariances, as the talker's or as noise.
+        """Update the covariances with the hop ``[2, bins]`` that was listened to, as the talker's or as noise.
 
         The talker's part of a band is the mean of the mask ``[bands]`` and of the amplitude that is left of the band in what is
         ``heard`` of the hop, ``[2, bins]``.
@@ -101,7 +101,7 @@ class Beam:
         b11, b22 = n2 * s1 - along, n1 * s2 - along
         determinant = n1 * n2 - (n_re * n_re + n_im * n_im)
         inverse = np.float32(1) / (np.maximum(b11 + b22, np.float32(0)) + TRACE_FLOOR * determinant)
-        # Of W: the diagonal is w11 - i turn and w22 + i turn.
+        # W: the diagonal is w11 - i turn and w22 + i turn.
         w11, w22, turn = _audible(b11 * inverse), _audible(b22 * inverse), _audible(across * inverse)
         w12_re, w12_im = _audible((n2 * s_re - s2 * n_re) * inverse), _audible((n2 * s_im - s2 * n_im) * inverse)
         w21_re, w21_im = _audible((n1 * s_re - s1 * n_re) * inverse), _audible((s1 * n_im - n1 * s_im) * inverse)
@@ -115,7 +115,7 @@ class Beam:
 
 
 def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Float) -> Complex:
-    """What is heard with a beam: ``gain * x + share * (y - mask * x)``, ``[2, bins]`` each and ``[bins]`` the factors."""
+    """Mix the beam in: ``gain * x + share * (y - mask * x)``, ``[2, bins]`` each and ``[bins]`` the factors."""
     out = np.empty(spectrum.shape, np.complex64)
     for to, x, y in ((out.real, spectrum.real, beam.real), (out.imag, spectrum.imag, beam.imag)):
         more = y - x * mask
@@ -125,7 +125,7 @@ def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Flo
 
 
 def _sound(spectrum: Complex) -> Complex:
-    """A spectrum without what is next to nothing."""
+    """The spectrum with next to nothing set to zero."""
     out = spectrum.copy()
     for part in (out.real, out.imag):
         part[np.abs(part) < SILENCE] = 0
@@ -138,7 +138,6 @@ def _audible(x: Float) -> Float:
 
 
 def _bounded(x: Float) -> Float:
-    """Covariances ``[4, bins]`` without what is next to nothing; all four of a bin are zero where it is beyond all sound, or not a
-    number."""
+    """Covariances ``[4, bins]`` with next to nothing set to zero, and all four of a bin where it is beyond sound, or no number."""
     out: Float = np.where((x[0] + x[1] <= COVARIANCE_LOUDEST) & (np.abs(x) >= COVARIANCE_SILENCE), x, np.float32(0))
     return out

@@ -1,4 +1,4 @@
-"""In what condition a recording is: how far up its sound goes, how loud it is, whether both ears hear, and the same way round.
+"""Condition of a recording: bandwidth, level, and whether both ears are there and of the same polarity.
 
 Measured on the sound and not read from the header: a telephone call in a file of 48 kHz is a telephone call. What is found is said;
 what to do about a dead ear is decided here, for every verb alike.
@@ -18,9 +18,9 @@ Float = NDArray[np.float32]
 NARROW_HZ = 6500.0
 """Sound that ends below it is narrow-band: the models listen up to 8 kHz. Telephones end at 3.4, speech reaches 7 and more."""
 QUIET_DBFS = -34.0
-"""Louder parts below it cost: models that are not level-invariant lose 1.5 of 3.2 dB at 20 dB below a usual recording."""
+"""Lowest harmless level of louder parts: models that are not level-invariant lose 1.5 of 3.2 dB 20 dB below a usual recording."""
 FAINT_DBFS = -70.0
-"""Likewise for those that are."""
+"""Lowest harmless level of the louder parts for level-invariant models."""
 DEAD_DB = 18.0
 """Ears this far apart are no pair: a head makes up to 12 dB of a whole voice."""
 _WINDOW_S = 0.064
@@ -34,20 +34,20 @@ _NAMES = ("left", "right")
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What was measured of ``[channels, samples]``."""
+    """Measurements of ``[channels, samples]``."""
 
     bandwidth_hz: float | None
     """Highest frequency that the louder moments reach; None where there is too little sound to tell."""
     level_dbfs: float
-    """Of the louder parts, of the louder ear."""
+    """Level of the louder parts, at the louder ear."""
     ears_db: float | None
-    """By how much the left ear is louder than the right; None of one channel."""
+    """Level of the left ear over the right one; None for one channel."""
     coherence: float | None
-    """Of both ears at long wavelengths, -1 to 1; negative where one of them is inverted. None of one channel."""
+    """Coherence of both ears at long wavelengths, -1 to 1; negative where one of them is inverted. None for one channel."""
 
     @property
     def dead_ear(self) -> int | None:
-        """The channel that is so far below the other that the two are no pair: what is left is mono."""
+        """The channel so far below the other that the two are no pair: only mono is left. None if both hear."""
         if self.ears_db is None or abs(self.ears_db) < DEAD_DB:
             return None
         return 1 if self.ears_db > 0 else 0
@@ -64,30 +64,32 @@ class Condition:
             out.append(narrow(self.bandwidth_hz))
         least = FAINT_DBFS if level_invariant else QUIET_DBFS
         if self.level_dbfs < least:
-            out.append(f"it is quiet: louder parts at {self.level_dbfs:.0f} dBFS, {least:.0f} is the least: turn it up")
+            out.append(
+                f"the sound is quiet: louder parts at {self.level_dbfs:.0f} dBFS, at least {least:.0f} is needed: turn it up"
+            )
         if self.dead_ear is not None and self.ears_db is not None:
             out.append(
-                f"the {_NAMES[self.dead_ear]} ear is {abs(self.ears_db):.0f} dB below the other, {DEAD_DB:.0f} dB is the most: "
-                "it is dead or far too quiet, look at its microphone"
+                f"the {_NAMES[self.dead_ear]} ear is {abs(self.ears_db):.0f} dB below the other, a pair differs by less than "
+                f"{DEAD_DB:.0f} dB: the ear is dead or far too quiet, look at its microphone"
             )
         if self.inverted:
             out.append(
-                f"one ear is inverted: both are {self.coherence:.2f} alike at long wavelengths, a pair is above 0: "
+                f"one ear is inverted: coherence at long wavelengths is {self.coherence:.2f}, a pair has more than 0: "
                 "swap the wires of one, or use `sox IN OUT remix 1 2i`"
             )
         return tuple(out)
 
 
 def narrow(bandwidth_hz: float) -> str:
-    """What is said of narrow-band sound."""
+    """Remark on narrow-band sound."""
     return (
-        f"its sound ends at {bandwidth_hz / 1e3:.1f} kHz, {NARROW_HZ / 1e3:.1f} kHz is the least: a telephone or a narrow-band "
-        "codec was on the way; record at 16 kHz or more if you can"
+        f"the sound ends at {bandwidth_hz / 1e3:.1f} kHz, at least {NARROW_HZ / 1e3:.1f} kHz is expected: a telephone or a "
+        "narrow-band codec was on the way; record at 16 kHz or more if you can"
     )
 
 
 def examine(signal: Float, rate_hz: int) -> Condition:
-    """Of ``[channels, samples]`` at any rate; of more than two channels, the first two are ears."""
+    """Measure ``[channels, samples]`` at any rate; of more than two channels, the first two are ears."""
     ears = signal[:2].astype(np.float64)
     size = max(64, round(_WINDOW_S * rate_hz))
     frames = ears[:, : ears.shape[1] // size * size].reshape(len(ears), -1, size)
@@ -115,7 +117,7 @@ def examine(signal: Float, rate_hz: int) -> Condition:
 
 
 def _bandwidth_hz(spectra: NDArray[np.complex128], rate_hz: int, size: int) -> float:
-    """Where what the loudest moments of each band reach falls :data:`_EDGE_DB` below that of the loudest band, for good."""
+    """Highest frequency at which the loudest moments are within :data:`_EDGE_DB` of the loudest band; above it they stay below."""
     reach = np.percentile(np.abs(spectra) ** 2, _LOUD_SHARE, axis=0)
     around = max(1, round(250 * size / rate_hz))  # bands of 250 Hz
     smooth = np.convolve(reach, np.ones(around) / around, mode="same")
@@ -125,5 +127,5 @@ def _bandwidth_hz(spectra: NDArray[np.complex128], rate_hz: int, size: int) -> f
 
 
 def full_scale_gain(signal: Float) -> float:
-    """By what a signal has to be multiplied to be within full scale, at most 1: floats above it are not clipped."""
+    """Factor that brings a signal within full scale, at most 1: floats above full scale are not clipped."""
     return min(1.0, 1 / max(float(np.abs(signal).max(initial=0.0)), 1e-9))

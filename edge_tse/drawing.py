@@ -24,7 +24,7 @@ def sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
 
 
 def small_png(pixels: Any) -> bytes:
-    """A palette of 256 colours: nothing visible is lost in two colour maps, and the page is less than half as long."""
+    """PNG with a palette of 256 colours: nothing visible is lost in two colour maps, and the page is less than half as long."""
     from PIL import Image  # matplotlib brings it
 
     image = Image.fromarray(np.asarray(pixels)).convert("RGB").quantize(256, dither=Image.Dither.NONE)
@@ -34,7 +34,7 @@ def small_png(pixels: Any) -> bytes:
 
 
 def centred(low: float, high: float) -> Any:
-    """Colours from ``low`` to ``high`` with 0 in their middle."""
+    """Colour range from ``low`` to ``high`` with 0 in the middle."""
     from matplotlib.colors import TwoSlopeNorm
 
     return TwoSlopeNorm(0.0, low, high)

@@ -1,4 +1,4 @@
-"""Embeddings of a talker that another model made, out of NumPy's files.
+"""Talker embeddings that another model made, read from NumPy's files.
 
 The header of such a file is Python that its reader evaluates, and states sizes that its reader allocates. Here it is three values
 of known form, and nothing is read that is not there.
@@ -54,7 +54,7 @@ def read_embeddings(path: Path, error: type[EdgeTseError] = AudioError) -> Float
 
 
 def _parts(content: bytes) -> list[bytes]:
-    """The ``.npy`` files in it. ``ValueError`` if it is another file, or announces more than it may."""
+    """The ``.npy`` files in an archive. ``ValueError`` if it is another file, or announces more than it may."""
     if not content.startswith(_ZIP):
         return [content]
     try:
@@ -63,13 +63,13 @@ def _parts(content: bytes) -> list[bytes]:
             if announced > _MOST_BYTES:
                 raise ValueError(f"it announces {announced:,} bytes, at most {_MOST_BYTES:,} are read")
             return [archive.read(entry) for entry in archive.infolist()]
-    # What zipfile and its decompressors raise: damage, a method that they do not know, a password, an end too early.
+    # zipfile and its decompressors raise these for damage, a method that they do not know, a password, an end too early.
     except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, UnicodeDecodeError) as failure:
         raise ValueError(f"the archive is damaged: {failure}") from failure
 
 
 def _array(content: bytes) -> NDArray[np.generic]:
-    """An ``.npy`` file. ``ValueError`` if it is none, holds anything but numbers, or not as much as it announces."""
+    """The array of an ``.npy`` file. ``ValueError`` if it is none, holds anything but numbers, or less than it announces."""
     if not content.startswith(_MAGIC):
         raise ValueError(f"it starts with {content[:6]!r}, not {_MAGIC!r}")
     wide = content[6:7] > b"\x01"

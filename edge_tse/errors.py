@@ -33,7 +33,7 @@ class EdgeTseError(Exception):
     """The message is one line: what is wrong, the numbers, and what to do."""
 
     def __str__(self) -> str:
-        """The line; of one that quotes somebody's thousands of characters, beginning and end."""
+        """The message; a long one, which quotes thousands of characters, is cut to its beginning and end."""
         line = super().__str__()
         half = _LONGEST_LINE // 2
         return line if len(line) <= _LONGEST_LINE else f"{line[:half]} ... {line[-half:]}"

@@ -26,21 +26,21 @@ Float = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extraction:
-    """The talker, and how the extraction went."""
+    """The extracted talker, and how the extraction went."""
 
     signal: Float
     """``[channels, samples]`` at the mixture's rate; as long as the mixture unless the delay was kept."""
     rate_hz: int
     timing: Timing
     gains: Float | None
-    """``[hops, bands]`` applied to the bands, if asked for; hop *t* shapes the samples around ``t * hop`` of the trimmed signal."""
+    """Gains ``[hops, bands]``, if asked for; hop *t* shapes the samples around ``t * hop`` of the trimmed signal."""
     clipped_samples: int
-    """Samples of the mixture in runs at full scale: what was lost there cannot be extracted."""
+    """Samples of the mixture in runs at full scale: sound that was lost there cannot be extracted."""
     silent: bool
-    """The mixture held nothing, so neither does the output."""
+    """Whether the mixture was silent, and so is the output."""
 
     def figures(self, frame: FrameSpec) -> dict[str, object]:
-        """By name, ready for a report; ``frame`` is the geometry of the engine that extracted."""
+        """Figures by name, ready for a report; ``frame`` is the geometry of the engine that extracted."""
         return {
             "channels": self.signal.shape[0],
             "rate_hz": self.rate_hz,
@@ -55,16 +55,16 @@ class Extraction:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Examined:
-    """An extraction, in what condition its mixture was, and what was done about that."""
+    """An extraction, the condition of its mixture, and the corrections that were applied."""
 
     extraction: Extraction
-    """Of the ear that hears, on both channels, where the other is dead."""
+    """Extraction; where one ear is dead, that of the other on both channels."""
     condition: Condition
     gain: float
-    """By what the mixture was multiplied before: below 1 if its floats were above full scale."""
+    """Factor applied to the mixture first: below 1 if its floats were above full scale."""
 
     def figures(self, frame: FrameSpec) -> dict[str, object]:
-        """By name, ready for a report; ``frame`` as for :meth:`Extraction.figures`."""
+        """Figures by name, ready for a report; ``frame`` as for :meth:`Extraction.figures`."""
         found = self.condition
         condition = {**asdict(found), "dead_ear": found.dead_ear, "inverted": found.inverted}
         return {**self.extraction.figures(frame), "input_gain": self.gain, "input_condition": condition}
@@ -76,7 +76,7 @@ class Examined:
             out += ("taken as mono, and the talker is written to both ears",)
         if self.gain < 1:
             louder_db = -20 * np.log10(self.gain)
-            remark = f"its floats reach {1 / self.gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, it is taken,"
+            remark = f"the samples reach {1 / self.gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, they are taken,"
             out += (f"{remark} and the talker written, {louder_db:.1f} dB quieter",)
         return out
 
@@ -103,7 +103,7 @@ class Extractor:
         self._clock = clock
 
     def push(self, chunk: Float) -> Float:
-        """``[ears, any] -> [ears, whole hops]``."""
+        """Take samples and give the whole hops that are complete, ``[ears, any] -> [ears, whole hops]``."""
         hop = self.frame.hop
         data = np.concatenate([self._pending, chunk], axis=1)
         whole = data.shape[1] // hop * hop
@@ -117,7 +117,7 @@ class Extractor:
         return out
 
     def flush(self) -> Float:
-        """What is still on its way, ``[ears, whole hops]``, by feeding silence; the next signal starts afresh."""
+        """The rest of the output, ``[ears, whole hops]``, by feeding silence; the next signal starts afresh."""
         hop = self.frame.hop
         n = self._pending.shape[1] + self.frame.delay
         silence = np.zeros((self._pending.shape[0], -(-n // hop) * hop - self._pending.shape[1]), np.float32)
@@ -141,7 +141,7 @@ def extract(
     name: str = "the mixture",
     progress: Callable[[float], None] | None = None,
 ) -> Extraction:
-    """The talker that ``engine`` is personalized for, from ``[channels, samples]`` at any rate.
+    """Extract the talker that ``engine`` is personalized for from ``[channels, samples]`` at any rate.
 
     ``trim`` removes the delay; without it the output begins with the algorithmic latency that a live device has, and is longer by
     it. ``progress`` is called about once per second of sound with the fraction done. ``AudioError`` for more channels
@@ -202,7 +202,7 @@ def extract_examined(
     name: str = "the mixture",
     progress: Callable[[float], None] | None = None,
 ) -> Examined:
-    """:func:`extract` from a recording as it was found: of the ear that hears if the other is dead, within full scale.
+    """Examine a recording and :func:`extract` from it: mono where one ear is dead, within full scale.
 
     A dead ear is no second one: its noise would be taken for where sound comes from.
     """

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there.
+"""Files that are written whole or not at all.
 
 Everything edge-tse writes goes to a temporary name beside its destination, is flushed to the disk, and takes its name last: a full
 disk, a crash or Ctrl-C leaves the old file, or none, and never half of one.
@@ -20,7 +20,7 @@ from edge_tse.errors import EdgeTseError
 __all__ = ["check_link", "check_output", "erase", "open_private", "read_bytes", "replacing", "write_bytes"]
 
 _LEFTOVER = ".edge-tse-"
-"""What names of temporary files begin with."""
+"""Prefix of the names of temporary files."""
 _MOST_LINKS = 40
 
 
@@ -100,7 +100,7 @@ def check_link(path: Path, error: type[EdgeTseError] = EdgeTseError) -> None:
 
 
 def _own_file(target: Path, mode: int) -> tuple[Path, int]:
-    """A new file beside ``target``, locked for as long as its descriptor is open: what is not locked is a leftover."""
+    """Create a file beside ``target``, locked for as long as its descriptor is open: an unlocked one is a leftover."""
     while True:
         temporary = target.with_name(f"{_LEFTOVER}{secrets.token_hex(8)}.tmp{target.suffix}")
         descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
@@ -113,7 +113,7 @@ def _own_file(target: Path, mode: int) -> tuple[Path, int]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Temporary files of runs that were killed: named as such, and locked by nobody."""
+    """Remove temporary files of killed runs: those with the prefix that nobody locks."""
     for leftover in folder.glob(f"{_LEFTOVER}*.tmp*"):
         try:
             descriptor = os.open(leftover, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -129,7 +129,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def open_private(path: Path, error: type[EdgeTseError] = EdgeTseError) -> BinaryIO:
-    """A file to write as it grows: new, for its owner alone; one that is there is emptied and keeps its mode."""
+    """Open a file to write as it grows: new, for its owner alone; one that is there is emptied and keeps its mode."""
     check_output(path, error=error)
     check_link(path, error)
     try:
@@ -171,7 +171,7 @@ def write_bytes(
 
 
 def read_bytes(path: Path, most: int, error: type[EdgeTseError] = EdgeTseError, what: str = "") -> bytes:
-    """The content of a file (of a pipe, what comes out of it), at most so many bytes; ``what`` it is goes into messages.
+    """Read a file or a pipe, at most so many bytes; ``what`` names its content in messages.
 
     ``error`` if it cannot be read or is longer: then no more than ``most`` were read, of ``/dev/zero`` too.
     """

@@ -1,4 +1,4 @@
-"""The one statement of geometry: rate, hop, windows, bands, latency; and the streaming front end built on it.
+"""The only definition of geometry: rate, hop, windows, bands, latency; and the streaming front end built on it.
 
 The window pair is that of Mauler & Martin, "A low delay, variable resolution, perfect reconstruction spectral
 analysis-synthesis system for speech enhancement" (EUSIPCO 2007): a long asymmetric analysis window gives frequency resolution,
@@ -7,7 +7,7 @@ samples, so at a hop of half that length the chain reconstructs perfectly.
 
 Shapes are written ``[ears, samples]`` for signals, ``[frames, ears, bins]`` for spectra, ``[frames, features]`` for features.
 
-What is computed here is defined to the bit: float32, each operation rounded once, sums in the order of the bins, and transform and
+All results are defined to the bit: float32, each operation rounded once, sums in the order of the bins, and transform and
 logarithm from :mod:`edge_tse.transform`. The C of the firmware does the same operations in the same order (``front_math.h``), so a
 board gives the sound that this chain gives. docs/decisions/0018 has the reasons.
 """
@@ -44,18 +44,19 @@ Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
 POWER_FLOOR = np.float32(1e-9)
-"""-90 dB relative to a full-scale sine: below any microphone's noise in a 31 Hz band."""
+"""Power taken for silence, -90 dB relative to a full-scale sine: below any microphone's noise in a 31 Hz band."""
 LEVEL_SLOPE, LEVEL_OFFSET = np.float32(0.25), np.float32(1.25)
 """Level of an energy is ``SLOPE * log10(energy) + OFFSET``: -90 dB becomes -1 and -10 dB becomes 1."""
 SILENCE = np.float32(2.0**-24)
 """Real and imaginary parts of a spectrum smaller than this, 188 dB below those of a full-scale sine, are zero."""
 LIFT, GAIN_LIFT = np.float32(2.0**31), np.float32(2.0**70)
-"""By how much a signal is too large in its transform, and a spectrum in the inverse one. Some vector units take subnormal numbers
-for zero and others do not; between :data:`SILENCE` and these, 16-bit sound never gives any (docs/decisions/0018)."""
+"""Powers of two that scale a signal up in its transform, and a spectrum in the inverse one, out of the subnormal range. Some vector
+units take subnormal numbers for zero and others do not; 16-bit sound never gives any between :data:`SILENCE` and these
+(docs/decisions/0018)."""
 LEVEL_ATTACK, LEVEL_RELEASE = np.float32(0.1), np.float32(0.002)
-"""Of the way to the energy of a hop, how much the running level goes: 40 ms to rise, 2 s to fall at 4 ms."""
+"""Share of the way to a hop's energy by which the running level moves: 40 ms to rise, 2 s to fall at 4 ms."""
 LEVEL_REFERENCE, LEVEL_QUIETEST = np.float32(1e-2), np.float32(1e-8)
-"""What the running level is brought to (-20 dB), and the least that it is taken for."""
+"""Level that features bring the running level to (-20 dB), and the least running level."""
 _LEVEL_SILENCE = np.float32(1e-20)
 """A running level below this is zero: hours of silence never make it subnormal."""
 _LEAST_WINDOW = 8
@@ -68,7 +69,7 @@ _MOST = {
     "fine_bands": 2**15,
     "spatial_bands": 2**15,
 }
-"""Nothing larger is a geometry of sound: artifacts are read from files."""
+"""Largest value of each field: nothing larger is a geometry of sound, and artifacts are read from files."""
 _SINCE_FIRST = ("beam", "level_invariant")
 _BLOCK = 64  # transforms at a time: what fits a cache
 
@@ -90,9 +91,9 @@ class FrameSpec:
     ears: int = 2
     """Largest number of input channels; one channel runs on the same model."""
     bands: int = 96
-    """Band energies seen and band gains applied."""
+    """Bands: energies seen and gains applied."""
     fine_bands: int = 40
-    """How many of the lowest bands are single FFT bins; the rest widen logarithmically."""
+    """Number of lowest bands that are single FFT bins; the rest widen logarithmically."""
     spatial_bands: int = 32
     """Interaural bands, each a group of ``bands // spatial_bands`` neighbours."""
     # Voice files name a model by, among the rest, how its frame is written: what came later is left out of that.
@@ -125,7 +126,7 @@ class FrameSpec:
             raise ValueError(f"{self.bands} bands with {self.fine_bands} single-bin ones leave one without any of {self.bins} bins")
 
     def to_json(self) -> dict[str, int | bool]:
-        """The fields by name; what artifacts did not always have only where it is set, so that equal content gives equal bytes."""
+        """The fields by name; those that older artifacts lack only where they are set, so that equal content gives equal bytes."""
         return {name: value for name, value in asdict(self).items() if value or name not in _SINCE_FIRST}
 
     @property
@@ -144,7 +145,7 @@ class FrameSpec:
 
     @property
     def delay(self) -> int:
-        """Samples by which output hop *t* lags input hop *t*; what alignment of files removes."""
+        """Lag of output hop *t* behind input hop *t* in samples; alignment of files removes it."""
         return self.synthesis - self.hop
 
     @property
@@ -159,7 +160,7 @@ class FrameSpec:
 
     @property
     def moves(self) -> tuple[str, ...]:
-        """What a network decides for each band, in the order of its outputs; with a beam, how much of it is heard."""
+        """Decisions of a network for each band, in the order of its outputs; with a beam, also the share of it."""
         return ("mask", "velocity", "share") if self.beam else ("mask", "velocity")
 
     @cached_property
@@ -173,12 +174,12 @@ class FrameSpec:
 
     @cached_property
     def synthesis_window(self) -> Float:
-        """``[synthesis]``: what turns the analysis window's tail into a Hann window."""
+        """Synthesis window ``[synthesis]``, whose product with the analysis window's tail is a Hann window."""
         return (_hann(self.synthesis) / self.analysis_window[-self.synthesis :].astype(np.float64)).astype(np.float32)
 
     @cached_property
     def band_edges(self) -> NDArray[np.int64]:
-        """``[bands + 1]`` FFT bins: band *b* holds bins ``edges[b]:edges[b + 1]``."""
+        """Edges ``[bands + 1]`` in FFT bins: band *b* holds bins ``edges[b]:edges[b + 1]``."""
         wide = self.bands - self.fine_bands
         edges = np.geomspace(self.fine_bands, self.bins, wide + 1)
         # Rounding a slow geometric series repeats bins: push each edge at least one bin past the one before it.
@@ -190,18 +191,18 @@ class FrameSpec:
 
     @cached_property
     def band_of_bin(self) -> NDArray[np.int64]:
-        """``[bins]``: which band's gain a bin takes."""
+        """Index of the band whose gain a bin takes, ``[bins]``."""
         return np.repeat(np.arange(self.bands), np.diff(self.band_edges))
 
     @cached_property
     def band_centres_hz(self) -> NDArray[np.float64]:
-        """``[bands]``: middle of each band."""
+        """Middle frequency of each band, ``[bands]``."""
         centres: NDArray[np.float64] = (self.band_edges[:-1] + self.band_edges[1:] - 1) / 2 * self.sample_rate_hz / self.window
         return centres
 
     @cached_property
     def _members(self) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
-        """For each position in a band but the first: the bands that have one there, and its bin."""
+        """Bands that have a member, and its bin, for each position in a band but the first."""
         starts, sizes = self.band_edges[:-1], np.diff(self.band_edges)
         bands = [np.flatnonzero(sizes > i) for i in range(1, sizes.max())]
         return tuple((which, starts[which] + i) for i, which in enumerate(bands, 1))
@@ -213,17 +214,17 @@ class FrameSpec:
 
     @cached_property
     def transform(self) -> RealTransform:
-        """Of a window."""
+        """The transform of a window."""
         return real_transform(self.window)
 
     @cached_property
     def lifted_window(self) -> Float:
-        """Analysis window, :data:`LIFT` and the half that the transform leaves out."""
+        """The analysis window times :data:`LIFT` and the factor of a half that the transform leaves out."""
         return self.analysis_window * (LIFT / np.float32(2))
 
     @cached_property
     def lowering_window(self) -> Float:
-        """Synthesis window, :data:`GAIN_LIFT` and the length that the inverse transform leaves out."""
+        """The synthesis window over :data:`GAIN_LIFT` and the length that the inverse transform leaves out."""
         return self.synthesis_window / (GAIN_LIFT * np.float32(self.window))
 
     def _band_sums(self, values: Float) -> Float:
@@ -240,7 +241,7 @@ class FrameSpec:
         return self._band_sums(real * real + imaginary * imaginary)
 
     def _group_sums(self, bands: Float) -> Float:
-        """``[..., bands] -> [..., spatial_bands]``, one after the other."""
+        """Sums over groups of bands, added one after the other: ``[..., bands] -> [..., spatial_bands]``."""
         groups = bands.reshape(*bands.shape[:-1], self.spatial_bands, -1)
         sums: Float = groups[..., 0].copy()
         for i in range(1, groups.shape[-1]):
@@ -286,7 +287,7 @@ class FrameSpec:
     def bin_gains(self, band_gains: Float) -> Float:
         """Band gains to bin gains, ``[..., bands] -> [..., bins]``.
 
-        A real gain on a complex spectrum is rounded once, in whatever order NumPy has a complex product: the rest of it is zero.
+        The imaginary part of a real gain is zero, so each component is rounded once, in whatever order NumPy multiplies.
         """
         return band_gains[..., self.band_of_bin]
 
@@ -318,7 +319,7 @@ class FrameSpec:
         return np.ascontiguousarray(out.transpose(1, 0, 2)).reshape(ears, -1)
 
     def _spectra(self, samples: Float) -> Complex:
-        """``[m, window]`` samples to ``[m, bins]``."""
+        """Spectra ``[m, bins]`` of windows ``[m, window]``."""
         lifted = self.transform.forward(samples * self.lifted_window)
         lifted[np.abs(lifted) < SILENCE * LIFT] = 0
         lifted *= 1 / LIFT
@@ -327,7 +328,7 @@ class FrameSpec:
         return out
 
     def _tails(self, spectra: Complex) -> Float:
-        """``[m, bins]`` to the ends of their signals, ``[m, synthesis]``, windowed."""
+        """Windowed ends ``[m, synthesis]`` of the signals with spectra ``[m, bins]``."""
         lifted = np.stack([spectra.real, spectra.imag]).astype(np.float32, copy=False)
         lifted *= GAIN_LIFT
         tails: Float = self.transform.inverse(lifted)[:, -self.synthesis :] * self.lowering_window
@@ -373,13 +374,13 @@ class Synthesizer:
 
 
 class RunningLevel:
-    """Slow level of a stream, which makes features the same for a quiet recording and a loud one: fast to rise, slow to fall."""
+    """Slow level of a stream, which makes features equal for quiet and loud recordings: fast to rise, slow to fall."""
 
     def __init__(self) -> None:
         self._level = np.float32(0)
 
     def push(self, energy: Float) -> np.float32:
-        """Energies of this hop's bands, ``[bands]``, to the factor that brings the running level, this hop included, to -20 dB."""
+        """Update with the band energies ``[bands]`` of this hop, and return the factor that brings the running level to -20 dB."""
         # One after the other: a sum of NumPy's is of pairs.
         now = np.add.accumulate(energy)[-1]
         rate = LEVEL_ATTACK if now > self._level else LEVEL_RELEASE
@@ -408,7 +409,7 @@ def over_ears(energy: Float) -> Float:
 
 
 def _level(energy: Float) -> Float:
-    """Energy relative to a full-scale sine -> [-1, 1], linear in dB."""
+    """Level of an energy relative to a full-scale sine: [-1, 1], linear in dB."""
     out = log2(energy + POWER_FLOOR)
     out *= LEVEL_SLOPE * LOG10_2
     out += LEVEL_OFFSET
@@ -416,6 +417,6 @@ def _level(energy: Float) -> Float:
 
 
 def _clip(x: Float) -> Float:
-    """To [-1, 1], in place."""
+    """Clip to [-1, 1], in place."""
     np.maximum(x, np.float32(-1), out=x)
     return np.minimum(x, np.float32(1), out=x)

@@ -46,13 +46,13 @@ _COMPILED_WINDOW = 2**15
 
 
 class Front(Protocol):
-    """What is around a network; one stream."""
+    """The front end of one stream, around a network."""
 
     def analyze(self, hop: Float) -> Int8:
-        """float32 ``[ears, hop]`` to the network's input ``[features]``."""
+        """Turn float32 ``[ears, hop]`` into the network's input ``[features]``."""
 
     def synthesize(self, *moves: Int8) -> Float:
-        """The network's outputs for the last hop, ``[bands]`` each, to float32 ``[ears, hop]``, ``frame.delay`` samples late.
+        """Turn the network's outputs for the last hop, ``[bands]`` each, into float32 ``[ears, hop]``, late by ``frame.delay``.
 
         Once per hop: with a beam, it learns from them.
         """
@@ -62,18 +62,18 @@ class Front(Protocol):
 
 
 class Moves(NamedTuple):
-    """What a network decided, ``[..., bands]`` each, as real numbers."""
+    """Decisions of a network as real numbers, ``[..., bands]`` each."""
 
     mask: Float
     velocity: Float
     gain: Float
-    """``max(0, mask + velocity)``: what is applied to the mixture."""
+    """Gain applied to the mixture: ``max(0, mask + velocity)``."""
     share: Float | None
-    """How much of the beam, less what the mask keeps, is added; None without a beam."""
+    """Share of the beam, less what the mask keeps, that is added; None without a beam."""
 
 
 def gains(tensors: Mapping[str, Tensor], *moves: Int8) -> Moves:
-    """``[..., bands]`` each, mask, velocity and, with a beam, share, to real numbers."""
+    """Combine mask, velocity and, with a beam, share, ``[..., bands]`` each, into real numbers."""
     names = ("mask", "velocity", "share")[: len(moves)]
     mask, velocity, *share = (
         dequantize(q, tensors[name].scale, tensors[name].zero_point) for name, q in zip(names, moves, strict=True)
@@ -82,7 +82,7 @@ def gains(tensors: Mapping[str, Tensor], *moves: Int8) -> Moves:
 
 
 class NumpyFront:
-    """By the definition. ``tensors``: those of a graph with ``features`` and ``frame.moves``."""
+    """The front end as :mod:`edge_tse.frame` defines it. ``tensors``: a graph's, with ``features`` and ``frame.moves``."""
 
     def __init__(self, frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> None:
         self._frame, self._tensors = frame, tensors
@@ -122,7 +122,7 @@ class NumpyFront:
 
 
 class CompiledFront:
-    """The same in C, by a ``Stream`` of the module ``edge_tse._front``."""
+    """The front end in C, through a ``Stream`` of the module ``edge_tse._front``."""
 
     def __init__(self, stream: type[Stream], frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> None:
         source, moves = tensors["features"], [tensors[name] for name in frame.moves]
@@ -160,7 +160,7 @@ class CompiledFront:
 
 
 def open_front(frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> Front:
-    """The fastest there is here for a stream of ``ears`` channels."""
+    """Open the fastest front end of this installation for a stream of ``ears`` channels."""
     stream = _compiled()[0]
     fits = ears <= _COMPILED_EARS and frame.hop % 2 == 0 and frame.window <= _COMPILED_WINDOW
     if stream is None or not fits:
@@ -169,7 +169,7 @@ def open_front(frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> Fr
 
 
 def features_of(frame: FrameSpec, tensors: Mapping[str, Tensor], signal: Float, network: Network) -> Int8:
-    """What a network hears of a whole signal ``[ears, samples]``, its last hop filled with zeros: ``[frames, features]``.
+    """Features ``[frames, features]`` of a whole signal ``[ears, samples]``, its last hop filled with zeros.
 
     With a beam it depends on what the network answers: it is asked hop by hop, from reset, and left where the signal ends.
     """
@@ -187,7 +187,7 @@ def features_of(frame: FrameSpec, tensors: Mapping[str, Tensor], signal: Float, 
 
 
 def compiled_state() -> tuple[bool, str]:
-    """Whether the compiled one is in use, and what to say about it."""
+    """Whether the compiled front end is in use, and a remark about it."""
     stream, state = _compiled()
     return stream is not None, state
 
@@ -211,7 +211,7 @@ _IN_NUMPY = (
 
 
 def _agrees(stream: type[Stream]) -> bool:
-    """Whether it gives the bits of the definition: a few hops of noise, loud and next to nothing, without a beam and with one."""
+    """Whether the compiled front end gives the bits of the definition: on loud and faint noise, without a beam and with one."""
     return all(_agrees_on(stream, frame) for frame in (FrameSpec(), FrameSpec(beam=True, level_invariant=True)))
 
 

@@ -41,7 +41,7 @@ TOLERANCE_LSB: Mapping[str, int] = {
     "tflite-runtime/builtin_ref": _ROUNDS_TWICE,
     "tflm/reference": _ROUNDS_TWICE,
 }
-"""Worst output difference allowed per ``Network.name``.
+"""Largest output difference allowed, per ``Network.name``.
 
 0: the engine rounds as :mod:`edge_tse.quant` does. The kernels of TFLite and TFLite Micro round each operator twice, 1 LSB now and
 then, and the layers that follow amplify it: 26 LSB is the worst measured over 1500 frames of random networks, 88 of the shipped
@@ -51,7 +51,7 @@ it, and there is no bound (204 LSB measured).
 
 
 class Network(Protocol):
-    """A graph that runs: what each runtime provides."""
+    """A running graph: the interface that each runtime provides."""
 
     name: str
 
@@ -59,15 +59,15 @@ class Network(Protocol):
         """Forget the past: every history becomes its zero point."""
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 ``[n]`` to the graph's outputs in order, each ``[channels]``, maybe views valid until the next step."""
+        """Run one step: int8 ``[n]`` to the outputs in graph order, each ``[channels]``, maybe views valid until the next step."""
 
 
 @runtime_checkable
 class UniversalNetwork(Network, Protocol):
-    """One whose graph may have voice inputs (:mod:`edge_tse.universal`)."""
+    """A network whose graph may have voice inputs (:mod:`edge_tse.universal`)."""
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
-        """From the next step on, compute with these voice inputs, ``[channels]`` each by name; the past is kept.
+        """Compute with these voice inputs, ``[channels]`` each by name, from the next step on; the past is kept.
 
         ``ArtifactError`` if they are another graph's.
         """
@@ -75,7 +75,7 @@ class UniversalNetwork(Network, Protocol):
 
 @runtime_checkable
 class TimedNetwork(Network, Protocol):
-    """A network that tells what carries tensors to its runtime and back from the runtime itself."""
+    """A network that times marshalling (tensors to its runtime and back) apart from the runtime itself."""
 
     def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
@@ -83,27 +83,27 @@ class TimedNetwork(Network, Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Consecutive frames from reset."""
+    """Golden frames: consecutive frames from reset."""
 
     features: Int8
     """``[frames, n]``"""
     outputs: Mapping[str, Int8] | None
-    """By name, each ``[frames, channels]``; None where a changed graph has not been recorded yet."""
+    """Outputs by name, each ``[frames, channels]``; None where a changed graph has not been recorded yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """How far an engine is from the golden integers."""
+    """Distance of an engine from the golden integers."""
 
     worst_lsb: int
     mismatch_rate: float
     """Share of output values that differ at all."""
     frames: int
     per_output: Mapping[str, tuple[int, float]]
-    """``worst_lsb`` and ``mismatch_rate`` by output name."""
+    """Pairs of ``worst_lsb`` and ``mismatch_rate`` by output name."""
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         return {
             "frames": self.frames,
             "worst_lsb": self.worst_lsb,

@@ -77,7 +77,7 @@ class IntegerGraph:
     outputs: tuple[str, ...]
     states: tuple[State, ...]
     voice: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
-    """Further inputs, which a voice sets and steps keep, with what they hold until one does, ``[channels]`` each."""
+    """Inputs that a voice sets and steps keep, with their values until a voice is given, ``[channels]`` each."""
 
     def __post_init__(self) -> None:
         for name, tensor in self.tensors.items():
@@ -114,16 +114,16 @@ class IntegerGraph:
 
     @property
     def given(self) -> tuple[str, ...]:
-        """Names of every tensor that a step is given: inputs, voice, histories, in the order in which files take them."""
+        """Names of a step's inputs: features, voice, histories, in the order in which files take them."""
         return (*self.inputs, *self.voice, *(s.input for s in self.states))
 
     @property
     def made(self) -> tuple[str, ...]:
-        """Names of every tensor that a step gives back: outputs, then histories."""
+        """Names of a step's results: outputs, then histories."""
         return (*self.outputs, *(s.output for s in self.states))
 
     def checked_voice(self, voice: Mapping[str, NDArray[np.int8]]) -> Mapping[str, NDArray[np.int8]]:
-        """``voice``, if it is what this graph's voice inputs take. ``ArtifactError`` otherwise."""
+        """Check values for this graph's voice inputs and return them. ``ArtifactError`` otherwise."""
         if voice.keys() != self.voice.keys():
             differing = sorted(voice.keys() ^ self.voice.keys())
             raise ArtifactError(
@@ -241,7 +241,7 @@ class IntegerGraph:
             raise ArtifactError(f"voice input {shown(missing[0])} has no array: make the artifact again")
         for name in (*(n.name for n in nodes), *(t.name for t in tensors), *(s.name for s in states)):
             if not (0 < len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable()):
-                raise ArtifactError(f"{shown(name)} is no name: 1 to {_LONGEST_NAME} letters of ASCII are one")
+                raise ArtifactError(f"{shown(name)} is no name: a name has 1 to {_LONGEST_NAME} letters of ASCII")
         return cls(
             tensors={t.name: t for t in tensors},
             nodes=tuple(nodes),
@@ -258,7 +258,7 @@ def _known(description: Mapping[str, Any], names: tuple[str, ...]) -> None:
 
 
 def _listed(description: Mapping[str, Any], part: str, kind: type[T]) -> list[T]:
-    """A list of the description, every item of it of one kind."""
+    """A list out of the description, every item of it of one kind."""
     found = description.get(part)
     if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
         raise ArtifactError(f"the graph's {part} are {shown(found)}, not a list of {kind.__name__}: make the artifact again")

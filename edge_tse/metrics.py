@@ -1,4 +1,4 @@
-"""How good an estimate is: energy ratios against the talker alone in decibels, and how often it goes missing. Pure NumPy.
+"""Quality of an estimate: energy ratios against the talker alone in decibels, and how often the talker goes missing. Pure NumPy.
 
 Signals are ``[samples]`` or ``[ears, samples]``; with several ears a ratio is computed for each and the mean of the ratios is
 returned, because a listener has both.
@@ -16,12 +16,12 @@ __all__ = ["LIMIT_DB", "ONSET_S", "PAUSE_S", "attenuation_db", "onset_damping_db
 Float64 = NDArray[np.float64]
 
 LIMIT_DB = 100.0
-"""Ratios are clipped to ± this, so that a perfect or a silent estimate still has a number and a mean exists."""
+"""Largest ratio: all are clipped to ± this, so that a perfect or a silent estimate still has a number and a mean exists."""
 
 ONSET_S = 0.15
-"""How long speech that begins counts as its onset."""
+"""Length of an onset of speech."""
 PAUSE_S = 0.2
-"""What the talker is silent for before an onset; shorter gaps are inside speech."""
+"""Least pause before an onset; shorter gaps are inside speech."""
 
 _ONSET_LIMIT_DB = 40.0
 _COMPRESSION = 0.3
@@ -46,7 +46,7 @@ def si_sdr(estimate: NDArray[np.floating[Any]], target: NDArray[np.floating[Any]
 
 
 def attenuation_db(estimate: NDArray[np.floating[Any]], mixture: NDArray[np.floating[Any]]) -> float:
-    """How much quieter than the mixture the estimate is, in dB, within ±:data:`LIMIT_DB`: what counts where the talker is absent.
+    """Attenuation of the mixture in the estimate, in dB, within ±:data:`LIMIT_DB`: the score where the talker is absent.
 
     Energy of all ears together. ``ValueError`` if shapes differ or the mixture is silent.
     """
@@ -85,7 +85,7 @@ def over_suppression(estimate: NDArray[np.floating[Any]], target: NDArray[np.flo
 
 
 def onset_damping_db(estimate: NDArray[np.floating[Any]], target: NDArray[np.floating[Any]], rate_hz: int) -> float:
-    """How much more of the target is lost where it sets in than later in the same speech, in dB; 0 if both are treated alike.
+    """Loss of the target at its onsets over the loss later in the same speech, in dB; 0 if both are treated alike.
 
     The target alone says when its talker speaks: frames of 10 ms within 30 dB of the loud ones (95th percentile), gaps of less than
     :data:`PAUSE_S` closed. Speech that begins after such a pause has an onset, its first :data:`ONSET_S`, and a later part, the
@@ -110,7 +110,7 @@ def onset_damping_db(estimate: NDArray[np.floating[Any]], target: NDArray[np.flo
 
 
 def _onsets(active: NDArray[np.bool_], pause: int, onset: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Frames at the onset of speech that begins after a pause, and later frames of the same speech, all ``[frames]``."""
+    """Frames ``[frames]`` at the onset of speech that begins after a pause, and later frames of the same speech."""
     first, rest = np.zeros_like(active), np.zeros_like(active)
     at = np.flatnonzero(active)
     breaks = np.flatnonzero(np.diff(at) > pause) + 1

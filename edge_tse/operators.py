@@ -39,9 +39,9 @@ __all__ = [
 ]
 
 ACCUMULATOR_LIMIT = 2**24
-"""No accumulator, not even a partial sum, reaches this: float32 then holds each of them exactly."""
+"""Limit of accumulators and their partial sums, below which float32 holds each of them exactly."""
 MOST_VALUES = 2**24
-"""Of all tensors of a graph together: 16 MB of activations, where the largest model here has 0.1."""
+"""Most values of all tensors of a graph together: 16 MB of activations, where the largest model here has 0.1."""
 _MULTIPLIER_RANGE = (2.0**-32, 2.0**8)  # what XNNPACK accepts; below 1 for any trained layer
 _PRODUCT_RANGE = (2.0**-16, 2.0**8)  # likewise, of a Multiply
 
@@ -110,7 +110,7 @@ class Append:
 
 @dataclass(frozen=True, kw_only=True)
 class Tail:
-    """``output = input[-frames:]``: what of a window is remembered for the next step."""
+    """``output = input[-frames:]``: the frames of a window that the next step remembers."""
 
     name: str
     input: str

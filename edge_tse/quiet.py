@@ -1,4 +1,4 @@
-"""What libraries of others write themselves, to file descriptors and past Python: greetings and remarks that are not for users."""
+"""Silence for third-party libraries that write to file descriptors, past Python: greetings and remarks that are not for users."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _GREETING = re.compile(r"INFO: |\[(cpuinfo_utils|threadpool)\.cpp:|Failed to loa
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """No greetings of runtimes: their C++ writes them to file descriptor 2 and has no switch for it.
+    """Suppress greetings of runtimes: their C++ writes them to file descriptor 2 and has no switch for it.
 
     Every other line that a runtime writes is passed on, afterwards.
     """
@@ -34,7 +34,7 @@ def quietly() -> Iterator[None]:
 
 @contextmanager
 def muted() -> Iterator[None]:
-    """Nothing of what a library writes to standard output, where JSON may be due, or to standard error."""
+    """Suppress everything that a library writes to standard output, where JSON may be due, or to standard error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         with _turned({1: nowhere, 2: nowhere}):

@@ -48,12 +48,12 @@ class ReferenceNetwork:
             self._values[state.input].fill(self._graph.tensors[state.input].zero_point)
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
-        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
         for name, value in self._graph.checked_voice(voice).items():
             self._values[name].reshape(-1)[:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
+        """Run one step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._input.reshape(-1)[:] = features
         for step in self._steps:
             step()

@@ -1,4 +1,4 @@
-"""What was measured, from the raw times up: every figure that edge-tse prints or publishes is computed here, and none is typed in.
+"""Measurements, from raw times up: every figure that edge-tse prints or publishes is computed here, and none is typed in.
 
 Compute time is host-seen and never mixed with algorithmic latency, which follows from the frame alone.
 """
@@ -74,7 +74,7 @@ class Timing:
         return int(np.count_nonzero(self.hop_s > self.period_s))
 
     def figures(self) -> dict[str, float | int]:
-        """By name, in milliseconds, ready for a report."""
+        """Figures by name, in milliseconds, ready for a report."""
         return {
             "hops": len(self.hop_s),
             "hop_period_ms": self.period_s * 1e3,
@@ -92,7 +92,7 @@ class Report:
     """Figures with the circumstances they were measured in."""
 
     question: str
-    """What the figures answer, in one line."""
+    """Question that the figures answer, in one line."""
     figures: Mapping[str, object]
     environment: Mapping[str, object]
 
@@ -105,7 +105,7 @@ class Report:
 
 
 def memory() -> dict[str, int]:
-    """Resident memory of this process in bytes, now and at its highest; only what the system tells."""
+    """Resident memory of this process in bytes, now and at its highest, as far as the system tells."""
     out = {}
     statm = Path("/proc/self/statm")
     if statm.exists():
@@ -131,7 +131,7 @@ def versions() -> dict[str, str]:
 
 
 def busy() -> str | None:
-    """A remark when other programs compete for the processor, since they make hops late that are not slow; else None."""
+    """Remark when other programs compete for the processor, which makes hops late that are not slow; else None."""
     cores = os.cpu_count() or 1  # of the machine, as the load is, not those this process is bound to
     if not hasattr(os, "getloadavg") or os.getloadavg()[0] <= cores:
         return None
@@ -139,7 +139,7 @@ def busy() -> str | None:
 
 
 def environment() -> dict[str, object]:
-    """Machine, system, Python, versions and time: what a figure needs beside it to be compared."""
+    """Machine, system, Python, versions and time, without which a figure cannot be compared."""
     return {
         "measured": datetime.now(UTC).isoformat(timespec="seconds"),
         "cpu": _cpu(),

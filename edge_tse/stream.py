@@ -1,4 +1,4 @@
-"""A stream, a hop of sound in and a hop of the talker out: what a model is used through, whether it runs here or on a board."""
+"""Streams: a hop of sound in and a hop of the talker out, the interface of a model on this machine and on a board."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class AnyStep(Protocol):
     """One stream from its beginning."""
 
     def __call__(self, hop: Float, /) -> Float:
-        """float32 ``[ears, frame.hop]`` to the same shape, ``frame.delay`` samples later."""
+        """Take float32 ``[ears, frame.hop]`` and give the same shape, ``frame.delay`` samples later."""
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
@@ -26,11 +26,11 @@ class AnyStep(Protocol):
 
 @runtime_checkable
 class GainStep(AnyStep, Protocol):
-    """A step that tells what it applied; a board does not."""
+    """A step that tells the gain it applied; a board does not."""
 
     @property
     def gain(self) -> Float:
-        """``[bands]`` of the last hop."""
+        """Gain of the last hop, ``[bands]``."""
 
 
 class AnyEngine(Protocol):
@@ -41,4 +41,4 @@ class AnyEngine(Protocol):
         """Geometry of a step."""
 
     def start(self, ears: int) -> AnyStep:
-        """A stream of ``ears`` channels from its beginning; the one before ends."""
+        """Begin a stream of ``ears`` channels; the one before ends."""

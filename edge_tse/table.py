@@ -1,4 +1,4 @@
-"""Tables that people write (TOML), and those of files that came from elsewhere (JSON), to frozen dataclasses, every key and type
+"""Tables written by people (TOML) or read from foreign files (JSON), as frozen dataclasses with every key and type
 checked.
 
 A key that is not known is an error that names it and the nearest valid one: a misspelt key never passes for a default. What a
@@ -26,7 +26,7 @@ __all__ = ["load_table", "nearest", "parse_json", "parse_table", "read_table", "
 T = TypeVar("T")
 
 MOST_BYTES = 2**20
-"""Of a file that people write."""
+"""Largest file that people write, in bytes."""
 _DEEPEST = 32
 _SHOWN = 80
 
@@ -63,7 +63,7 @@ def parse_json(content: bytes | str, where: str, error: type[EdgeTseError], reme
 
 
 def _check_values(table: dict[str, Any], where: str, error: type[EdgeTseError]) -> None:
-    """Depth and numbers of everything in it, without recursion: it may be deep."""
+    """Check depth and numbers of everything in it, without recursion: it may be deep."""
     level: list[tuple[str, Any]] = [(where, table)]
     for _ in range(_DEEPEST):
         for name, value in level:
@@ -108,7 +108,7 @@ def _hints(kind: type[object]) -> dict[str, Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``: nearest is 'x'`` for messages, empty where nothing is known."""
+    """Hint ``: nearest is 'x'`` for messages, empty where nothing is known."""
     close = get_close_matches(name, list(known), n=1, cutoff=0.0)
     return f": nearest is {close[0]!r}" if close else ""
 
@@ -146,7 +146,7 @@ def _named(value: object) -> str:
 
 
 def shown(value: object) -> str:
-    """What was found, for a message: as Python writes it, the beginning of it where it is long."""
+    """A value for a message: as Python writes it, cut after its beginning where it is long."""
     if isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
         return f"a number of {value.bit_length()} bits"
     text = repr(value)

@@ -75,7 +75,7 @@ class RealTransform:
 
     @cached_property
     def twiddles(self) -> tuple[Float, ...]:
-        """``[3, 2, n / 4]`` of each twiddled stage, of which each has a quarter of the last one's ``n``: w, w^2, w^3."""
+        """Twiddle factors w, w^2, w^3 of each twiddled stage, ``[3, 2, n / 4]``, its ``n`` a quarter of the last one's."""
         stages, n = [], self.half
         while n > 4:
             angles = -2 * np.pi * np.arange(n // 4) / n
@@ -85,12 +85,12 @@ class RealTransform:
 
     @property
     def twiddle_table(self) -> Float:
-        """The twiddles one after the other, as C has them."""
+        """Twiddle factors of all stages one after the other, in the order of the C code."""
         return np.concatenate([np.zeros(0, np.float32), *(stage.reshape(-1) for stage in self.twiddles)])
 
     @cached_property
     def split(self) -> Float:
-        """``[2, half / 2 + 1]``: real and imaginary parts of ``exp(-i pi k / half)``."""
+        """Real and imaginary parts of ``exp(-i pi k / half)``, ``[2, half / 2 + 1]``."""
         angles = -np.pi * np.arange(self.half // 2 + 1) / self.half
         return _table(np.array([np.cos(angles), np.sin(angles)]))
 
@@ -176,6 +176,6 @@ def _butterflies(z: Float) -> Float:
 
 
 def _table(values: NDArray[np.float64]) -> Float:
-    """To float32; what is zero but for the rounding of pi becomes zero."""
+    """Float32 table, in which values that are zero but for the rounding of pi are zero."""
     table: Float = np.where(np.abs(values) < 1e-12, 0, values).astype(np.float32)
     return table

@@ -1,4 +1,4 @@
-"""The universal form: one file for every voice, because the voice is among what a step is given.
+"""The universal form: one file for every voice, because the voice is an input of a step.
 
 A personalized graph has its voice in the constants of its convolutions (:mod:`edge_tse.voice`). Runtimes that keep those in a file
 need another file for another voice. Here a modulated layer computes its sum without a voice, and two operators follow:
@@ -38,17 +38,17 @@ Modulation: TypeAlias = Mapping[str, tuple[Float, Float]]
 
 STEPS = INT8_MAX - INT8_MIN
 _FINEST = 0.25
-"""Least step of a channel, in steps of the tensor that the next layer reads, which rounds away what is finer."""
+"""Finest step of a channel, in steps of the tensor that the next layer reads, which rounds away anything finer."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reach:
-    """What can be heard of one modulated layer, before its modulation, and what voices ask of it. ``[channels]`` each."""
+    """Range of one modulated layer: values before modulation, and thresholds and scales of voices. ``[channels]`` each."""
 
     low: Float
     """Lowest threshold of any voice."""
     high: Float
-    """Largest value that occurs, or that the next layer can be told."""
+    """Largest value that occurs, or that the next layer can represent."""
     scale: Float
     """Largest scale of any voice."""
 
@@ -63,7 +63,7 @@ class Reach:
 
 
 def reaches(graph: IntegerGraph, voices: Sequence[Modulation], heard: Iterable[tuple[Modulation, Int8]]) -> dict[str, Reach]:
-    """By slot, for these voices, and for int8 features ``[frames, n]`` that are each heard with one voice."""
+    """Reach of each slot, for these voices and for int8 features ``[frames, n]`` that are each heard with one voice."""
     layers = {node.film: node for node in graph.nodes if isinstance(node, Pointwise) and node.film is not None}
     largest: dict[str, list[NDArray[np.float64]]] = {slot: [] for slot in layers}
     for modulation, rows in heard:
@@ -84,7 +84,7 @@ def reaches(graph: IntegerGraph, voices: Sequence[Modulation], heard: Iterable[t
 
 
 def _inputs_of(layers: Mapping[str, Pointwise], graph: IntegerGraph, rows: Int8) -> dict[str, Int8]:
-    """What each layer reads over the frames, ``[frames, channels]``."""
+    """Inputs of each layer over the frames, ``[frames, channels]``."""
     network = ReferenceNetwork(graph)
     seen: dict[str, list[Int8]] = {slot: [] for slot in layers}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Who to listen to: enrollment clips become a Voice, and a Voice becomes constants inside the network.
+"""Enrollment and voices: clips become a Voice, and a Voice becomes constants inside the network.
 
 The encoder runs once per enrollment on the host, in NumPy; its weights are int8 with one scale per row. Its shape follows what was
 measured to work with 430 talkers: levels of active frames pooled to 16 ms, dilated residual blocks, attentive statistics
@@ -47,13 +47,13 @@ Float = NDArray[np.float32]
 POOL = 4
 """Hops averaged into one encoder frame (16 ms)."""
 MIN_SPEECH_S = 2.0
-"""Least speech that enrolls: below it the embedding depends more on the words than on the talker."""
+"""Least speech that enrolls: with less the embedding depends more on the words than on the talker."""
 VOICE_SCHEMA = 1
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
-"""How much band levels must move against each other. Measured: 60 clips of speech 6.7 to 10.2, white noise (steady or gated) 3.4,
+"""Least movement of band levels against each other. Measured: 60 clips of speech 6.7 to 10.2, white noise (steady or gated) 3.4,
 rain, sea, engines and dishes 3.4 to 5.0, a tone 0.5; barking dogs and crying babies pass."""
 _ACTIVE_ABOVE_FLOOR = 0.1  # 4 dB over digital silence: a recording of nothing has no active frames
 
@@ -96,7 +96,7 @@ class VoiceModel:
 
     @cached_property
     def digest(self) -> str:
-        """Names the model that a Voice was made by (SHA-256 over all arrays)."""
+        """Digest that names the model of a Voice (SHA-256 over all arrays)."""
         h = hashlib.sha256(f"{self.frame}{self.blocks}".encode())
         for name in sorted(self.arrays):
             h.update(name.encode())
@@ -105,7 +105,7 @@ class VoiceModel:
 
     @cached_property
     def _weights(self) -> dict[str, Float]:
-        """Dequantized."""
+        """Dequantized weights."""
         out = {}
         for name, value in self.arrays.items():
             if not name.endswith(".scale"):
@@ -129,13 +129,13 @@ class VoiceModel:
 
     @property
     def size(self) -> int:
-        """How many values a voice holds: the unit vector, then the averages of each layer if the model listens to them."""
+        """Values in a voice: the unit vector, then the averages of each layer if the model listens to them."""
         local = self.arrays.get("local.mean")
         return self.dimension + (0 if local is None else local.size)
 
     @property
     def encodes(self) -> bool:
-        """Whether it makes voices from recordings; if not, embeddings come from another model."""
+        """Whether the model makes voices from recordings; if not, embeddings come from another model."""
         return "encoder.out.weight" in self.arrays
 
     def embed(self, levels: Float) -> Float:
@@ -186,7 +186,7 @@ class VoiceModel:
         return mean
 
     def modulation(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
-        """Per slot the positive scale and the shift of each channel, ``{slot: ([channels], [channels])}``.
+        """Positive scale and shift of each channel per slot, ``{slot: ([channels], [channels])}``.
 
         ``embedding`` ``[size]`` is that of a :class:`Voice`; ``ArtifactError`` if it is of another size.
         """
@@ -219,7 +219,7 @@ class Voice:
     embedding: Float
     """Unit vector; then the averages of the encoder's layers, where the model listens to them."""
     model_digest: str
-    """The :class:`VoiceModel` it belongs to."""
+    """Digest of the :class:`VoiceModel` that it belongs to."""
     created: str
     """ISO 8601, UTC."""
     source: str
@@ -227,7 +227,7 @@ class Voice:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 of its file, by which recordings name it."""
+        """Hex SHA-256 of the voice's file, by which recordings name it."""
         return hashlib.sha256(voice_bytes(self)).hexdigest()
 
 
@@ -254,8 +254,8 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
     moves_db = _movement_db(np.concatenate(levels))
     if moves_db < _SPEECH_MOVES_DB:
         raise AudioError(
-            f"{source}: no speech found: its bands move by {moves_db:.1f} dB, speech by {_SPEECH_MOVES_DB:.1f} dB or more: "
-            "record the talker alone"
+            f"{source}: no speech found: band levels vary by {moves_db:.1f} dB, speech varies by at least "
+            f"{_SPEECH_MOVES_DB:.1f} dB: record the talker alone"
         )
     spoken = [x for x in levels if len(x)]
     embedding = model.average([model.describe(x) for x in spoken], [len(x) for x in spoken])
@@ -315,7 +315,7 @@ def parse_voice(content: bytes, source: str) -> Voice:
 
 
 def voice_bytes(voice: Voice) -> bytes:
-    """The content of a voice file, and the one way to write a voice: a file that differs from it in any byte is not a voice."""
+    """Content of a voice file. There is one way to write a voice: a file that differs in any byte is not a voice."""
     fields: dict[str, object] = {
         "edge_tse_voice": VOICE_SCHEMA,
         "source": voice.source,
@@ -328,7 +328,7 @@ def voice_bytes(voice: Voice) -> bytes:
 
 
 def _movement_db(active: Float) -> float:
-    """Standard deviation of ``[frames, bands]`` levels in dB, without what all bands do together and what each does always."""
+    """Standard deviation of ``[frames, bands]`` levels in dB, without the movement common to all bands and each band's mean."""
     around = active - active.mean(axis=1, keepdims=True) - active.mean(axis=0) + active.mean()
     return 40 * float(around.std())
 

@@ -1,4 +1,4 @@
-"""What a voice model has to hold, from its arrays alone: types, shapes, and values that a computation survives."""
+"""Checks of a voice model's arrays: types, shapes, and values that a computation survives."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def check_voice_model(model: VoiceModel) -> None:
         if arrays[name].shape != shape:
             raise ArtifactError(f"the voice model's {name} is {arrays[name].shape}, {shape} is needed: make the artifact again")
     if "local.deviation" in arrays and not arrays["local.deviation"].all():
-        raise ArtifactError("the voice model's local.deviation holds zeros, by which is divided: make the artifact again")
+        raise ArtifactError("the voice model's local.deviation holds zeros, which would be divisors: make the artifact again")
 
 
 def _due_shapes(model: VoiceModel) -> dict[str, tuple[int, ...]]:
-    """By name, of all arrays that a model has; sizes that are its own are taken from the first array that shows them."""
+    """Shapes of all arrays that a model has, by name; its own sizes are taken from the first array that shows them."""
     arrays, bands = model.arrays, model.frame.bands
 
     def matrix(name: str) -> tuple[int, int]:
@@ -81,7 +81,7 @@ def _due_shapes(model: VoiceModel) -> dict[str, tuple[int, ...]]:
         for i in range(model.blocks):
             layer(f"local.{i}", rows(f"local.{i}.weight"), channels)
         if any(not re.fullmatch(r".*\.\d+", slot) for slot in slots):
-            raise ArtifactError(f"modulations {', '.join(slots)} have no numbers, by which layers are matched: make it again")
+            raise ArtifactError(f"modulations {', '.join(slots)} end in no number, which matches layers: make the artifact again")
         for slot, i in matching_layers(slots, model.blocks).items():
             due[f"local.film.{slot}.weight"] = (due[f"film.{slot}.bias"][0], rows(f"local.{i}.weight"))
     return due

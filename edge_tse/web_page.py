@@ -1,4 +1,4 @@
-"""A page to look at in a browser: one HTML file with everything inside it, in the one style that all pages here have."""
+"""Pages for a browser: one HTML file with everything inside it, in the one style that all pages share."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def fragment(folder: str, name: str) -> Template:
 
 
 def cards(figures: Sequence[tuple[str, str]]) -> str:
-    """The figures that matter, large: ``(value, label)`` each."""
+    """Cards with the figures that matter, large: ``(value, label)`` each."""
     return "".join(f"<div><strong>{escape(value)}</strong><span>{escape(label)}</span></div>" for value, label in figures)
 
 
 def rows_table(rows: Mapping[str, str]) -> str:
-    """Rows of a table of two columns: what, and how much."""
+    """Rows of a table of two columns: name and value."""
     return "".join(f"<tr><th scope=row>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in rows.items())

@@ -1,4 +1,4 @@
-"""What makes a compiled model a running device: generated C, kernels, build, wire protocol, images, flashing, counting.
+"""Firmware bridge, from a compiled model to a running device: generated C, kernels, build, protocol, images, flashing, counting.
 
 ``codegen`` writes a graph as C for the library in ``c/``; ``build`` compiles it for this machine, for emulated boards and for
 aarch64; ``native`` runs the same C here as a network. ``wire``, ``link`` and ``device`` are frames, bytes and commands; ``image``

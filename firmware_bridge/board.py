@@ -1,4 +1,4 @@
-"""Board: from a target's name to an image for it, the way onto it, and the link to what then runs there.
+"""Board: the image for a target, the way onto the board, and the link to the program that then runs there.
 
 An emulated board is a file for its flash memory and an emulator for the rest; it keeps its images, and whom it trusts, between runs
 as a real one does.
@@ -49,7 +49,7 @@ _SECTOR_BYTES = 4096
 _HERE = ("qemu-system-arm", "qemu-aarch64", "none")
 """Flashers of boards that this machine stands in for: it emulates their core, or has it."""
 _TOOL_TIMEOUT_S = 300.0
-"""A tool that asks for a password, or waits for a device, has nobody to answer it."""
+"""Timeout of an external tool: one that asks for a password, or waits for a device, has nobody to answer it."""
 _REMOTE = "edge-tse-board"
 """Name of the program on a board that has files."""
 
@@ -57,7 +57,7 @@ Tell = Callable[[Progress], None]
 
 
 def core_of(target: Target) -> Core:
-    """What an image for the target is compiled for. ``TargetError`` if this build has no start-up code for it."""
+    """The core that an image for the target is compiled for. ``TargetError`` if this build has no start-up code for it."""
     if target.name in CORES:
         return CORES[target.name]
     if target.toolchain is not None and target.toolchain.triple.startswith("aarch64-linux"):
@@ -95,16 +95,16 @@ class EmulatedBoard:
 
     @property
     def trusted(self) -> Trust:
-        """What the boot region asks of an image."""
+        """Requirements that the boot region sets for an image."""
         return read_trust(self.memory, self.slots.trust_at)
 
     def trust(self, keys: Sequence[bytes]) -> None:
-        """From now on take, and start, only what one of these signed."""
+        """Take and start only images signed by one of these from now on."""
         with self.memory.locked():
             write_trust(self.memory, self.slots.trust_at, keys, self.trusted.minimum_counter)
 
     def install(self, content: bytes, progress: Tell = lambda told: None) -> int:
-        """Put an image file into the slot that does not boot, and make it bootable; returns the slot. Refuses what it must.
+        """Put an image file into the slot that does not boot, and make it bootable; returns the slot. Untrusted images are refused.
 
         The image is on trial: once started, it is kept only if the link to it is confirmed.
         """
@@ -113,7 +113,7 @@ class EmulatedBoard:
             return install(self.memory, self.slots, content, progress)
 
     def start(self) -> Link:
-        """Boot what is installed. ``DeviceError`` if that is nothing, ``ArtifactError`` if nothing of it is trusted."""
+        """Boot the installed image. ``DeviceError`` if there is none, ``ArtifactError`` if none is trusted."""
         with self.memory.locked():
             _asked(self.memory, self.slots.trust_at)
             slot = choose(self.memory, self.slots)
@@ -127,7 +127,7 @@ class EmulatedBoard:
         return _Booted(link, self, slot, record)
 
     def confirm(self, slot: int, started: BootRecord | None = None) -> None:
-        """Keep the image that runs from this slot. ``DeviceError`` if it is no longer there, but another than was ``started``."""
+        """Keep the image that runs from this slot. ``DeviceError`` if the slot holds another image than was ``started``."""
         found = boot_record(self.memory, self.slots, slot)
         if started is not None and found == started and confirmed(self.memory, self.slots, slot):
             return
@@ -142,7 +142,7 @@ class EmulatedBoard:
                 start(self.memory, self.slots)
 
     def _nothing_boots(self) -> DeviceError | ArtifactError:
-        """Why: there is no image, or what there is is not trusted."""
+        """Error for a board that cannot boot: there is no image, or none is trusted."""
         name = self._target.name
         records = {slot: record for slot in (0, 1) if (record := boot_record(self.memory, self.slots, slot)) is not None}
         for slot in sorted(records, key=lambda slot: records[slot].generation, reverse=True):
@@ -175,7 +175,7 @@ class _Booted:
         self._link.close()
 
     def confirm(self) -> None:
-        """The image confirms itself by doing what it should; nobody but the host can write the memory of an emulated board."""
+        """Confirm the image for the board: nobody but the host can write the memory of an emulated board."""
         self._board.confirm(self._slot, self._record)
 
 
@@ -192,12 +192,12 @@ def open_board(target: Target, port: str | None, state: Path) -> Link:
 
 @dataclass(frozen=True, kw_only=True)
 class Flashed:
-    """What was done."""
+    """Result of flashing."""
 
     way: str
-    """What put it there."""
+    """Tool or link that put it there."""
     slot: int | None
-    """Which of two, where there are two."""
+    """Slot it was put into, on a board that has two."""
 
 
 def flash(
@@ -212,7 +212,7 @@ def flash(
     progress: Tell = lambda told: None,
     prove: Callable[[Link], None] | None = None,
 ) -> Flashed:
-    """Put an image file onto a board, read back and compared.
+    """Put an image file onto a board, read it back and compare.
 
     ``port``: ``gdb://HOST:PORT`` of a debug server, a file for the memory of an emulated board, or what the tool takes;
     ``chip``: what pyOCD calls it; ``via``: another tool than the target's (:func:`tool_steps`); ``trusted``: keys that the board is
@@ -256,7 +256,7 @@ def flash(
 
 
 def _asked(memory: FileFlash, at: tuple[int, int]) -> Trust:
-    """What a boot region asks. ``ArtifactError`` if it is damaged throughout, and nothing would ever satisfy it."""
+    """Requirements of a boot region. ``ArtifactError`` if it is damaged throughout, and no image would ever satisfy it."""
     trust = read_trust(memory, at)
     if trust.keys == ():
         raise ArtifactError(
@@ -267,9 +267,9 @@ def _asked(memory: FileFlash, at: tuple[int, int]) -> Trust:
 
 
 def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int]]:
-    """What is asked of images that go onto a board by other ways than through its memory.
+    """Requirements for images that go onto a board by other ways than through its memory.
 
-    Of a board that this machine stands in for it is that board's own boot region; of any other what this machine remembers.
+    For a board that this machine stands in for, they are in its own boot region; for any other, this machine remembers them.
     """
     if target.flasher in _HERE:
         board = EmulatedBoard(target, _memory(target, None, state))
@@ -280,20 +280,20 @@ def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """A command of another's tool."""
+    """Command of an external tool."""
 
     command: tuple[str, ...]
     must_print: str = ""
-    """What proves that it did what was asked."""
+    """Text that proves that the tool did its work."""
     read_back: Path | None = None
     """A file that it writes, which must equal ``written``."""
     written: Path | None = None
 
 
 def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[Step]:
-    """How the tools of others put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
+    """Commands of external tools that put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
 
-    What can be renamed at the end is, so that an interrupted transfer leaves the old program.
+    Where the tool can rename a file, that is the last step, so that an interrupted transfer leaves the old program.
     """
     match way:
         case "pyocd":
@@ -328,7 +328,7 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
 
 
 def _renamed(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[Step]:
-    """Copy, compare, and only then give it its name."""
+    """Commands that copy, compare, and only then rename a program."""
     place = f"{folder}{_REMOTE}"
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
     return [
@@ -380,7 +380,7 @@ def _through_gdb(image: Image, port: str, progress: Tell) -> Flashed:
 
 
 def _reset(gdb: GdbRemote) -> None:
-    """QEMU, then OpenOCD and pyOCD: each has a word of its own for it."""
+    """Reset with the command of QEMU, then with that of OpenOCD and pyOCD."""
     refusal: DeviceError | None = None
     for command in ("system_reset", "reset halt"):
         try:

@@ -1,4 +1,4 @@
-"""Generated C to something that runs: a shared library for this machine, or an image for a core.
+"""Builds of generated C: a shared library for this machine, or an image for a core.
 
 zig (``ziglang`` on PyPI) is the default compiler: it needs no installation by hand and knows every core here. Warnings are errors.
 """
@@ -38,22 +38,22 @@ __all__ = [
 
 _C = Path(__file__).parent / "c"
 LIBRARY = _C / "library"
-"""What goes into a product: ``etse.h`` is the public interface. It needs nothing of the other folders."""
+"""The library that goes into a product: ``etse.h`` is the public interface. It needs nothing of the other folders."""
 BOARD = _C / "board"
 """A board that answers its host: messages, and which of two images boots."""
 PORT = _C / "port"
-"""Where our own programs run: files and text of a host, and the start of a core without a system."""
+"""Environment of our own programs: files and text of a host, and the start of a core without a system."""
 PROGRAMS = _C / "programs"
-"""Each a whole: chain, kernels and boot code on files, servers, the skeleton of a product, a counter of instructions."""
+"""Complete programs: chain, kernels and boot code on files, servers, the skeleton of a product, a counter of instructions."""
 INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT))
 NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
-"""Needed by ``model.c``."""
+"""Sources that ``model.c`` needs."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
-"""Needed by ``model.c`` and ``frame.c``: with them, the whole library."""
+"""Sources that ``model.c`` and ``frame.c`` need: with them, the whole library."""
 BARE_METAL = ("startup.c", "memory.c", "port_semihosting.c")
 HOSTED = ("port_stdio.c",)
 PROGRAM = ("main.c",)
-"""The chain on files: what tests and meters run."""
+"""Program that runs the chain on files, for tests and meters."""
 KERNEL_CASES = ("kernel_cases.c",)
 """The kernels alone, on files."""
 
@@ -90,15 +90,15 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Core:
-    """What an image is compiled for, and where its parts go."""
+    """Processor that an image is compiled for, and the places of its parts."""
 
     name: str
     zig: tuple[str, ...]
-    """Target and processor, for zig."""
+    """Target and processor in zig's words."""
     gcc: tuple[str, ...] = ()
-    """The same for arm-none-eabi-gcc; empty where that does not apply."""
+    """Target and processor in the words of arm-none-eabi-gcc; empty where it does not apply."""
     regions: tuple[Region, ...] = ()
-    """Empty: the image is a program of an operating system."""
+    """Memory regions; empty: the image is a program of an operating system."""
     code: str = ""
     """Name of the region for vectors, code and tables."""
     weights: str = ""
@@ -106,7 +106,7 @@ class Core:
     memory: str = ""
     """Name of the region for everything that changes, and the stack."""
     emulator: tuple[str, ...] = ()
-    """Command that runs an image of it on this machine, up to the image."""
+    """Command that runs an image on this machine, up to the image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +118,9 @@ class Image:
     sections: Mapping[str, int]
     """Bytes by section; see :attr:`stored_bytes` and :attr:`memory_bytes`."""
     stored_bytes: int
-    """What has to be flashed."""
+    """Bytes to be flashed."""
     memory_bytes: int
-    """What it takes of RAM, stack included. 0 for a program of an operating system."""
+    """Bytes of RAM, stack included. 0 for a program of an operating system."""
 
 
 _KIB, _MIB = 2**10, 2**20
@@ -251,7 +251,7 @@ _CHANGING = (".data", ".state", ".arena", ".voice", ".bss", ".stack")
 
 
 def linker_script(core: Core) -> str:
-    """Where the parts of an image go, for GNU ld and lld."""
+    """Linker script that places the parts of an image, for GNU ld and lld."""
     regions = "\n".join(f"    {r.name} : ORIGIN = {r.origin:#x}, LENGTH = {r.size_bytes:#x}" for r in core.regions)
     own = "\n".join(
         f"    .{name} (NOLOAD) : ALIGN(16) {{ *(.bss.etse.{name}) . = ALIGN(16); }} >{core.memory}"
@@ -279,7 +279,7 @@ SECTIONS {{
 
 
 def _compile(generated: Mapping[str, str], sources: Sequence[str], to: Path, flags: Sequence[str], compiler: Sequence[str]) -> None:
-    """``TargetError`` with the compiler's first complaint."""
+    """Compile. ``TargetError`` with the compiler's first complaint."""
     folder = to.with_name(f"{to.name}.c")
     folder.mkdir()
     try:

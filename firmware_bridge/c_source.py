@@ -27,5 +27,5 @@ def real(value: float | np.float32) -> str:
 
 
 def comment(text: str) -> str:
-    """What of a name may stand in a C comment."""
+    """Text of a name that is safe in a C comment."""
     return re.sub(r"[^A-Za-z0-9_. -]", "?", text)

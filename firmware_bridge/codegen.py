@@ -47,7 +47,7 @@ _PATCH_CRC_BYTES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """What a generated network occupies, in bytes, padding included."""
+    """Memory of a generated network, in bytes, padding included."""
 
     weights: int
     """int8 weights, read-only."""
@@ -62,7 +62,7 @@ class Memory:
 
 
 def generate(artifact: Artifact) -> dict[str, str]:
-    """Sources by file name: what belongs to this model. The code in ``c/`` is the same for all.
+    """Sources of this model by file name. The code in ``c/`` is the same for all.
 
     An artifact without a voice takes one at run time (:func:`voice_patch`); one with a voice folded in has it built in.
     ``ArtifactError`` if the graph or the geometry is one that the firmware cannot run.
@@ -79,12 +79,12 @@ def generate_network(graph: IntegerGraph) -> dict[str, str]:
 
 
 def plan_memory(artifact: Artifact) -> Memory:
-    """What the generated network of an artifact occupies."""
+    """Memory of an artifact's generated network."""
     return _Network(artifact.graph, front_end.scratch_bytes(artifact.frame), front_end.beam_bytes(artifact.frame)).memory
 
 
 def voice_patch(artifact: Artifact, voice: Voice) -> bytes:
-    """What ``etse_set_voice`` takes: the constants of each modulated layer with this voice folded in.
+    """Voice patch for ``etse_set_voice``: the constants of each modulated layer with this voice folded in.
 
     ``magic "ETSV", schema, first 16 bytes of the artifact's digest``, then the float32 factors of all modulated channels and their
     int32 biases, and the CRC-32 of all that, little-endian. ``ArtifactError`` if the artifact has a voice already, or the voice is
@@ -102,7 +102,7 @@ def voice_patch(artifact: Artifact, voice: Voice) -> bytes:
 
 
 def pack_pointwise(weight: NDArray[np.int8]) -> NDArray[np.int8]:
-    """``[out, in]`` to ``[out blocks, in blocks, 4, 16]``, zero padded: the order in which ``etse_pointwise`` reads."""
+    """Pack ``[out, in]`` to ``[out blocks, in blocks, 4, 16]``, zero padded: the order in which ``etse_pointwise`` reads."""
     rows, columns = (padded(n, to) for n, to in zip(weight.shape, (BLOCK, LANES), strict=True))
     whole = np.zeros((rows, columns), np.int8)
     whole[: weight.shape[0], : weight.shape[1]] = weight
@@ -124,7 +124,7 @@ def _constants(node: Pointwise | Depthwise, graph: IntegerGraph) -> tuple[NDArra
 
 
 class _Network:
-    """A graph with a place for every tensor, and the C that says so."""
+    """A graph with a place for every tensor, and its C text."""
 
     def __init__(self, graph: IntegerGraph, scratch_bytes: int, beam_bytes: int) -> None:
         if len(graph.inputs) != 1:
@@ -183,7 +183,7 @@ class _Network:
         return f"{NOTE}#ifndef ETSE_MODEL_H\n#define ETSE_MODEL_H\n\n" + "\n".join(lines) + f"\n{front_end_part}\n#endif\n"
 
     def source(self, model_id: bytes) -> str:
-        """``model.c``: constants, memory, and the step."""
+        """Text of ``model.c``: constants, memory, and the step."""
         constants: list[str] = []
         voice = 0
         steps: list[str] = []
@@ -274,7 +274,7 @@ class _Network:
             case Add():
                 left, right = self._row(node.left, 0), self._row(node.right, 0)
                 if self._graph.tensors[node.output].zero_point:
-                    raise ArtifactError(f"node {node.name}: the firmware adds without a ReLU, that of a Pointwise it knows")
+                    raise ArtifactError(f"node {node.name}: the firmware knows a ReLU behind a Pointwise, not behind an Add")
                 return [f"etse_add({left}, {right}, {out}, {self._bytes(node.output)});"]
             case Multiply():
                 raise ArtifactError(f"node {node.name}: the firmware has no operator Multiply")
@@ -332,7 +332,7 @@ class _Network:
         ]
 
     def _row(self, name: str, t: int) -> str:
-        """Where row ``t`` of a tensor starts."""
+        """Expression for the start of row ``t`` of a tensor."""
         ring = self._rings.get(name)
         if ring is not None:
             if t == ring.rows - 1 and self._homes[ring.newest] is ring:

@@ -1,4 +1,4 @@
-"""From a model to a board that proves itself, and the board as an engine, as :mod:`edge_tse.deployment.boards` asks for."""
+"""Delivery of a model to a board that proves itself, and the board as an engine, as :mod:`edge_tse.deployment.boards` asks for."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["Delivery", "LinkedBoard"]
 
 _PHASES = ("erase", "write", "compare", "mark")
 _TIMEOUT_S = 5.0
-"""For an answer: an emulator on a busy machine is slow to start."""
+"""Timeout of an answer: an emulator on a busy machine is slow to start."""
 
 
 class LinkedBoard:
@@ -38,12 +38,12 @@ class LinkedBoard:
 
     @property
     def name(self) -> str:
-        """Its kernels and its target, for people."""
+        """Kernels and target of the board, for people."""
         return f"native/{self._device.hello.kernels} on {self._device.hello.target}"
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """Its hello, the model as hexadecimal digits."""
+        """Content of its hello, the model as hexadecimal digits."""
         return {**asdict(self._device.hello), "model": self._device.hello.model.hex()}
 
     @property
@@ -52,7 +52,7 @@ class LinkedBoard:
         return {"repeated": self._device.repeated, "damaged": self._device.damaged}
 
     def use(self, model: Artifact, voice: Voice | None) -> None:
-        """The model that was flashed, with this voice in force from the next frame on."""
+        """Put this voice in force from the next frame on."""
         self._flashed = self._wanted = model
         if voice is None:
             return
@@ -67,7 +67,7 @@ class LinkedBoard:
         self._device.set_voice(patch)
 
     def prove(self) -> Proof:
-        """Golden frames of what is in use, over the link. ``ParityError`` past what its kernels state."""
+        """Replay golden frames of the model in use over the link. ``ParityError`` past the tolerance of the board's kernels."""
         assert self._flashed is not None, "a model is in use"
         assert self._wanted is not None
         network = DeviceNetwork(self._device, self._flashed)
@@ -75,21 +75,21 @@ class LinkedBoard:
         return Proof(engine=network.name, frames=parity.frames, worst_lsb=parity.worst_lsb, mismatch_rate=parity.mismatch_rate)
 
     def confirm(self) -> None:
-        """The image on it does what it should: a board that has it on trial keeps it."""
+        """Keep the image that the board has on trial."""
         self._device.confirm()
 
     def engine(self) -> DeviceEngine:
-        """The board in place of a network here."""
+        """The board as an engine."""
         assert self._flashed is not None, "a model is in use"
         return DeviceEngine(self._device, self._flashed)
 
     def stats(self) -> Mapping[str, object]:
-        """How it does, in its own words."""
+        """Statistics that the board states about itself."""
         return stats_figures(self._device.stats())
 
 
 class Delivery:
-    """Images for boards, the way onto one, and the link to what then runs there."""
+    """Images for boards, delivery onto a board, and the link to the program that then runs there."""
 
     def image(
         self, target: Target, source: Path | None, voice: Path | None, key: Path | None, counter: int | None = None
@@ -110,7 +110,7 @@ class Delivery:
         )
 
     def save(self, image: BoardImage, target: Target, to: Path) -> None:
-        """Write it. ``TargetError`` if it is for another target."""
+        """Write the image to a file. ``TargetError`` if it is for another target."""
         check_for(parse(image.content), target=target.name, core=target.core)
         write_bytes(to, image.content)
 
@@ -126,7 +126,7 @@ class Delivery:
         trust: Sequence[Path] | None = None,
         progress: Callable[[float], None] = lambda fraction: None,
     ) -> Delivered:
-        """Put it onto the board and, where it can be reached without being told where, let it prove itself, and keep it then."""
+        """Put the image onto the board and, where its link is known, let it prove itself and then keep it."""
         model, proofs = image.model, list[Proof]()
 
         def tell(told: Progress) -> None:
@@ -155,7 +155,7 @@ class Delivery:
 
 @contextmanager
 def _greeted(link: Link, target: Target) -> Iterator[LinkedBoard]:
-    """The board behind a link, which is given back at the end. ``DeviceError`` if it is another target's."""
+    """The board behind a link, which is closed at the end. ``DeviceError`` if it is another target's."""
     try:
         device = Device(link, timeout_s=_TIMEOUT_S)
     except BaseException:

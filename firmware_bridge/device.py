@@ -57,11 +57,11 @@ T = TypeVar("T", Hello, VoiceTaken, ResetDone, Gains, Talker, Stats)
 class Device:
     """A board that answers.
 
-    It says hello on construction: ``LinkError`` if nobody answers, or somebody who speaks another protocol.
+    Construction says hello: ``LinkError`` if nobody answers, or the board speaks another protocol.
     """
 
     hello: Hello
-    """Who it is."""
+    """Identity of the board."""
 
     def __init__(
         self, link: Link, *, clock: Callable[[], float] = time.monotonic, timeout_s: float = 1.0, attempts: int = 3
@@ -116,11 +116,11 @@ class Device:
         return np.frombuffer(answer, "<i2").astype(np.int16).reshape(hop.shape)
 
     def stats(self) -> Stats:
-        """How the board is doing, in its own words."""
+        """Statistics that the board states about itself."""
         return self._ask(StatsRequest(), Stats)
 
     def confirm(self) -> None:
-        """The image on this board does what it should: a board that has it on trial keeps it."""
+        """Keep the image that the board has on trial."""
         if isinstance(self._link, Confirming):
             self._link.confirm()
 
@@ -249,7 +249,7 @@ class DeviceStep:
 
 
 def stats_figures(stats: Stats) -> dict[str, object]:
-    """Stats by name, with "unavailable" where the board does not know: never 0 for what was not measured."""
+    """Stats by name, with "unavailable" where the board does not know: never 0 for an unmeasured figure."""
     counted: object = "unavailable"
     if stats.counter:
         mean = stats.total_count / stats.frames if stats.frames else 0

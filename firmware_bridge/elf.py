@@ -1,4 +1,4 @@
-"""What an ELF file holds: sections with their sizes, and where functions start."""
+"""Reader of ELF files: sections with their sizes, and addresses of functions."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Symbol:
 
     name: str
     address: int
-    """Without the bit that marks Thumb code."""
+    """Address without the bit that marks Thumb code."""
     size_bytes: int
     function: bool
 
@@ -74,7 +74,7 @@ def read_symbols(path: Path) -> tuple[Symbol, ...]:
 
 
 def _image(path: Path) -> tuple[bytes, bool, bool]:
-    """The content of a file that begins as an ELF does; whether it is of 64 bits, and of Arm's 32."""
+    """Content of a file that begins as an ELF does; whether it has 64 bits, and whether it is for 32-bit Arm."""
     content = read_bytes(path, _MOST_BYTES, TargetError, "image")
     if content[:4] != b"\x7fELF" or content[5:6] != b"\x01" or content[4] not in (1, 2):
         raise TargetError(f"{path} is not a little-endian ELF image: it starts with {content[:6]!r}; build it again")
@@ -111,7 +111,7 @@ def _sections(path: Path, content: bytes, wide: bool) -> list[tuple[Section, int
 
 
 def _text(path: Path, names: bytes, at: int) -> str:
-    """The name that begins there."""
+    """Name that begins at this offset."""
     end = names.find(0, at)
     if at >= len(names) or end < 0:
         raise _damaged(path, f"a name begins at byte {at} of {len(names)} bytes of names and does not end")

@@ -1,4 +1,4 @@
-"""Emulator: a board of a target that QEMU knows, started with an image and spoken to as any other."""
+"""Emulator: a board of a target that QEMU knows, started with an image and addressed as any other."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class _Semihosted(FifoLink):
         self._folder.cleanup()
 
     def _check(self) -> None:
-        """The pipes outlive the emulator: it has to be asked."""
+        """Raise if the emulator has ended: its pipes outlive it, so it has to be asked."""
         code = self._process.poll()
         if code is None:
             return

@@ -1,4 +1,4 @@
-"""Flash: a new image beside the old one, and bootable only when it has been read back: an interrupted update boots the old image.
+"""Flashing: a new image goes beside the old one and becomes bootable only when read back: an interrupted update boots the old one.
 
 The memory begins with the boot region (``trust.py``); the rest is divided into two slots. Each begins with a sector for its boot
 record, which states the image's length and CRC-32 and is written last; the valid record of the higher generation whose image is
@@ -39,18 +39,18 @@ __all__ = [
 
 MAGIC = 0x42455445  # "ETEB" as it lies in memory
 TRIED_AT, CONFIRMED_AT, MARK_BYTES = 32, 48, 16
-"""Behind the boot record, in its sector: each mark is programmed once, and in no unit with anything else."""
+"""Marks behind the boot record, in its sector: each is programmed once, and in no unit with anything else."""
 TRIED = bytes(MARK_BYTES)
-"""Whatever is not erased counts as this mark."""
+"""Mark of a trial: any bytes that are not erased count as it."""
 CONFIRMED = b"etse: confirmed\0"
-"""Nothing but this counts as this mark."""
+"""Mark of a confirmed image: only these bytes count as it."""
 _BLOCK_BYTES = 4096
-"""Read, programmed and reported at a time."""
+"""Bytes that are read, programmed and reported at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BootRecord:
-    """Marks a slot bootable."""
+    """Boot record, which marks a slot bootable."""
 
     magic: U32
     generation: U32
@@ -67,7 +67,7 @@ RECORD_BYTES = size_bytes(BootRecord)
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far a flashing is."""
+    """Progress of flashing."""
 
     phase: str
     """``erase``, ``write``, ``compare`` or ``mark``."""
@@ -77,7 +77,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """Where the boot region and the two images of a memory are."""
+    """Places of the boot region and the two images in a memory."""
 
     trust_at: tuple[int, int]
     """The two sectors of the boot region."""
@@ -88,7 +88,7 @@ class Slots:
 
     @classmethod
     def of(cls, memory: FlashMemory) -> Slots:
-        """Halves of what a memory has behind its boot region."""
+        """Slots in the two halves of a memory behind its boot region."""
         sector_bytes = memory.sector_bytes
         slot_bytes = (memory.size_bytes // sector_bytes - 2) // 2 * sector_bytes
         first = 2 * sector_bytes
@@ -113,12 +113,12 @@ def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | No
 
 
 def confirmed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
-    """Whether the image of a slot has shown that it does what it should."""
+    """Whether the image of a slot has been confirmed, by doing what it should."""
     return memory.read(slots.at[slot] + CONFIRMED_AT, MARK_BYTES) == CONFIRMED
 
 
 def choose(memory: FlashMemory, slots: Slots) -> int | None:
-    """The slot that boots, None if neither can: what is no failed trial before what is, then the newer.
+    """The slot that boots, None if neither can: an image whose trial has not failed first, then the newer one.
 
     Equal to ``etse_boot_choose`` of ``c/board/boot.c``.
     """
@@ -143,7 +143,7 @@ def image_in(memory: FlashMemory, slots: Slots, slot: int) -> bytes | None:
 
 
 def start(memory: FlashMemory, slots: Slots) -> int | None:
-    """What a board does when it starts: choose, and remember a trial before it begins. Returns the slot, None if none can boot.
+    """Start as a board does: choose a slot, and remember a trial before it begins. Returns the slot, None if none can boot.
 
     From a confirmed image on, no image with a lower security counter boots. Equal to ``etse_boot_start`` of ``c/board/boot.c``.
     """
@@ -182,7 +182,7 @@ def _image(memory: FlashMemory, slots: Slots, slot: int, record: BootRecord) -> 
 
 
 def _kept(memory: FlashMemory, slots: Slots) -> int | None:
-    """The slot that an update leaves alone: the confirmed one, the newer of two, and what boots where none is confirmed."""
+    """The slot that an update leaves alone: the confirmed one, the newer of two, or the one that boots where none is confirmed."""
     active = choose(memory, slots)
     if active is None or confirmed(memory, slots, active):
         return active
@@ -244,7 +244,7 @@ def _compare(memory: FlashMemory, at: int, wanted: bytes) -> None:
 
 
 def header() -> str:
-    """``c/board/boot_record.h``: where each field of a boot record, of the boot region and of an image's header lies."""
+    """Text of ``c/board/boot_record.h``: places of the fields of a boot record, of the boot region and of an image's header."""
     lines = [
         "/* Generated from firmware_bridge/flash.py by `python -m firmware_bridge.flash`; do not edit. */",
         "#ifndef ETSE_BOOT_RECORD_H",
@@ -283,7 +283,7 @@ def header() -> str:
 
 
 def _c_text(content: bytes) -> str:
-    """Without the zero that C adds."""
+    """Bytes of a text without the zero that C adds."""
     return content.removesuffix(b"\0").decode()
 
 

@@ -28,7 +28,7 @@ class FlashMemory(Protocol):
         """Content from an address counted from the memory's first byte."""
 
     def erase(self, at: int) -> None:
-        """One sector, to :data:`ERASED`."""
+        """Erase one sector, to :data:`ERASED`."""
 
     def program(self, at: int, content: bytes) -> None:
         """Write erased bytes."""
@@ -74,7 +74,7 @@ class FileFlash:
             raise TargetError(f"{path} has {found} bytes, the memory of this board {size_bytes}: give another file, or remove it")
 
     def _fill(self) -> None:
-        """Erased bytes up to the size. What a full disk has left of a new memory is completed; anything else is not ours."""
+        """Fill the file up with erased bytes. A new memory that a full disk cut short is completed; no other file is touched."""
         content = self.path.read_bytes()
         if content.strip(bytes([ERASED])):
             return
@@ -88,7 +88,7 @@ class FileFlash:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Nobody else who locks it reads or writes in the meantime. ``TargetError`` if somebody does, and goes on doing so."""
+        """Lock the memory against other programs that lock it. ``TargetError`` if another one keeps it locked."""
         if self._locks:
             self._locks += 1
             try:
@@ -135,7 +135,7 @@ class FileFlash:
 
 
 def _wait_for(file: int, path: Path) -> None:
-    """An exclusive lock, which ends with the file's being closed, or with the program."""
+    """Wait for an exclusive lock, which ends when the file is closed, or with the program."""
     deadline_s = time.monotonic() + _LOCK_TIMEOUT_S
     while True:
         try:

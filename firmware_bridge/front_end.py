@@ -18,21 +18,21 @@ from firmware_bridge.c_source import NOTE, array, real
 __all__ = ["beam_bytes", "header", "scratch_bytes", "source"]
 
 _FULL_SCALE = 2**15
-"""Of 16-bit sound."""
+"""Full scale of 16-bit sound."""
 
 
 def scratch_bytes(frame: FrameSpec) -> int:
-    """Two complex buffers of half a window, between which the stages of the FFT alternate."""
+    """Bytes of scratch: two complex buffers of half a window, between which the stages of the FFT alternate."""
     return 2 * frame.window * np.dtype(np.float32).itemsize
 
 
 def beam_bytes(frame: FrameSpec) -> int:
-    """What a beam keeps: itself as each ear hears it, two covariances, four numbers a bin each, and the energies of a hop."""
+    """Bytes of a beam: itself as each ear hears it, two covariances, four numbers a bin each, and the energies of a hop."""
     return (12 * frame.bins + frame.bands) * np.dtype(np.float32).itemsize if frame.beam else 0
 
 
 def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
-    """The geometry and the scales of features and moves, for the preprocessor.
+    """Text of the header with the geometry and the scales of features and moves, for the preprocessor.
 
     ``ArtifactError`` if the transform or the ring of samples cannot do this geometry.
     """
@@ -62,7 +62,7 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
     }
     reals: dict[str, float | np.float32] = {
         "FEATURE_STEPS": np.float32(1) / np.float32(features.scale),
-        # Of a lifted spectrum; its gains are lifted by the rest.
+        # The spectrum is lifted; its gains are lifted by the rest.
         **{f"{name}_SCALE": np.float32(move.scale) * (GAIN_LIFT / LIFT) for name, move in moves.items()},
         "SILENCE": SILENCE * LIFT,
         "POWER_UNIT": frame.power_unit / (LIFT * LIFT),
@@ -75,7 +75,7 @@ def header(frame: FrameSpec, tensors: Mapping[str, Tensor]) -> str:
 
 
 def source(frame: FrameSpec) -> str:
-    """``frame.c``: windows, twiddle factors and band edges."""
+    """Text of ``frame.c``: windows, twiddle factors and band edges."""
     analysis = frame.lifted_window / np.float32(_FULL_SCALE)
     transform = frame.transform
     tables = {

@@ -1,4 +1,4 @@
-"""GDB's remote protocol, as far as a debug probe needs it: memory there and back, flash, reset.
+"""GDB's remote protocol as far as a debug probe needs it: reading and writing memory, flash, reset.
 
 QEMU's stub, OpenOCD and pyOCD speak it, so one client loads a program through any of them. Packets, escapes and run lengths: GDB
 manual, appendix "Remote Serial Protocol". A packet that arrives damaged is asked for again; silence ends with a ``LinkError``.
@@ -44,7 +44,7 @@ class GdbRemote:
         return self._packet(command)
 
     def read(self, at: int, size: int) -> bytes:
-        """Memory. ``DeviceError`` if the server cannot read there."""
+        """Read memory. ``DeviceError`` if the server cannot read there."""
         content = bytearray()
         while len(content) < size:
             n = min(_BLOCK_BYTES, size - len(content))
@@ -53,7 +53,7 @@ class GdbRemote:
         return bytes(content[:size])
 
     def write(self, at: int, content: bytes) -> None:
-        """Memory that is not flash. ``DeviceError`` if the server cannot write there."""
+        """Write memory that is not flash. ``DeviceError`` if the server cannot write there."""
         for offset in range(0, len(content), _BLOCK_BYTES):
             block = content[offset : offset + _BLOCK_BYTES]
             what = f"write {len(block)} bytes at {at + offset:#x}"
@@ -66,21 +66,21 @@ class GdbRemote:
             self._confirm(b"M%x,%x:" % (at + offset, len(block)) + block.hex().encode(), what)
 
     def erase_flash(self, at: int, size: int) -> None:
-        """Sectors of flash that the server knows."""
+        """Erase sectors of flash that the server knows."""
         self._confirm(b"vFlashErase:%x,%x" % (at, size), f"erase {size} bytes of flash at {at:#x}")
 
     def write_flash(self, at: int, content: bytes) -> None:
-        """Flash that was erased; in force after :meth:`finish_flash`."""
+        """Write flash that was erased; the content is in force after :meth:`finish_flash`."""
         for offset in range(0, len(content), _BLOCK_BYTES):
             block = content[offset : offset + _BLOCK_BYTES]
             self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escaped(block), f"write {len(block)} bytes of flash")
 
     def finish_flash(self) -> None:
-        """All of what was written is there when it returns."""
+        """Finish writing flash: everything is in place when it returns."""
         self._confirm(b"vFlashDone", "finish the flash")
 
     def monitor(self, command: str) -> str:
-        """A command of the server itself (``system_reset`` of QEMU, ``reset halt`` of OpenOCD), and what it prints."""
+        """Send a command of the server itself (``system_reset`` of QEMU, ``reset halt`` of OpenOCD), and return its output."""
         self._send(b"qRcmd," + command.encode().hex().encode())
         printed = b""
         while True:
@@ -132,7 +132,7 @@ class GdbRemote:
             self._link.write(packet)
             if self._byte(b"+-", content) == b"+":
                 return
-        raise LinkError(f"{self.name} refused a packet {_ATTEMPTS} times: the line damages what passes; lower its speed")
+        raise LinkError(f"{self.name} refused a packet {_ATTEMPTS} times: the line damages packets; lower its speed")
 
     def _packet(self, command: bytes) -> bytes:
         for _ in range(_ATTEMPTS):
@@ -148,7 +148,7 @@ class GdbRemote:
         raise LinkError(f"{self.name} answered damaged {_ATTEMPTS} times: lower the speed of the line")
 
     def _byte(self, wanted: bytes, command: bytes) -> bytes:
-        """The next of these; what comes before is noise."""
+        """The next of these bytes; anything before it is noise."""
         while (byte := self._next(command)) not in wanted:
             pass
         return byte
@@ -170,7 +170,7 @@ class GdbFlash:
     """Memory of a board behind a debug server, as :class:`firmware_bridge.flash.FlashMemory`."""
 
     def __init__(self, gdb: GdbRemote, *, origin: int, size_bytes: int, sector_bytes: int, plain: bool = False) -> None:
-        """``plain``: it is ordinary memory (an emulated board's), which is written without erasing."""
+        """``plain``: the memory is ordinary (an emulated board's) and is written without erasing."""
         self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
         self._gdb, self._origin, self._plain = gdb, origin, plain
 
@@ -194,14 +194,14 @@ class GdbFlash:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A part of a program, and where it is loaded."""
+    """A part of a program and its load address."""
 
     address: int
     content: bytes
 
 
 def segments(program: bytes, source: str = "the program") -> tuple[Segment, ...]:
-    """What of a 32-bit ELF file is loaded. ``TargetError`` if it is none, or truncated."""
+    """Parts of a 32-bit ELF file that are loaded. ``TargetError`` if the file is none, or truncated."""
     if program[:7] != b"\x7fELF\x01\x01\x01":
         raise TargetError(f"{source} is not a 32-bit little-endian ELF: it starts with {program[:7]!r}; build it again")
     try:
@@ -220,7 +220,7 @@ def segments(program: bytes, source: str = "the program") -> tuple[Segment, ...]
 
 
 def flat(program: bytes) -> tuple[int, bytes]:
-    """A program as its first address and everything from there on, for tools that know no segments.
+    """A program as its first address and all bytes from there on, for tools that know no segments.
 
     ``TargetError`` if it is spread over more than one memory.
     """
@@ -272,7 +272,7 @@ def _escaped(content: bytes) -> bytes:
 
 
 def _unescaped(content: bytes) -> bytes:
-    """Without escapes and run lengths: ``0*"`` is four zeros."""
+    """Content without escapes and run lengths: ``0*"`` is four zeros."""
     out = bytearray()
     at = 0
     while at < len(content):

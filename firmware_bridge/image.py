@@ -1,4 +1,4 @@
-"""Image: what is put on a board, and for which board, model and core; damaged, foreign or unsigned ones are refused.
+"""Image: a program for a board, with its target, model and core; damaged, foreign or unsigned images are refused.
 
 A header of fixed size, then the program. The digest covers header and program, the signature (Ed25519) covers the digest, and both
 come last in the header, so that everything before them is covered.
@@ -33,22 +33,22 @@ __all__ = [
 ]
 
 SCHEMA = 2
-"""Raised when the header changes; an image of another schema is built again."""
+"""Version of the header; an image of another one is built again."""
 
 MAGIC = "edge-tse image"
 DOMAIN = b"edge-tse image, Ed25519, schema 2\0"
-"""In front of what is signed, so that a signature is good for an image and for nothing else."""
+"""Prefix of the signed bytes, so that a signature is good for an image and for nothing else."""
 
 
 class Kind(IntEnum):
-    """What the program is."""
+    """Kind of program."""
 
     ELF = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """In front of the program; the boot code finds its fields by the constants of ``c/board/boot_record.h``."""
+    """Header in front of the program; the boot code finds its fields by the constants of ``c/board/boot_record.h``."""
 
     magic: Text16
     schema: U16
@@ -66,7 +66,7 @@ class ImageHeader:
 
 _HEADER_BYTES = size_bytes(ImageHeader)
 _COVERED_BYTES = _HEADER_BYTES - 32 - 64
-"""Of the header, by the digest."""
+"""Bytes of the header that the digest covers."""
 _UNSIGNED = bytes(32)
 
 
@@ -84,17 +84,17 @@ class Image:
     counter: int = 0
     """Security counter: a board that has once kept an image goes back to none with a lower one."""
     key: bytes = _UNSIGNED
-    """Public key of who signed it, 32 bytes; zeros if nobody did."""
+    """Public key of the signer, 32 bytes; zeros if nobody signed."""
     signature: bytes = bytes(64)
 
     @property
     def signed(self) -> bool:
-        """Whether somebody signed it; :func:`parse` has checked that the signature is right."""
+        """Whether it is signed; :func:`parse` has checked that the signature is right."""
         return self.key != _UNSIGNED
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of what the header states and of the program."""
+        """SHA-256 over the header's statements and the program."""
         return hashlib.sha256(pack(self._header())[:_COVERED_BYTES] + self.payload).digest()
 
     def _header(self, digest: bytes = bytes(32)) -> ImageHeader:
@@ -125,7 +125,7 @@ def make(payload: bytes, *, target: str, core: str, artifact_digest: str) -> Ima
 
 
 def counted(image: Image, counter: int) -> Image:
-    """The image with this security counter; without its signature if that is another one. ``TargetError`` if it does not fit."""
+    """The image with this security counter; another counter removes the signature. ``TargetError`` if it does not fit."""
     if not 0 <= counter < 2**32:
         raise TargetError(
             f"a security counter is within 0 and {2**32 - 1}, not {counter}: raise it by one with each image that matters"
@@ -144,7 +144,7 @@ def sign(image: Image, key: Path) -> Image:
 
 
 def public_key(path: Path) -> bytes:
-    """The 32 bytes that say whose signature is accepted, from a public or private Ed25519 key in PEM."""
+    """Public key of 32 bytes whose signatures are accepted, from a public or private Ed25519 key in PEM."""
     content = _read_key(path)
     if b"PRIVATE KEY" in content:
         return bytes(_private_key(path).public_key().public_bytes_raw())

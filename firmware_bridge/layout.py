@@ -42,7 +42,7 @@ Text16 = Annotated[str, "16s"]
 Text32 = Annotated[str, "32s"]
 """UTF-8, filled with zeros."""
 Rest = Annotated[bytes, ""]
-"""Whatever follows, in a last field only."""
+"""Bytes that follow, in a last field only."""
 RestText = Annotated[str, ""]
 
 T = TypeVar("T")
@@ -87,7 +87,7 @@ def unpack(kind: type[T], content: bytes) -> T:
 
 
 def c_constants(kind: type[object]) -> list[str]:
-    """Where each field begins, and how long the record is, as enumeration constants."""
+    """Enumeration constants for the start of each field and the length of the record."""
     prefix, at, lines = f"ETSE_{c_name(kind.__name__)}", 0, []
     for name, _, code in _fields(kind):
         lines.append(f"    {prefix}_{name.upper()} = {at},")

@@ -1,4 +1,4 @@
-"""Links: bytes to a board and back, whatever carries them.
+"""Links: bytes to a board and back, over any carrier.
 
 A link knows nothing of messages. Reading and writing end after a stated time, whatever the other side does; a link that has ended
 says so with a ``LinkError`` that names the port.
@@ -23,7 +23,7 @@ from edge_tse.errors import LinkError
 __all__ = ["Confirming", "FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
 
 WRITE_TIMEOUT_S = 5.0
-"""A board that does not take a frame within it is not listening."""
+"""Timeout of a write: a board that does not take a frame within it is not listening."""
 _CHUNK_BYTES = 4096
 
 
@@ -31,13 +31,13 @@ class Link(Protocol):
     """A stream of bytes in both directions."""
 
     name: str
-    """The port, for messages."""
+    """Name of the port, for messages."""
 
     def write(self, content: bytes) -> None:
-        """All of it. ``LinkError`` if the other side is gone or does not take it in time."""
+        """Write all bytes. ``LinkError`` if the other side is gone or does not take them in time."""
 
     def read(self, size: int, timeout_s: float) -> bytes:
-        """What has arrived, at most ``size`` bytes; waits up to ``timeout_s`` for the first, then returns nothing.
+        """Read at most ``size`` bytes; waits up to ``timeout_s`` for the first, then returns nothing.
 
         ``LinkError`` if the other side is gone.
         """
@@ -51,7 +51,7 @@ class Confirming(Protocol):
     """A link to a board that may have its image on trial."""
 
     def confirm(self) -> None:
-        """The image works: keep it."""
+        """Keep the image: it works."""
 
 
 class _Descriptors:
@@ -115,7 +115,8 @@ class SocketLink(_Descriptors):
                 self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as failure:
             raise LinkError(
-                f"{name}: no connection within {timeout_s:g} s ({failure.strerror or failure}): start what listens there"
+                f"{name}: no connection within {timeout_s:g} s ({failure.strerror or failure}): "
+                "start the program that listens there"
             ) from failure
         super().__init__(name, self._socket.fileno(), self._socket.fileno())
 
@@ -124,7 +125,7 @@ class SocketLink(_Descriptors):
 
 
 class FifoLink(_Descriptors):
-    """Two named pipes of this machine: what an emulated board writes, and what it reads. They are made if they are not there."""
+    """Two named pipes of this machine, written and read by an emulated board. They are made if they are not there."""
 
     def __init__(self, from_board: Path, to_board: Path) -> None:
         name = f"fifo:{to_board.parent}"
@@ -187,7 +188,7 @@ class ProcessLink(_Descriptors):
 
 
 class MemoryLink:
-    """A board that is a function of this process: bytes sent to bytes answered, at once."""
+    """A board that is a function of this process: it turns bytes sent into bytes answered, at once."""
 
     def __init__(self, answer: Callable[[bytes], bytes], name: str = "memory") -> None:
         self.name = name
@@ -252,7 +253,7 @@ class SerialLink:
 
 
 def open_link(port: str, *, baud: int = 115200) -> Link:
-    """The link that a ``--port`` names.
+    """Open the link that a ``--port`` names.
 
     ``/dev/ttyACM0`` (or any device file), ``socket://HOST:PORT``, ``fifo:FOLDER`` (with ``from_board`` and ``to_board`` in it),
     ``exec:COMMAND`` (its standard input and output). ``LinkError`` if it does not open.

@@ -1,4 +1,4 @@
-"""What a step costs: exact instruction counts from an emulator. They say "emulated" and are no time; cycles need a board.
+"""Meter of a step: exact instruction counts from an emulator. They say "emulated" and are no time; cycles need a board.
 
 An emulator does not model caches, wait states or dual issue. The count is the same on every run and every machine.
 """
@@ -26,7 +26,7 @@ from firmware_bridge.elf import read_sections, read_symbols
 __all__ = ["Counts", "count_hop", "count_instructions", "emulate", "emulated_core"]
 
 EVIDENCE = "emulated"
-"""Of every figure made here."""
+"""Evidence of every figure made here."""
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-aarch64": "qemu-user"}
 
 
@@ -35,7 +35,7 @@ class Counts:
     """Instructions of a part of a program, each time it was passed."""
 
     passes: NDArray[np.int64]
-    """``[passes]``, in order."""
+    """Instructions of each pass in order, ``[passes]``."""
     functions: Mapping[str, float]
     """Mean per pass by function, callees not included, most expensive first."""
     evidence: str = EVIDENCE
@@ -121,7 +121,7 @@ def emulated_core(target: Target) -> Core | None:
 
 
 def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> dict[str, object]:
-    """What a hop of sound costs on the target's kind of core, front end and network, over noise at speech level.
+    """Instructions of a hop of sound on the target's kind of core, front end and network, over noise at speech level.
 
     Instructions are exact; whether they fit into a hop is modelled as one instruction a cycle of the target's clock, and only
     stated where the target has one. ``TargetError`` if no emulator here has such a core, or something to build with is missing.

@@ -1,6 +1,6 @@
 """The firmware's own C, compiled for this machine: the network, and the whole chain from sound to sound.
 
-What runs here is what runs on a board, so most of a board can be tested without one.
+The same code runs here and on a board, so most of a board can be tested without one.
 """
 
 from __future__ import annotations
@@ -81,20 +81,20 @@ class NativeChain:
         self._library.etse_reset()
 
     def __call__(self, hop: Int16) -> Int16:
-        """``[ears, frame.hop]`` to the same shape, ``frame.delay`` samples later."""
+        """Process a hop ``[ears, frame.hop]`` to the same shape, ``frame.delay`` samples later."""
         source = self._hop(hop)
         out = np.empty_like(source)
         self._library.etse_process(source.ctypes.data_as(ctypes.c_void_p), out.ctypes.data_as(ctypes.c_void_p))
         return out
 
     def analyze(self, hop: Int16) -> Int8:
-        """The features of a hop ``[frame.features]``: first part of a step."""
+        """Compute the features of a hop, ``[frame.features]``: first part of a step."""
         source, features = self._hop(hop), np.empty(self.frame.features, np.int8)
         self._library.etse_analyze(source.ctypes.data_as(ctypes.c_void_p), _pointer(features))
         return features
 
     def network(self, features: Int8) -> tuple[Int8, ...]:
-        """The network's outputs, ``[frame.bands]`` each: second part of a step."""
+        """Compute the network's outputs, ``[frame.bands]`` each: second part of a step."""
         source = np.ascontiguousarray(features, np.int8)
         if source.shape != (self.frame.features,):
             raise EngineError(f"a step takes {self.frame.features} features, not {list(source.shape)}")
@@ -103,7 +103,7 @@ class NativeChain:
         return tuple(moves)
 
     def synthesize(self, *moves: Int8) -> Int16:
-        """Sound ``[ears, frame.hop]``: last part of a step."""
+        """Compute the sound ``[ears, frame.hop]``: last part of a step."""
         out = np.empty((self.ears, self.frame.hop), np.int16)
         source = np.array(moves, np.int8)
         self._library.etse_synthesize(_pointer(source), out.ctypes.data_as(ctypes.c_void_p))

@@ -1,4 +1,4 @@
-"""Where histories live: a delay line of the graph is a ring of rows in memory."""
+"""Places of histories: a delay line of the graph is a ring of rows in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The runtime without a runtime: an image or C sources, and what replays them here, compiled for this machine or emulated."""
+"""The native runtime: an image or C sources, replayed here as compiled for this machine or emulated."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from firmware_bridge.native import NativeNetwork
 __all__ = ["BOARDS", "RUNTIMES"]
 
 BOARDS: Boards = Delivery()
-"""What `edge-tse flash`, `board` and `live --engine device` work with."""
+"""Boards, the offer behind `edge-tse flash`, `board` and `live --engine device`."""
 
 
 def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
-    """An image that `edge-tse flash` takes where this build has start-up code for the board, else an archive of C sources."""
+    """Emit an image for `edge-tse flash` where this build has start-up code for the board, else an archive of C sources."""
     try:
         core_of(target)
     except TargetError:
@@ -42,7 +42,7 @@ def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
 
 
 def _archive(generated: Mapping[str, str]) -> bytes:
-    """The model's C and the library it is compiled with, in ``c/``, as a ZIP archive; equal models give equal bytes."""
+    """Archive of the model's C and the library it is compiled with, in ``c/``, as ZIP; equal models give equal bytes."""
     files = {name: text.encode() for name, text in generated.items()}
     files |= {f"c/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
     content = io.BytesIO()
@@ -53,7 +53,7 @@ def _archive(generated: Mapping[str, str]) -> bytes:
 
 
 def _planned_rings(artifact: Artifact) -> dict[str, int]:
-    """States are read where they are, so little is left for an arena; a voice that can be changed is in memory too."""
+    """Memory of the model with states that are read in place, so that the arena is small; a changeable voice is in memory too."""
     memory = plan_memory(artifact)
     return {"weights": memory.weights + memory.tables, "arena": memory.arena + memory.voice, "state": memory.state}
 
@@ -64,7 +64,7 @@ def _compiled_here(graph: IntegerGraph, content: bytes | None) -> Network:
 
 @dataclass(frozen=True, kw_only=True)
 class _OnEmulator(Replay):
-    """The image on the emulated board that the target is: its own kernels, its own integers."""
+    """Replay of the image on the emulated board of the target: its own kernels, its own integers."""
 
     def available(self, target: Target) -> bool:
         return target.flasher.startswith("qemu-") and which(target.flasher) is not None and super().available(target)

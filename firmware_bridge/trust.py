@@ -1,4 +1,4 @@
-"""Trust: whose images a board starts, and none that is older than what it has kept; it lies in the boot region of its flash memory.
+"""Trust: the signers whose images a board starts, and the lowest security counter; both lie in the boot region of its flash memory.
 
 The boot region has two sectors, each with a record of the keys and of the lowest security counter; the valid one of the higher
 generation is in force. Both are written, one after the other, so that one is valid whenever power ends, and one may rot.
@@ -45,10 +45,10 @@ _RECORD_BYTES = size_bytes(TrustRecord)
 
 @dataclass(frozen=True, kw_only=True)
 class Trust:
-    """What a board asks of an image."""
+    """Requirements of a board for an image."""
 
     keys: tuple[bytes, ...] | None = None
-    """Public keys of which one must have signed it; None takes any image, an empty list none."""
+    """Public keys, one of which must have signed the image; None takes any image, an empty list none."""
     minimum_counter: int = 0
     """Lowest security counter, asked for only where a signature is: without one anybody could raise it."""
 
@@ -63,7 +63,7 @@ class Trust:
         return image
 
     def accepts(self, content: bytes) -> bool:
-        """Whether the boot code starts it: where no key is trusted, any bytes."""
+        """Whether the boot code starts these bytes: any, where no key is trusted."""
         if self.keys is None:
             return True
         try:
@@ -74,7 +74,7 @@ class Trust:
 
 
 def read_trust(memory: FlashMemory, at: tuple[int, int]) -> Trust:
-    """What the boot region says, whose two sectors begin ``at``.
+    """Trust in the boot region whose two sectors begin ``at``.
 
     A region that has never been completely written trusts everybody; one that is damaged throughout trusts nobody.
     """
@@ -87,7 +87,7 @@ def read_trust(memory: FlashMemory, at: tuple[int, int]) -> Trust:
 
 
 def write_trust(memory: FlashMemory, at: tuple[int, int], keys: Sequence[bytes], minimum_counter: int) -> None:
-    """Put keys and counter in force. Interrupted anywhere, the old or the new ones are.
+    """Put keys and counter in force. An interruption at any point leaves the old or the new ones in force.
 
     ``TargetError`` if there are more keys than room, ``DeviceError`` if the memory does not hold what was written.
     """
@@ -108,7 +108,7 @@ def write_trust(memory: FlashMemory, at: tuple[int, int], keys: Sequence[bytes],
         memory.erase(place)
         memory.program(place, content)
         if memory.read(place, _RECORD_BYTES) != content:
-            raise DeviceError(f"the boot region at {place:#x} does not hold what was written: the other copy of it counts", 0)
+            raise DeviceError(f"the boot region at {place:#x} does not hold the bytes written: the other copy counts", 0)
 
 
 def check_room(keys: Sequence[bytes]) -> None:

@@ -49,15 +49,15 @@ __all__ = [
 ]
 
 PROTOCOL = 1
-"""Raised when an older board or host could not understand a newer one."""
+"""Version of the protocol; raised when an older board or host could not understand a newer one."""
 MAX_PAYLOAD_BYTES = 1024
-"""Longest payload: what a board has room for."""
+"""Longest payload that a board has room for."""
 CHUNK_BYTES = 512
-"""Of a voice, per message: a short frame lost to noise costs less than a long one."""
+"""Bytes of a voice per message: a short frame lost to noise costs less than a long one."""
 
 
 class Status(IntEnum):
-    """Why a board refused; the first numbers are ``etse_status`` of ``c/library/etse.h``."""
+    """Reasons of a board for refusing; the first numbers are ``etse_status`` of ``c/library/etse.h``."""
 
     EARS_UNSUPPORTED = 1
     VOICE_MALFORMED = 2
@@ -74,7 +74,7 @@ class Status(IntEnum):
 
 
 class Capability(IntFlag):
-    """What a board can do besides running the network."""
+    """Abilities of a board besides running the network."""
 
     SOUND = 1
     """The whole chain: sound to sound."""
@@ -84,7 +84,7 @@ class Capability(IntFlag):
 
 @dataclass(frozen=True, kw_only=True)
 class HelloRequest:
-    """Who is there?"""
+    """Request: who is there?"""
 
     code: ClassVar[int] = 0x01
 
@@ -97,7 +97,7 @@ class Hello:
     protocol: U16
     max_payload_bytes: U16
     capabilities: U32
-    """Of :class:`Capability`."""
+    """Flags of :class:`Capability`."""
     model: Bytes16
     """First bytes of the artifact's digest."""
     sample_rate_hz: U32
@@ -122,18 +122,18 @@ class SetVoice:
     code: ClassVar[int] = 0x02
     offset: U32
     size_bytes: U32
-    """Of the whole voice."""
+    """Bytes of the whole voice."""
     data: Rest
 
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceTaken:
-    """How much of the voice has arrived."""
+    """Progress of a voice that is being sent."""
 
     code: ClassVar[int] = 0x82
     taken_bytes: U32
     in_force: U8
-    """1 once it is whole and heard from the next frame on."""
+    """1 once the voice is whole and heard from the next frame on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ class NetworkFrame:
 
 @dataclass(frozen=True, kw_only=True)
 class Gains:
-    """What the network made of it."""
+    """Outputs of the network for a frame."""
 
     code: ClassVar[int] = 0x84
     moves: Rest
@@ -191,20 +191,20 @@ class Talker:
 
 @dataclass(frozen=True, kw_only=True)
 class StatsRequest:
-    """How is it going?"""
+    """Request: how is it going?"""
 
     code: ClassVar[int] = 0x06
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stats:
-    """Since the last start, as seen from the board."""
+    """Statistics since the last start, as seen from the board."""
 
     code: ClassVar[int] = 0x86
     counter: Text16
-    """What is counted: ``cycles``, ``instructions``, ``nanoseconds``; empty where nothing counts and they mean nothing."""
+    """Unit of the counts: ``cycles``, ``instructions``, ``nanoseconds``; empty where nothing counts and they mean nothing."""
     last_count: U64
-    """Of the last frame."""
+    """Count of the last frame."""
     worst_count: U64
     total_count: U64
     counts_per_s: U32
@@ -224,7 +224,7 @@ class Stats:
 
 @dataclass(frozen=True, kw_only=True)
 class Error:
-    """The request was refused; nothing changed."""
+    """Answer: the request was refused; nothing changed."""
 
     code: ClassVar[int] = 0xFF
     status: U16
@@ -249,7 +249,7 @@ Message = (
 )
 
 MESSAGES: Mapping[int, type[Message]] = {kind.code: kind for kind in Message.__args__}
-"""By code: an answer is its request with the highest bit set."""
+"""Messages by code: an answer is its request with the highest bit set."""
 
 
 @dataclass(frozen=True)
@@ -354,7 +354,7 @@ def _unstuff(stuffed: bytes) -> bytes | None:
 
 
 def header() -> str:
-    """``c/board/protocol.h``: codes, statuses, capabilities, and where each field lies in its payload."""
+    """Text of ``c/board/protocol.h``: codes, statuses, capabilities, and the place of each field in its payload."""
     lines = [
         "/* Generated from the messages of firmware_bridge/wire.py by `python -m firmware_bridge.wire`; do not edit. */",
         "#ifndef ETSE_PROTOCOL_H",

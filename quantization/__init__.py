@@ -1,1 +1,1 @@
-"""From float checkpoint to int8 artifact: corpus, recipes, training, quantization-aware training, freezing, evaluation."""
+"""Float checkpoint to int8 artifact: corpus, recipes, training, quantization-aware training, freezing, evaluation."""

@@ -1,4 +1,4 @@
-"""Deletion and insertion over a list of trials, by condition: of an artifact. Imports no torch."""
+"""Deletion and insertion of an artifact over a list of trials, by condition. Imports no torch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def analyse(
 def mean_over(
     trials: Path, one: Callable[[Trial], dict[str, Moves]], progress: Callable[[float], None]
 ) -> dict[str, dict[str, Moves]]:
-    """Means of what ``one`` finds in each trial, by condition and stage."""
+    """Means over trials of the moves that ``one`` finds in each, by condition and stage."""
     listed = read_trials(trials)
     found: dict[str, dict[str, list[Moves]]] = {}
     for done, trial in enumerate(listed):

@@ -1,6 +1,6 @@
-"""Which arithmetic is faster here, found by trying: bfloat16 has hardware of its own on some machines and is emulated on others.
+"""Choice of the faster arithmetic by trying: bfloat16 has hardware of its own on some machines and is emulated on others.
 
-That a CPU states bfloat16 instructions says little: one with them was two to three times as fast in it, another is half as fast.
+A CPU that states bfloat16 instructions need not be faster: one was two to three times as fast in it, another is half as fast.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ __all__ = ["Arithmetic", "Muon", "fastest", "orthogonalized"]
 
 @dataclass(frozen=True, kw_only=True)
 class Arithmetic:
-    """What matrices are multiplied in, and what that was decided by."""
+    """Arithmetic of matrix products, and the measurement that decided it."""
 
     layers: bool
     """Whether layers take bfloat16 (sums, moments and losses stay float32)."""
     steps: bool
-    """Whether the optimizer's Newton-Schulz iteration does."""
+    """Whether the optimizer's Newton-Schulz iteration takes bfloat16."""
     times_ms: dict[str, float]
-    """Of a layer, forwards and backwards, and of an iteration, in each arithmetic; empty where nothing was tried."""
+    """Times of a layer, forwards and backwards, and of an iteration, in each arithmetic; empty where nothing was tried."""
 
     def __str__(self) -> str:
         return ", ".join(f"{what} in {('float32', 'bfloat16')[b]}" for what, b in (("layers", self.layers), ("steps", self.steps)))
@@ -35,7 +35,7 @@ class Arithmetic:
 
 @cache
 def fastest(device: str) -> Arithmetic:
-    """Tried once a process, in a second: a layer of the shipped models' size, and an iteration for its weights.
+    """The faster arithmetic, tried once a process, in 1 s: a layer of the shipped models' size and an iteration for its weights.
 
     A GPU takes bfloat16 untried. Differences are of factors, so runs on one machine decide alike and resume bit for bit.
     """
@@ -62,7 +62,7 @@ def fastest(device: str) -> Arithmetic:
 
 
 def _best_ms(run: Callable[[], object], seconds: float = 0.2) -> float:
-    """The quickest of as many turns as fit, so that what else runs counts little."""
+    """Shortest time of as many turns as fit, so that other programs count little."""
     best, until = math.inf, time.perf_counter() + seconds
     while time.perf_counter() < until or math.isinf(best):
         began = time.perf_counter()
@@ -88,7 +88,7 @@ def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Muon(torch.optim.Muon):
-    """PyTorch's, whose iteration is always in bfloat16, in either arithmetic; its rate is matched to AdamW's."""
+    """Muon as in PyTorch, but in either arithmetic instead of always in bfloat16; its rate is matched to AdamW's."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, weight_decay: float, bfloat16: bool) -> None:
         super().__init__(params, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")

@@ -43,7 +43,7 @@ _PARTS: dict[str, Any] = {
     "current": dict | None,
     "falls_from": int | None,
 }
-"""Of a checkpoint, and what each is."""
+"""Types of the parts of a checkpoint."""
 _LARGEST_EMBEDDING = 2**16
 _AGAIN = "train again, or use the version that wrote it"
 
@@ -55,7 +55,7 @@ class Checkpoint:
     recipe: Recipe
     student: Student | Mask2Flow
     encoder: Encoder | None
-    """None: it listens to embeddings of another model."""
+    """Encoder; None: the network listens to embeddings of another model."""
     step: int
     figures: dict[str, Any]
     resume: list[dict[str, Any]]
@@ -65,7 +65,7 @@ class Checkpoint:
     falls_from: int | None = None
     """Step from which the rate of a cut falls."""
     begun: bool = False
-    """Whether its run began with the weights of another."""
+    """Whether its run began with the weights of another run."""
 
     @cached_property
     def digest(self) -> str:
@@ -149,7 +149,7 @@ def network_of(config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
 
 
 def may_go_on(begun: Checkpoint, config: StudentConfig | Mask2FlowConfig) -> bool:
-    """Whether a network of ``config`` can begin with what a checkpoint has learned."""
+    """Whether a network of ``config`` can begin with the weights of a checkpoint."""
     own = begun.recipe.student
     return own == config or (isinstance(own, StudentConfig) and isinstance(config, StudentConfig) and can_grow(own, config))
 

@@ -1,4 +1,4 @@
-"""Speech, noise and head-related responses on disk: what there is to mix (:mod:`quantization.mixing`).
+"""Corpus on disk: speech, noise and head-related responses, to be mixed by :mod:`quantization.mixing`.
 
 Two layouts are read. The *pack*: ``speech/<set>/<speaker>/<utterance>``, ``noise/<set>/<name>``, ``hrir/<name>.npz``. *Plain
 folders*: ``speaker/utterance``, and the LibriSpeech tree ``.../speaker/chapter/utterance``; then noise and responses are absent and
@@ -58,7 +58,7 @@ class Corpus:
 
     @property
     def validation_speakers(self) -> list[str]:
-        """Held-out talkers with a name, sorted. Of one with a single utterance one half is the target and the other enrolls."""
+        """Held-out talkers with a name, sorted. Where one has a single utterance, one half is the target and the other enrolls."""
         return sorted(s for s in self._held_out() if s not in self.unlabelled)
 
     @property
@@ -116,7 +116,7 @@ def open_corpus(data: Path) -> Corpus:
 
 
 def _recordings(folder: Path) -> list[Path]:
-    """All below a folder, sorted; linked folders are followed, once each."""
+    """All recordings below a folder, sorted; linked folders are followed, once each."""
     found, seen = [], set()
     for at, folders, names in os.walk(folder, followlinks=True):
         where = os.path.realpath(at)
@@ -155,7 +155,7 @@ def decode(
 ) -> Speech:
     """Decode talkers into memory at each speed. ``cache`` names a folder that keeps the result between runs.
 
-    What it keeps is used for the same files alone: the same places, sizes and times of their last change.
+    A cached result is used for the same files alone: the same places, sizes and times of their last change.
     """
     files = [_stamp(path) for speaker in speakers for path in corpus.speakers[speaker]] if cache else []
     key = _hash(json.dumps([sorted(speakers), rate, list(speeds), files]))[:16]
@@ -196,13 +196,13 @@ def decode(
 
 
 def _stamp(path: Path) -> list[str | int]:
-    """What tells a recording from another of the same name and size, without reading it."""
+    """Key that tells a recording from another of the same name and size, without reading it."""
     found = path.stat()
     return [str(path.resolve()), found.st_size, found.st_mtime_ns]
 
 
 def _append(to: Path, pieces: Iterable[NDArray[np.int16]]) -> None:
-    """An ``.npy`` file of all pieces, of which no two need be in memory: seven hours at seven speeds are gigabytes."""
+    """Write all pieces as one ``.npy`` file, of which no two need be in memory: seven hours at seven speeds are gigabytes."""
 
     def head(samples: int) -> None:
         file.seek(0)

@@ -27,7 +27,7 @@ Half = NDArray[np.float16]
 Levels = dict[str, list[Half]]
 """Talker -> active pooled levels ``[frames, bands]`` of each utterance. As float16 they are right to 0.04 dB and half as large."""
 Told = Callable[[int, int], None]
-"""Is told how many of how many talkers are done."""
+"""Callback told how many of how many talkers are done."""
 
 
 @torch.no_grad()
@@ -71,7 +71,7 @@ def _crop(rng: np.random.Generator, clips: Sequence[Half | Float], frames: int) 
 def _degrade(
     rng: np.random.Generator, x: Float, recipe: EncoderRecipe, noises: Sequence[Float] = (), others: Sequence[Half] = ()
 ) -> Float:
-    """Another microphone (tilt and bow over frequency), noise (a floor, a recording or babble of ``others``), a telephone.
+    """Degrade levels: microphone (tilt and bow over frequency), noise (a floor, a recording or babble of ``others``), telephone.
 
     The mean level is taken off.
 
@@ -102,7 +102,7 @@ _BAND_CENTRES_HZ = FrameSpec().band_centres_hz
 
 
 def _narrowed(rng: np.random.Generator, x: Float) -> Float:
-    """Levels as a telephone, a codec or a low sampling rate leave them: nothing above an edge, often nothing below another.
+    """Levels after a telephone, a codec or a low sampling rate: nothing above an edge, often nothing below another.
 
     Powers outside the pass band fall by a slope from soft (24 dB an octave) to hard, down to a floor 60 to 80 dB below the mean.
     """
@@ -254,9 +254,9 @@ class Enrollments:
 
 
 _LONGEST_S = 15.0
-"""Of an enrollment crop; the least is what a user may enroll with."""
+"""Longest enrollment crop; the shortest is what a user may enroll with."""
 _LEAST_FRAMES = 20
-"""Of an utterance that is used at all."""
+"""Least frames of an utterance that is used at all."""
 
 
 @torch.no_grad()

@@ -58,20 +58,20 @@ __all__ = [
 Float = NDArray[np.float32]
 Item = dict[str, Any]
 Scores = dict[str, float | None]
-"""By metric; None where it could not be computed."""
+"""Scores by metric; None where one could not be computed."""
 Reasons = dict[str, str]
-"""Why not, by metric."""
+"""Reasons by metric why a score is missing."""
 Listener = Callable[[Float], Float]
-"""Mixture ``[ears, samples]`` at the model's rate to the talker, as long."""
+"""Function from mixture ``[ears, samples]`` at the model's rate to the talker, as long."""
 
 COLUMNS = ("id", "mixture", "enrollment", "target", "interferer", "condition")
 RATE_HZ = 16000
-"""What PESQ-WB and ESTOI are defined at."""
+"""Rate at which PESQ-WB and ESTOI are defined."""
 CLEAN_DB = 60.0
 """A mixture this close to the target is the target: there is nothing to improve."""
 SIR_EDGES_DB = (-5.0, -2.5, 0.0, 2.5, 5.0)
 SIMILARITY_EDGES = (-1.0, 0.0, 0.2, 0.4, 1.0)
-"""Of the cosine between the enrolled voice and the interferer that is most like it."""
+"""Edges of classes of the cosine between the enrolled voice and the interferer that is most like it."""
 _CHUNK = 4  # trials per task of a worker: long enough to share a voice, short enough for the bar to move
 
 
@@ -87,7 +87,7 @@ class Trial:
     interferers: tuple[Path, ...]
     condition: str
     sexes: tuple[str, ...]
-    """Of the target and of each interferer, as the list tells; an empty string where it does not know."""
+    """Sexes of the target and of each interferer, as the list tells; an empty string where it does not know."""
     row: int
     """Line of the CSV, for messages."""
 
@@ -204,7 +204,7 @@ def evaluate(
 def _shared(
     trials: Sequence[Trial], artifact: Artifact, engine: str, jobs: int, ears: hearing_scores.Ears | None
 ) -> Iterator[Item]:
-    """As :func:`_scored`, in processes that inherit nothing, so that no runtime is forked with its threads."""
+    """Scores as of :func:`_scored`, in processes that inherit nothing, so that no runtime is forked with its threads."""
     content = artifact.to_bytes()
     source = iter(trials)
     chunks = list(iter(lambda: list(islice(source, _CHUNK)), []))
@@ -231,7 +231,7 @@ def _scored(trials: Sequence[Trial], artifact: Artifact, engine: str, ears: hear
 
 
 def personal_listener(trial: Trial, artifact: Artifact, engine: str) -> tuple[Voice | None, Listener | str]:
-    """The enrolled talker and what listens for that one, or no voice and why this talker cannot be enrolled."""
+    """The enrolled talker with a listener for that one, or None and why this talker cannot be enrolled."""
     try:
         voice = enroll_clips(artifact.voice_model, enrollment_clips(trial)).voice
     except AudioError as failure:
@@ -269,7 +269,7 @@ def score(
     of_mixture: bool = True,
     ears: hearing_scores.Ears | None = None,
 ) -> Item:
-    """Scores of what ``listener`` makes of a trial at ``rate_hz``; a string says why it cannot, and the trial counts as failed.
+    """Scores of a ``listener`` on a trial at ``rate_hz``; a string says why there is no output, and the trial counts as failed.
 
     Without ``of_mixture`` PESQ, ESTOI and what ``ears`` get of the mixture, the same for every listener, are left out.
     ``DataError`` as :func:`evaluate`.
@@ -300,7 +300,7 @@ def score(
 
 
 def _circumstances(trial: Trial, mixture: Float, target: Float, rate_hz: int) -> Item:
-    """What may make a trial hard."""
+    """Circumstances that may make a trial hard."""
     out: Item = {}
     if len(trial.sexes) > 1 and all(trial.sexes):
         out["same_sex"] = trial.sexes[0] in trial.sexes[1:]
@@ -414,7 +414,7 @@ def tails(items: Sequence[Item]) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _classes(items: Sequence[Item], key: str, edges: Sequence[float]) -> dict[str, list[Item]]:
-    """By value, from each edge up to the next; the first and the last class are open."""
+    """Classes of values, from each edge up to the next; the first and the last class are open."""
     place = np.digitize([item[key] for item in items], edges[1:-1])
     return {
         f"{low:g} to {high:g}": [item for item, at in zip(items, place, strict=True) if at == i]
@@ -429,7 +429,7 @@ def _tail(items: Sequence[Item]) -> dict[str, Any]:
 
 
 def summary(items: Sequence[Item]) -> dict[str, Any]:
-    """Figures over items, one condition's or several together."""
+    """Summary of items, of one condition or several together."""
     values: dict[str, list[float]] = {}
     missing: dict[str, Counter[str]] = {}
     for item in items:

@@ -1,4 +1,4 @@
-"""Trials to listen to: those that an artifact does worst, in the middle and best, as cases of a page with sound and pictures."""
+"""Trials to listen to: the worst, the median and the best of an artifact, as cases of a page with sound and pictures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ WORST = 3
 
 
 def examples(trials_csv: Path, items: Sequence[Item]) -> list[Case]:
-    """Of scored trials: the three with the least gain, the median and the best, and the loudest output for an absent talker.
+    """Choose of scored trials the three with the least gain, the median and the best, and the loudest output for an absent talker.
 
     ``items`` are :func:`~quantization.evaluate.evaluate`'s of the same list. ``DataError`` if none has a score to rank it by.
     """
@@ -50,7 +50,7 @@ def _by_attenuation(items: Sequence[Item]) -> Iterator[tuple[str, str, int]]:
 
 
 def _ranked(items: Sequence[Item], score: str) -> list[int]:
-    """Places of the items that have it, from the least."""
+    """Indices of the items that have this score, lowest first."""
     there = [i for i, item in enumerate(items) if item["scores"].get(score) is not None]
     return sorted(there, key=lambda i: float(items[i]["scores"][score]))
 

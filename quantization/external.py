@@ -31,7 +31,7 @@ class Embeddings:
     folder: Path
     size: int
     speeds: tuple[float, ...]
-    """Of training talkers; 1.0 is always one of them."""
+    """Speeds of training talkers; 1.0 is always one of them."""
 
     def of(self, corpus: Corpus, speech: Speech) -> Enrollments:
         """Unit vectors of every utterance that has some. ``DataError`` names a file whose size is not that of the others."""

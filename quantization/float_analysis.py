@@ -1,4 +1,4 @@
-"""Deletion and insertion over a list of trials by a float checkpoint, of the published system also by each step of its flow."""
+"""Deletion and insertion of a float checkpoint over a list of trials; of the published system also by each step of its flow."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def analyse_checkpoint(
 ) -> dict[str, dict[str, Moves]]:
     """Mean moves of each stage by condition, ``{condition: {stage: moves}}``.
 
-    Of the published system also where the flow is after each step of :data:`STEPS` by each solver, named as
-    :class:`edge_tse.analysis.FlowStep`; its bands are mel bands, and its stages those of one Euler step. ``DataError`` for what is
-    no checkpoint or no list of trials.
+    For the published system there are also the states of the flow after each step of :data:`STEPS` by each solver, named as
+    :class:`edge_tse.analysis.FlowStep`; its bands are mel bands, and its stages those of one Euler step. ``DataError`` for a file
+    that is no checkpoint or no list of trials.
     """
     source = load_checkpoint(checkpoint)
 

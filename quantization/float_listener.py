@@ -25,7 +25,7 @@ __all__ = ["enrolled", "evaluate_checkpoint", "float_listener"]
 
 
 def enrolled(source: Checkpoint, trial: Trial) -> Tensor:
-    """The trial's talker as the checkpoint takes one, ``[1, size]``.
+    """Voice of the trial's talker in the form that the checkpoint takes, ``[1, size]``.
 
     ``AudioError`` if the enrollment holds too little speech, ``DataError`` if the checkpoint has no encoder of its own.
     """
@@ -44,7 +44,7 @@ def enrolled(source: Checkpoint, trial: Trial) -> Tensor:
 
 
 def float_listener(source: Checkpoint, trial: Trial, steps: int = 1, solver: Solver = "euler") -> Listener | str:
-    """What listens for the talker of a trial, or why that talker cannot be enrolled; ``steps`` and ``solver`` are the flow's."""
+    """Listener for the talker of a trial, or why that talker cannot be enrolled; ``steps`` and ``solver`` are the flow's."""
     try:
         voice = enrolled(source, trial)
     except AudioError as failure:

@@ -1,4 +1,4 @@
-"""From a quantization-aware twin to the integer artifact: every learned scale becomes a constant, every weight an int8."""
+"""Freezing of a quantization-aware twin into the integer artifact: every learned scale becomes a constant, every weight an int8."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class _Builder:
         return output
 
     def depthwise(self, name: str, layer: QuantDepthwise, source: str, frames: int) -> str:
-        """With its delay line: append the new frame to the history, filter, keep the tail."""
+        """A depthwise layer with its delay line: append the new frame to the history, filter, keep the tail."""
         weight, scale, _ = layer.weight_and_grid()
         channels = weight.shape[1]
         like = layer.source.module
@@ -120,7 +120,7 @@ def _quantized(layer: torch.nn.Module) -> QuantPointwise:
 
 
 def _fixed(module: torch.nn.Module) -> Fixed:
-    """What a tensor of known range is quantized with, by itself or behind its function."""
+    """Range that a tensor of known range is quantized with, by itself or behind its function."""
     last = module[-1] if isinstance(module, torch.nn.Sequential) else module
     assert isinstance(last, Fixed), "freeze takes the output of quantized_twin"
     return last
@@ -171,7 +171,7 @@ def freeze_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
 
 @torch.no_grad()
 def float_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
-    """The same before its matrices are quantized."""
+    """Encoder and modulation heads before their matrices are quantized."""
     weights = {name: value.numpy() for name, value in encoder.arrays().items()} if encoder else {}
     weights["code.weight"], weights["code.bias"] = student.code.weight.numpy(), student.code.bias.numpy()
     for name, layer in student.films.items():

@@ -1,4 +1,4 @@
-"""What a listener with a hearing loss gets of it: HASPI (intelligibility) and HASQI (quality), version 2, through pyclarity.
+"""Scores for a listener with a hearing loss: HASPI (intelligibility) and HASQI (quality), version 2, through pyclarity.
 
 Kates & Arehart, "The Hearing-Aid Speech Perception Index (HASPI) version 2", Speech Communication 131, 2021, and "The hearing-aid
 speech quality index (HASQI) version 2", JAES 62(3), 2014. What is heard first passes NAL-R for the same audiogram (pyclarity's
@@ -31,7 +31,7 @@ Ears = tuple[Audiogram, Audiogram]
 NAMES = ("haspi", "hasqi")
 RATE_HZ = 16000
 _HZ = (250, 500, 1000, 2000, 4000, 6000)
-"""Where both indices take the thresholds."""
+"""Frequencies at which both indices take the thresholds."""
 _TAPS = 220  # as pyclarity's own baselines
 _EQUALIZES_REFERENCE = 1  # HASQI's: the reference comes without NAL-R
 
@@ -78,7 +78,7 @@ def _indices() -> tuple[Index, Index]:
 
 
 def _computed(index: Index, *arguments: object) -> float:
-    """First of what an index returns. It dithers with NumPy's global generator, which therefore begins anew and is put back."""
+    """First value that an index returns. It dithers with NumPy's global generator, which is therefore seeded and put back."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002
     try:

@@ -39,7 +39,7 @@ LOG_EVERY_S = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How long and how fast: a linear warm-up, then half a cosine to zero, or a constant rate and a straight fall to zero."""
+    """Plan of steps and rates: a linear warm-up, then half a cosine to zero, or a constant rate and a straight fall to zero."""
 
     steps: int
     lr: float
@@ -89,7 +89,7 @@ def descend(trained: nn.Module, optimizers: Sequence[torch.optim.Optimizer], lr:
 
 
 class Teacher(nn.Module):
-    """A trained student of whatever size, or the published system, that a student listens to.
+    """A trained student of any size, or the published system, that a student learns from.
 
     Its geometry of frames must be the same (the published system says its gains in whatever geometry it was made for).
     """
@@ -100,7 +100,7 @@ class Teacher(nn.Module):
         self.eval()
 
     def train(self, mode: bool = True) -> Teacher:
-        """Stays as it is: its moments are those that it was trained to."""
+        """Ignore the mode: the moments stay those that the teacher was trained to."""
         return super().train(False)
 
     @torch.no_grad()
@@ -128,7 +128,7 @@ class _Objective(nn.Module):
 
 
 class _FlowObjective(nn.Module):
-    """That of the published system."""
+    """Loss of the published system as a module."""
 
     terms = FlowLosses._fields
 
@@ -147,7 +147,7 @@ def _objective(made: Recipe, network: Student | Mask2Flow, teacher: Teacher | No
 
 
 class Averaged:
-    """A running average of a network's weights, with the moments it has: what is validated and shipped of a run that never ends.
+    """A running average of a network's weights, with its moments: a run that never ends validates and ships this average.
 
     Averages of weights stand in for a falling rate (Polyak & Juditsky, 1992). Early on it forgets sooner: ``(1 + n) / (10 + n)``.
     """
@@ -158,7 +158,7 @@ class Averaged:
 
     @torch.no_grad()
     def update(self) -> None:
-        """After a step."""
+        """Update the average after a step."""
         self._steps += 1
         keeps = min(self._keeps, (1 + self._steps) / (10 + self._steps))
         current = self._network.state_dict()
@@ -166,7 +166,7 @@ class Averaged:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The network computes with its average, then goes on as it was."""
+        """Let the network compute with its average, then go on as it was."""
         own = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
         self._network.load_state_dict(self.state)
         try:
@@ -251,7 +251,7 @@ def _agreed(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[flo
 
 
 class _Minutes:
-    """A row a minute of the log of a run: what was spent, and means of the terms of the loss."""
+    """Rows of a run's log, one a minute: time spent, and means of the terms of the loss."""
 
     def __init__(self, log: Path, terms: Sequence[str], plan: Plan, made: Recipe, ranks: int, *, append: bool) -> None:
         self._terms, self._plan, self._made, self._ranks = terms, plan, made, ranks
@@ -261,7 +261,7 @@ class _Minutes:
         self._window: list[list[float]] = []
 
     def add(self, at: int, means: list[float], now: float) -> None:
-        """The terms of one step, after ``at`` of them."""
+        """Add the terms of one step, after ``at`` of them."""
         self._window.append(means)
         if now - self._logged <= LOG_EVERY_S and at != self._plan.steps:
             return
@@ -274,7 +274,7 @@ class _Minutes:
 
 
 def launch() -> Fabric:
-    """One process, or as many as ``torchrun`` started: gloo between CPUs, nccl between GPUs."""
+    """Start one process, or join as many as ``torchrun`` started: gloo between CPUs, nccl between GPUs."""
     _keep_pages()
     many = int(os.environ.get("WORLD_SIZE", "1")) > 1
     fabric = Fabric(accelerator="auto", devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), strategy="ddp" if many else "auto")
@@ -283,7 +283,7 @@ def launch() -> Fabric:
 
 
 class Log:
-    """Rows of figures by step, as CSV and for TensorBoard beside it. What is appended to keeps the columns that it has."""
+    """Log of figures by step, as CSV and for TensorBoard beside it. A log that is appended to keeps its columns."""
 
     def __init__(self, path: Path, columns: Sequence[str], append: bool) -> None:
         self._path, self._columns = path, ["step", *columns]

@@ -1,6 +1,6 @@
 """Seeded training mixtures: drawn on the host, made of sound where the network trains.
 
-What an item consists of is drawn from (seed, step, position), so a run resumes bit for bit and any number of processes share one
+The parts of an item are drawn from (seed, step, position), so a run resumes bit for bit and any number of processes share one
 sequence. Decoded speech, noises and head-related responses lie on the device, and cutting, colouring, convolution and mixing of a
 whole batch happen there: a GPU trains faster than a CPU mixes.
 """
@@ -33,7 +33,7 @@ _COLOUR_KNOTS_HZ = (100.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0)
 
 @dataclass(frozen=True)
 class Scene:
-    """What mixtures are made of: probabilities and ranges, uniform unless said."""
+    """Properties of mixtures: probabilities and ranges, uniform unless said."""
 
     seconds: float = 4.0
     sir_db: tuple[float, float] = (-6.0, 6.0)
@@ -108,30 +108,30 @@ class Batch:
     target: Tensor
     """``[items, ears, samples]``; zeros where the target is absent."""
     talker: list[str]
-    """Whose voice to enroll (``talker@speed``), also where that talker is absent."""
+    """Talker whose voice is enrolled, per item (``talker@speed``), also where that talker is absent."""
     utterance: NDArray[np.int64]
     """Index of the talker's span that the target was cut from; -1 where absent. Enrollment must use another."""
     others: list[list[str]]
-    """Who else is heard."""
+    """Other talkers that are heard, per item."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Excerpt:
-    """A stretch of one utterance and what a microphone makes of it."""
+    """A stretch of one utterance and its changes by a microphone."""
 
     start: int
     """First sample in the corpus."""
     stop: int
-    """Where the utterance ends: zeros follow."""
+    """End of the utterance: zeros follow."""
     turn: int
-    """How far the stretch is rotated: what is too short is heard at a random place in the item."""
+    """Samples by which the stretch is rotated: a short one is heard at a random place in the item."""
     tilt: float
     colour_db: Float
-    """At the knots."""
+    """Gain at the knots."""
     direction: int
     """Index of a response of the item's head."""
     towards: int
-    """Where a moving talker goes, -1: nowhere."""
+    """Direction to which a moving talker goes, -1: nowhere."""
     room: Float | None
     """``[ears, taps]`` of a simulated room around the direct sound."""
     direct: float
@@ -144,39 +144,39 @@ class _Item:
 
     talker: str
     utterance: int
-    """-1: the talker is absent, and only sets the levels."""
+    """Index of the utterance, -1: the talker is absent, and only sets the levels."""
     others: list[str]
     """Interfering talkers."""
     excerpts: list[_Excerpt]
     """The target's, then the interferers'."""
     sir_db: list[float]
-    """Of each interferer."""
+    """Ratio of target to each interferer."""
     head: int
-    """Index, -1: mono."""
+    """Index of the head, -1: mono."""
     noise: int
-    """Index, -1: none, -2: babble."""
+    """Index of the noise, -1: none, -2: babble."""
     noise_starts: NDArray[np.int64]
     """One stretch of the recording per ear (diffuse, as most noise is), or of each talker of the babble."""
     snr_db: float
     level_db: float
     second: int
-    """Which excerpt is the second voice's, -1: its talker is absent, or says nothing."""
+    """Index of the second voice's excerpt, -1: its talker is absent, or says nothing."""
     second_talker: str
     second_utterance: int
     ears: str
-    """What is wrong with a pair of them: one of :data:`_UNEQUAL`, or nothing."""
+    """Fault of a pair of ears: one of :data:`_UNEQUAL`, or nothing."""
     ear: int
-    """Which of them."""
+    """Index of the faulty ear."""
     amount: float
-    """Of the wrong, from 0 to 1."""
+    """Amount of the fault, from 0 to 1."""
     band: PassBand | None
-    """What passes; None: everything."""
+    """Pass band; None: everything passes."""
     begins: int
     """Samples of silence at the start."""
     disturbance: tuple[float, float]
     """Constant offset and amplitude of hum, relative to the RMS of the mixture."""
     move: tuple[float, float]
-    """When a talker moves, and how long that takes, as shares of the item."""
+    """Start and length of a talker's movement, as shares of the item."""
 
 
 _UNEQUAL = ("dead", "weak", "inverted", "late", "clipped", "same")
@@ -221,7 +221,7 @@ class Mixer:
     def batch(self, step: int, size: int, rank: int = 0, ranks: int = 1) -> Batch:
         """``size`` items of step ``step`` for process ``rank`` of ``ranks``: together they are one batch of ``size * ranks``.
 
-        Of paired items the first half are the mixtures, the second half the same mixtures for another voice.
+        The first half of paired items are the mixtures, the second half the same mixtures for another voice.
         """
         every = self._scene.binaural_every
         ears = 2 if every and self._heads and step % every == every - 1 else 1
@@ -332,7 +332,7 @@ class Mixer:
         return _Excerpt(first, stop, turn, tilt, knots.astype(np.float32), direction, towards, around, direct)
 
     def _around(self, rng: np.random.Generator, head: int, t60_s: float, direct_db: float) -> tuple[Float, float]:
-        """What a room adds to the direct sound, ``[ears, taps]`` with an energy of 1, and the amplitude of the direct sound to it.
+        """Response ``[ears, taps]`` that a room adds to direct sound, with an energy of 1, and the direct sound's amplitude.
 
         Twenty early reflections within 40 ms, each from its own direction of the head, and a diffuse tail whose ears share what is
         low: below some 500 Hz a head is small against the wave.
@@ -361,7 +361,7 @@ class Mixer:
     # From here on sound: ``S`` excerpts of a batch of ``B`` items, ``E`` ears, ``N`` samples, all on the device.
 
     def _mixed(self, items: list[_Item], ears: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Mixtures, targets and what the second voices say, ``[B, E, N]`` each."""
+        """Mixtures, targets and speech of the second voices, ``[B, E, N]`` each."""
         of = [i for i, item in enumerate(items) for _ in item.excerpts]
         first = [of.index(i) for i in range(len(items))]
         image_SEN = self._placed(self._cut([e for item in items for e in item.excerpts]), items, ears)
@@ -398,7 +398,7 @@ class Mixer:
         return mixture_BEN, sound[1], sound[2]
 
     def _heard(self, sound: Tensor, items: list[_Item], ears: int) -> Tensor:
-        """What devices do to mixture and talkers alike, ``[3, B, E, N]``; offset and hum join the mixture alone."""
+        """Effects of devices on mixture and talkers alike, ``[3, B, E, N]``; offset and hum join the mixture alone."""
         for i, item in enumerate(items):
             if item.band is not None:
                 sound[:, i] = _narrowed(sound[:, i], item.band, self._rate)
@@ -458,7 +458,7 @@ class Mixer:
         return image
 
     def _response(self, head: int, direction: int, excerpt: _Excerpt) -> Tensor:
-        """``[E, taps]`` of the direct sound and what the room adds."""
+        """Response ``[E, taps]`` of the direct sound and the room."""
         direct = self._heads[head][direction] if head >= 0 else torch.ones(1, 1, device=self._device)
         if excerpt.room is None:
             return direct
@@ -470,7 +470,7 @@ class Mixer:
         return response
 
     def _noise(self, item: _Item, ears: int) -> Tensor:
-        """``[E, N]``: the recording over and over, or as many talkers at once as are babble."""
+        """Noise ``[E, N]``: the recording over and over, or as many talkers at once as are babble."""
         samples = torch.arange(self.length, device=self._device)
         starts = self._at(item.noise_starts)[:, None]
         if item.noise == -2:
@@ -487,7 +487,7 @@ class Mixer:
         return torch.as_tensor(indices, dtype=torch.int64).to(self._device)
 
     def _amplitude(self, db: Sequence[float]) -> Tensor:
-        """Of levels so many dB *below* another."""
+        """Amplitude of a level that is so many dB *below* another."""
         return 10 ** (torch.tensor(db, dtype=torch.float32).to(self._device) / -20)
 
 
@@ -501,7 +501,7 @@ def _convolved(x_SN: Tensor, responses: Sequence[Tensor]) -> Tensor:
 
 
 def _narrowed(x: Tensor, band: PassBand, rate: int) -> Tensor:
-    """``[..., N]`` without what is outside the band."""
+    """The signal ``[..., N]`` without the sound outside the band."""
     low, high, walls = band
     n = x.shape[-1]
     hz = torch.fft.rfftfreq(n, 1 / rate).to(x.device)
@@ -530,7 +530,7 @@ def _head(path: Path) -> Tensor:
 
 
 def _shared(samples: NDArray[np.int16]) -> Tensor:
-    """The same memory as a tensor: on a CPU the file of decoded speech stays where it is."""
+    """A tensor that shares the array's memory: on a CPU the file of decoded speech stays where it is."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         return torch.from_numpy(samples)

@@ -1,4 +1,4 @@
-"""What is left of sound by telephones, codecs and low sampling rates: one way to draw it, for mixtures and for enrollments."""
+"""Pass bands of telephones, codecs and low sampling rates: one way to draw them, for mixtures and for enrollments."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _LOWER_HZ = 300.0
 
 
 class PassBand(NamedTuple):
-    """What passes."""
+    """A pass band."""
 
     low_hz: float
-    """0: down to nothing."""
+    """Lower edge in Hz; 0: down to nothing."""
     high_hz: float
     walls: bool
     """Whether nothing at all is left outside; else it falls by 24 dB an octave."""
 
 
 def draw_pass_band(rng: np.random.Generator) -> PassBand:
-    """Of a telephone more often than not; three in ten have soft edges."""
+    """Draw a pass band, a telephone's more often than not; three in ten have soft edges."""
     high = float(rng.choice(_UPPER_HZ, p=_SHARES) * rng.uniform(0.95, 1.05))
     low = float(_LOWER_HZ * rng.uniform(0.8, 1.2)) if high < 4500 and rng.random() < 0.7 else 0.0
     return PassBand(low, high, bool(rng.random() < 0.7))

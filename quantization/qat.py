@@ -44,7 +44,7 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class WeightFormat:
-    """How a kind of layer holds its weights: symmetric integers of ``bits`` bits, the lowest one unused."""
+    """Format of a layer's weights: symmetric integers of ``bits`` bits, the lowest one unused."""
 
     bits: int = 8
     per_channel: bool = True
@@ -111,7 +111,7 @@ class Fixed(nn.Module):
 
 
 def _steps(x: Tensor, grid: Tensor) -> Tensor:
-    """How many steps of the grid: whole numbers, exact in float32."""
+    """Number of steps of the grid: whole numbers, exact in float32."""
     return torch.round(x / grid)
 
 
@@ -121,7 +121,7 @@ def _on_grid(x: Tensor, grid: Tensor) -> Tensor:
 
 
 class QuantPointwise(nn.Module):
-    """``nn.Linear`` with integer weights and an int8 output."""
+    """Pointwise layer (``nn.Linear``) with integer weights and an int8 output."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class QuantPointwise(nn.Module):
         return q.value, scale, self.source.module.scale * scale
 
     def accumulated(self, x: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
-        """What training sees of the accumulator, as reals."""
+        """Accumulator as training sees it, in reals."""
         if self.exact:
             return functional.linear(x, self.holder.weight, self.bias)
         return functional.linear(x, weight, _on_grid(self.bias, grid))
@@ -224,10 +224,10 @@ class _Shared(Generic[_Q]):
 
 @dataclass(frozen=True, kw_only=True)
 class _Calibration:
-    """How the largest value of a tensor is chosen."""
+    """Choice of the largest value of a tensor."""
 
     of_batch: Callable[[Tensor, int], float]
-    """From magnitudes and how many steps above zero the tensor has."""
+    """Function of magnitudes and of the number of steps that the tensor has above zero."""
     over_batches: Callable[[list[float]], float]
 
 

@@ -46,7 +46,7 @@ _CALIBRATION_STEPS = range(10_000_000, 10_000_012)  # batches that no training r
 _GOLDEN_FRAMES = 512
 _REACHED_VOICES = 2000
 _REACHED_FRAMES = 500
-"""Of each calibration mixture: as long as the network remembers."""
+"""Frames of each calibration mixture, as long as the network remembers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ class Scheme:
     """Fine-tuning steps; 0: post-training quantization."""
     lr: float = 2e-4
     calibration: str = "percentile-99.99"
-    """How initial ranges of activations are found, see :data:`quantization.qat.CALIBRATIONS`."""
+    """Calibration of initial ranges of activations, see :data:`quantization.qat.CALIBRATIONS`."""
     pointwise: WeightFormat = field(default_factory=WeightFormat)
     depthwise: WeightFormat = field(default_factory=WeightFormat)
     distilled: bool = False
@@ -76,7 +76,7 @@ SCHEMES: dict[str, Scheme] = {
     "w4a8-distilled": Scheme(steps=250, pointwise=_FOUR_BITS, distilled=True),
     "w4a8-ptq": Scheme(steps=0, pointwise=_FOUR_BITS),
 }
-"""``w4``: weights of pointwise layers in [-7, 7], held in int8 tensors so that every engine runs them as they are."""
+"""Schemes by name. ``w4``: weights of pointwise layers in [-7, 7], held in int8 tensors, which every engine runs as they are."""
 
 
 def quantize(
@@ -90,7 +90,7 @@ def quantize(
     teacher: Path | None = None,
     watch: Watch = lambda progress: None,
 ) -> Artifact:
-    """Make ``to`` from a checkpoint. Fine-tuning logs and resumes in the run's folder (``qat-NAME.csv``, ``qat-NAME.pt``).
+    """Make artifact ``to`` from a checkpoint. Fine-tuning logs and resumes in the run's folder (``qat-NAME.csv``, ``qat-NAME.pt``).
 
     A checkpoint that comes without its run gets a folder beside ``to``. ``teacher`` is whom a distilled recipe follows instead of
     the checkpoint itself.
@@ -136,7 +136,7 @@ def prepare(checkpoint: Path, data: Path, beside: Path, watch: Watch = lambda pr
 
 
 def teacher_of(source: Checkpoint, other: Path | None = None) -> Teacher:
-    """Whom a fine-tuning follows: the float student, or that of another checkpoint which hears the same frames and voices."""
+    """The teacher of a fine-tuning: the float student, or that of another checkpoint with the same frames and voices."""
     if other is None:
         return Teacher(copy.deepcopy(source.student))
     found = load_checkpoint(other)
@@ -207,7 +207,7 @@ def packed_bytes(twin: Student) -> int:
 
 
 def calibration_batches(run: Run, student: Student) -> list[tuple[Tensor, Tensor]]:
-    """Features and voices of training mixtures, mono and binaural; what of them is the beam's, a float student points."""
+    """Features and voices of training mixtures, mono and binaural; the beam's features are made with a float student."""
     front = Front(run.recipe.student.frame)
     student.eval()
     out = []
@@ -219,7 +219,7 @@ def calibration_batches(run: Run, student: Student) -> list[tuple[Tensor, Tensor
 
 
 def with_reach(artifact: Artifact, run: Run, student: Student) -> Artifact:
-    """The artifact with what its universal form needs to know: every voice of the training talkers, and mixtures of them."""
+    """The artifact with the reach of its universal form: every voice of the training talkers, and mixtures of them."""
     embed = artifact.voice_model.modulation
     voices = run.enrollments.every
     chosen = voices[:: max(1, len(voices) // _REACHED_VOICES)]
@@ -234,9 +234,9 @@ def with_reach(artifact: Artifact, run: Run, student: Student) -> Artifact:
 
 @torch.no_grad()
 def golden_features(student: Student) -> NDArray[np.int8]:
-    """Frames that replay everywhere: a gliding buzz and noise bursts in two ears. No recording travels with the model.
+    """Golden frames that replay everywhere: a gliding buzz and noise bursts in two ears. No recording travels with the model.
 
-    Where there is a beam it runs, pointed by the float student for a voice of nobody.
+    A beam, where there is one, runs and is pointed by the float student for a voice of nobody.
     """
     frame = student.config.frame
     rng = np.random.default_rng(2026)

@@ -1,4 +1,4 @@
-"""What a run is: a frozen value made by a function of the same name as the recipe."""
+"""Recipes of training runs: each is a frozen value made by a function of the same name."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class EncoderRecipe:
     noisy: float = 0.5
     """Share of crops with noise: a floor 5 to 30 dB below the mean level, a recording of noise, or babble of other talkers."""
     snr_db: tuple[float, float] = (0.0, 25.0)
-    """Of recordings and babble."""
+    """Signal-to-noise ratio of recordings and babble."""
     narrow: float = 0.2
     """Share of crops through a telephone or a low sampling rate."""
     loss: str = "am"
     """``am``: additive margin; ``aam``: additive angular margin; ``ge2e``: against the other talkers of the batch."""
     crops: int = 4
-    """Of each talker in a batch of ``ge2e``."""
+    """Crops of each talker in a batch of ``ge2e``."""
     goes_on: bool = False
     """Whether a run that starts from a checkpoint whose encoder was made otherwise trains it on; else it takes it as it is."""
 
@@ -56,16 +56,16 @@ class Recipe:
 
     name: str
     student: StudentConfig | Mask2FlowConfig
-    """What is trained: a student, or the published system."""
+    """Network to train: a student, or the published system."""
     scene: Scene = field(default_factory=Scene)
     encoder: EncoderRecipe | None = field(default_factory=EncoderRecipe)
-    """None: embeddings come from another model."""
+    """Recipe of the encoder; None: embeddings come from another model."""
     steps: int = 14000
-    """Of the cosine; a constant rate ends nowhere, and a cut of it (`train --cut`) when it is asked to."""
+    """Steps of the cosine; a constant rate ends nowhere, and a cut of it (`train --cut`) when it is asked to."""
     constant: bool = False
     """Whether the rate stays, so that a run has no planned end."""
     average: float = 0.0
-    """How much the averaged weights keep of themselves each step: they are validated and shipped; 0: the weights themselves."""
+    """Share of themselves that the averaged weights keep each step: they are validated and shipped; 0: the weights themselves."""
     batch: int = 8
     """Items per step over all processes."""
     lr: float = 2e-3
@@ -74,33 +74,33 @@ class Recipe:
     clip: float = 5.0
     seed: int = 1
     blur: float = 0.3
-    """How far a training enrollment is moved in a random direction (the embedding is a unit vector)."""
+    """Distance that a training enrollment is moved in a random direction (the embedding is a unit vector)."""
     mask_weight: float = 0.5
-    """Stage 1's own error, in dB like the output's."""
+    """Weight of stage 1's own error, in dB like the output's."""
     flow_weight: float = 4.0
-    """Rectified-flow regression at t = 0 and at random t."""
+    """Weight of rectified-flow regression at t = 0 and at random t."""
     magnitude_weight: float = 3.0
-    """Compressed band magnitudes."""
+    """Weight of compressed band magnitudes."""
     suppression: float = 1.0
-    """How much more a magnitude counts that falls short of the target than one that exceeds it."""
+    """Extra weight of a magnitude that falls short of the target over one that exceeds it."""
     teaching: Teaching = field(default_factory=lambda: Teaching(output=8.0, mask=4.0, velocity=4.0))
-    """What counts of a teacher, if the run is given one."""
+    """Weights of a teacher's targets, if the run is given one."""
     flow: FlowWeights = field(default_factory=FlowWeights)
-    """What the published system is trained to, instead of the terms above."""
+    """Losses of the published system, instead of the terms above."""
 
     def hours(self, step: int) -> float:
-        """Of mixture up to a step; one that serves two voices counts once."""
+        """Hours of mixture up to a step; one that serves two voices counts once."""
         served = 2 if self.scene.paired else 1
         return step * self.batch * self.scene.seconds / served / 3600
 
     @property
     def without_easy_start(self) -> Recipe:
-        """The same for weights that have learned already."""
+        """The recipe without its easy start, for weights that have learned already."""
         return replace(self, scene=replace(self.scene, easy_steps=0))
 
     @property
     def weights(self) -> Weights:
-        """Of the terms that a student is trained to."""
+        """Weights of the terms that a student is trained to."""
         return Weights(mask=self.mask_weight, flow=self.flow_weight, magnitude=self.magnitude_weight, suppression=self.suppression)
 
 
@@ -125,7 +125,7 @@ def base_gains() -> Recipe:
 
 
 def nano() -> Recipe:
-    """For microcontrollers: at most 230 k multiply-accumulates a hop."""
+    """Model for microcontrollers: at most 230 k multiply-accumulates a hop."""
     return _of_two_ears("nano", NANO_BEAM)
 
 
@@ -135,7 +135,7 @@ def small() -> Recipe:
 
 
 def base() -> Recipe:
-    """For phones: at most 2.3 M multiply-accumulates a hop."""
+    """Model for phones: at most 2.3 M multiply-accumulates a hop."""
     return _of_two_ears("base", BASE_BEAM)
 
 
@@ -161,7 +161,7 @@ def teacher_s() -> Recipe:
 
 
 def teacher() -> Recipe:
-    """In the students' own domain, with two of five taps in the future: to be distilled, not to be worn. For a GPU."""
+    """Teacher in the students' own domain, with two of five taps in the future: to be distilled, not to be worn. For a GPU."""
     return Recipe(name="teacher", student=TEACHER)
 
 
@@ -173,7 +173,7 @@ def smoke() -> Recipe:
 
 
 def smoke_beam() -> Recipe:
-    """As ``smoke``, with a beam: no end but the steps that are asked for."""
+    """``smoke`` with a beam: no end but the steps that are asked for."""
     scene = replace(TWO_EARS, seconds=1.0, easy_steps=2)
     return replace(
         nano(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16, goes_on=True), scene=scene, average=0.5
@@ -186,7 +186,7 @@ def mask2flow_paper() -> Recipe:
 
 
 def mask2flow_paper_v2() -> Recipe:
-    """The same with the mask stage of the paper's second version: lightweight convolutions."""
+    """Mask2Flow-TSE with the mask stage of the paper's second version: lightweight convolutions."""
     return replace(mask2flow_paper(), name="mask2flow_paper_v2", student=PAPER_V2)
 
 
@@ -197,7 +197,7 @@ def mask2flow_s() -> Recipe:
 
 
 def mask2flow_smoke() -> Recipe:
-    """As ``smoke``, of the published system."""
+    """``smoke`` of the published system."""
     return replace(smoke(), name="mask2flow_smoke", student=TINY, flow=mask2flow_s().flow, lr=1e-3)
 
 

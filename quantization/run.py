@@ -26,12 +26,12 @@ __all__ = ["Progress", "Run", "Watch", "tensors_of"]
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """What a long run tells whoever watches."""
+    """Progress of a long run."""
 
     phase: str
     step: int
     steps: int | None
-    """None: there is no planned end."""
+    """Number of steps; None: there is no planned end."""
     figures: dict[str, float]
 
 
@@ -132,7 +132,7 @@ def _enrollments(
 def _encoded(
     run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None, refine: bool
 ) -> tuple[Encoder, Enrollments, Enrollments]:
-    """What the encoder, trained now unless given, makes of all talkers."""
+    """Voices of all talkers by the encoder, which is trained now unless given."""
     made, frame = run.recipe, run.recipe.student.frame
     noises = noise_levels([mono_at(path, frame.sample_rate_hz) for path in run.corpus.noises_train], frame)
     known = [t for t in run.speech.spans if t.rpartition("@")[0] not in run.corpus.unlabelled]

@@ -1,4 +1,4 @@
-"""Files of tensors that training writes and reads again: whole or not there, named by a digest, finite."""
+"""Files of tensors that training writes and reads again: written whole or not at all, named by a digest, finite."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def save_state(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_state(path: Path, what: str) -> dict[str, Any]:
-    """Inverse of :func:`save_state`; a file without a digest, as they were before, is read as it is.
+    """Inverse of :func:`save_state`; an older file, which has no digest, is read as it is.
 
     ``DataError`` if it cannot be read, is no such file, or its tensors are not those that were written.
     """
@@ -40,12 +40,12 @@ def load_state(path: Path, what: str) -> dict[str, Any]:
     except OSError as failure:
         raise DataError(f"cannot read {what} {path}: {failure.strerror or failure}") from failure
     if size is None or size > _MOST_BYTES:
-        raise DataError(f"{path} is no {what}: a file of at most {_MOST_BYTES:,} bytes is one")
+        raise DataError(f"{path} is no {what}: one is a file of at most {_MOST_BYTES:,} bytes")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about how others pickle; what comes of it is checked
             state = torch.load(path, map_location="cpu", weights_only=True)
-    # What torch's reader of archives and its unpickler raise for files that are not theirs, or damaged.
+    # Torch's reader of archives and its unpickler raise these for files that are not theirs, or damaged.
     except (
         pickle.UnpicklingError,
         struct.error,
@@ -87,7 +87,7 @@ def _digest(state: dict[str, Any]) -> str:
     h = hashlib.sha256()
     for name, value in _tensors(state, ""):
         h.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        # As bytes, whatever the type: NumPy knows no bfloat16.
+        # Digest bytes, whatever the type: NumPy knows no bfloat16.
         h.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return h.hexdigest()
 

@@ -36,7 +36,7 @@ from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, validate
 __all__ = ["train"]
 
 VALIDATE_EVERY_S = 900.0
-"""Of a run without a planned end, whose curve is in ``RUN/validation.csv``; others are validated when they stop."""
+"""Interval of validation in a run without a planned end (curve: ``RUN/validation.csv``); others are validated when they stop."""
 
 
 def train(
@@ -89,13 +89,13 @@ def train(
 
 @dataclass(frozen=True, kw_only=True)
 class _Beginning:
-    """What a run begins with, checked against what it is to become."""
+    """Beginning of a run, checked against the recipe."""
 
     made: Recipe
     previous: Checkpoint | None
     """The run itself, to be continued."""
     begun: Checkpoint | None
-    """Another run, whose weights a new one begins with."""
+    """Another run, with whose weights a new one begins."""
     teaches: Checkpoint | None
     falls_from: int | None
     """Step from which the rate of a cut falls."""
@@ -112,7 +112,7 @@ class _Beginning:
 
     @property
     def plan(self) -> Plan:
-        """Steps and rates."""
+        """Plan of steps and rates."""
         made = self.made
         falls_from = made.steps if made.constant and self.falls_from is None else self.falls_from
         return Plan(steps=made.steps, lr=made.lr, warmup=made.warmup, falls_from=falls_from)
@@ -128,10 +128,12 @@ def _beginning(
     *,
     keeps_steps: bool,
 ) -> _Beginning:
-    """What the run begins with. ``DataError`` if the recipe cannot go on from it, or learn from the teacher."""
+    """Find the run's beginning. ``DataError`` if the recipe cannot go on from it, or learn from the teacher."""
     begun = load_checkpoint(start) if start and not previous else None
     if begun and (begun.encoder is None) != (made.encoder is None):
-        raise DataError(f"{start}: one of it and the new run listens to embeddings of another model: both must, or neither")
+        raise DataError(
+            f"{start}: this run or the new one alone listens to embeddings of another model: give --embeddings for both or neither"
+        )
     if begun and not may_go_on(begun, made.student):
         raise DataError(
             f"{start}: {made.name!r} cannot hold a student of {begun.recipe.name!r}: start from one of its own, or none"
@@ -272,7 +274,7 @@ def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2
 
 
 def _steps_per_s(run: Path) -> float:
-    """How fast a run goes: the median of the last ten minutes of its log, of which the very last may have been interrupted."""
+    """Speed of a run: the median of the last ten minutes of its log, of which the very last may have been interrupted."""
     path = (run if run.is_dir() else run.parent) / "log.csv"
     try:
         with path.open() as file:

@@ -49,26 +49,26 @@ _DRAWS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Condition:
-    """What a mixture holds, besides the enrolled talker."""
+    """Content of a mixture, besides the enrolled talker."""
 
     interferers: tuple[int, ...]
     """Talkers in the way, one of these numbers."""
     absent: bool = False
-    """The enrolled talker says nothing."""
+    """Whether the enrolled talker says nothing."""
     ears: int = 1
     noise: bool = False
     room: bool | None = None
     """With two ears: whether around a head in a measured room, or without one; None: any of them."""
     babble: bool = False
-    """Several more talkers at once, from everywhere, 5 to 15 dB below the talker."""
+    """Whether several more talkers are heard at once, from everywhere, 5 to 15 dB below the talker."""
     like: str = ""
-    """The condition whose very mixtures these are, changed in one thing; empty: mixtures of its own."""
+    """Name of the condition whose very mixtures these are, changed in one thing; empty: mixtures of its own."""
     narrow_hz: tuple[float, float] | None = None
-    """What is left of mixture and talkers."""
+    """Pass band of mixture and talkers; None: everything."""
     narrow_enrollment_hz: tuple[float, float] | None = None
     quieter_db: float = 0.0
     silence_s: float = 0.0
-    """Before anybody speaks."""
+    """Silence before anybody speaks."""
 
 
 CONDITIONS = {
@@ -92,7 +92,7 @@ HARDER = {
     "quiet": Condition(interferers=(1,), like="two_talkers", quieter_db=40.0),
     "after_silence": Condition(interferers=(1,), like="two_talkers", silence_s=1.0),
 }
-"""What people and rooms do besides: made where they are asked for by name."""
+"""Conditions of harder rooms and talkers: made where they are asked for by name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -104,7 +104,7 @@ class _Item:
     target: Float | None
     interferers: tuple[Float, ...]
     facts: dict[str, str]
-    """What it was made of, for people."""
+    """Facts of its making, for people."""
 
 
 def make_trials(
@@ -289,7 +289,7 @@ class _Scene:
 
 
 def _sexes(root: Path) -> dict[str, str]:
-    """By talker, as the data folder's ``manifest.csv`` says; empty where there is none."""
+    """Sex of each talker, as the data folder's ``manifest.csv`` says; empty where there is none."""
     manifest = root / "manifest.csv"
     if not manifest.is_file():
         return {}
@@ -299,7 +299,7 @@ def _sexes(root: Path) -> dict[str, str]:
 
 
 def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str]:
-    """The files of an item, and its row."""
+    """Write the files of an item and return its row."""
 
     def put(folder: str, stem: str, signal: Float) -> str:
         relative = f"{folder}/{stem}.wav"
@@ -318,7 +318,7 @@ def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str
 
 
 def _narrowed(signal: Float, edges_hz: tuple[float, float]) -> Float:
-    """``[channels, n]`` without what is below the one edge and above the other: walls, no delay."""
+    """The signal ``[channels, n]`` between two edges: steep, without delay."""
     sections = scipy.signal.butter(12, edges_hz, "bandpass", fs=RATE_HZ, output="sos")
     narrow: Float = scipy.signal.sosfiltfilt(sections, signal, axis=-1).astype(np.float32)
     return narrow
@@ -351,7 +351,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m quantization.trials", description="Make fixed validation trials.")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the speech corpus")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="folder for the sound files and trials.csv")
-    parser.add_argument("--split", choices=SPLITS, required=True, help="whose talkers: choose to take decisions, report to publish")
+    parser.add_argument(
+        "--split", choices=SPLITS, required=True, help="split of talkers: choose to take decisions, report to publish"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--per-condition", type=int, default=100, metavar="N")
     given = parser.parse_args(arguments)

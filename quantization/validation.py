@@ -1,4 +1,4 @@
-"""How good a float network is while it trains: gains on mixtures of talkers whom it never heard."""
+"""Validation of a float network while it trains: gains on mixtures of talkers whom it never heard."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ __all__ = ["CURVE", "KINDS", "SUMMARY", "estimated", "summed_up", "two_ears", "u
 KINDS, SUMMARY = ("validation", "two_ears", "two_ears_room"), ("mean", "median", "p10", "alike", "unlike")
 CURVE = ("hours", *(f"{kind}_{key}" for kind in KINDS for key in SUMMARY))
 _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=0)
-"""Two talkers, one ear, nothing else: what a validation item is unless said."""
+"""A validation item unless said otherwise: two talkers, one ear, nothing else."""
 
 
 def validate(
     student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
 ) -> dict[str, float]:
-    """What :func:`unseen_gains` come to, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
+    """Summary of :func:`unseen_gains`, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
 
     A compass, not the figure to report.
     """
@@ -96,7 +96,8 @@ def estimated(
 
 
 def two_ears(run: Run) -> dict[str, list[Path]]:
-    """Held-out heads and a room, by what is measured with them; nothing where a student has no beam or the data no heads."""
+    """Held-out heads by the validation that uses them (with or without a room); empty where a student has no beam or the data
+    no heads."""
     if not getattr(run.recipe.student.frame, "beam", False):
         return {}
     heads = run.corpus.hrirs_validation

@@ -1,1 +1,1 @@
-"""Artifact -> what a device loads: one emitter per file format, and the boards as data."""
+"""Emitters, one per file format, that turn an artifact into the file a device loads; and the boards as data."""

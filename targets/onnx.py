@@ -26,13 +26,13 @@ __all__ = ["IR_VERSION", "OPSET", "emit"]
 OPSET = 13
 """The lowest that dequantizes per channel, so that runtimes of 2020 and later read the file."""
 IR_VERSION = 7
-"""The one that came with opset 13."""
+"""IR version that came with opset 13."""
 
 _OFFSET = 128
 
 
 def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
-    """The file's content; ``metadata`` goes into it by name. Equal graphs give equal bytes.
+    """Emit the file's content; ``metadata`` goes into it by name. Equal graphs give equal bytes.
 
     A voice modulation that is not folded in counts as neutral. ``EngineError`` if the package ``onnx`` is not installed.
     """
@@ -65,7 +65,7 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
 
 
 def _io(graph: IntegerGraph) -> str:
-    """Scales and state pairs, which an ONNX signature has no place for."""
+    """Metadata of scales and state pairs, for which an ONNX signature has no place."""
     offsets = dict.fromkeys((*graph.inputs, *graph.voice, *graph.outputs), 0)
     offsets |= dict.fromkeys((name for s in graph.states for name in (s.input, s.output)), _OFFSET)
     tensors = {
@@ -85,7 +85,7 @@ class _Writer:
         self.constants: dict[str, Any] = {}
 
     def convert(self, name: str, *, inward: bool) -> None:
-        """int8 from outside to uint8, or back: exact, because the scale is the same."""
+        """Convert int8 from outside to uint8, or back: exact, because the scale is the same."""
         inside = self._inside(name)
         source, target = (name, inside) if inward else (inside, name)
         self._op("DequantizeLinear", [source, *self._scale(name, signed=inward)], f"{source}:converted")
@@ -115,7 +115,7 @@ class _Writer:
                 self._quantize(node, node.output)
 
     def _depthwise(self, node: Depthwise) -> None:
-        """Conv is ``[1, channels, time]``: the frames it reads are turned round, and its output back."""
+        """Emit taps as a Conv, which is ``[1, channels, time]``: the frames it reads are transposed, and its output back."""
         source, out = self._graph.tensors[node.input], self._graph.tensors[node.output]
         window, dilation = self._inside(node.input), node.dilation
         if out.frames == 1 and dilation > 1:
@@ -132,7 +132,7 @@ class _Writer:
         self._op("Transpose", [f"{node.name}:back"], self._inside(node.output), perm=[1, 0])
 
     def _inside(self, name: str) -> str:
-        """Name of the tensor as uint8: its own, unless outside it is int8."""
+        """Name of the tensor as uint8: its own name, unless it is int8 outside."""
         return f"{name}:unsigned" if name in (*self._graph.inputs, *self._graph.voice, *self._graph.outputs) else name
 
     def _op(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> None:
@@ -147,7 +147,7 @@ class _Writer:
         self._op("Reshape", [source, self._constant(f"{output}:shape", np.array(shape, np.int64))], output)
 
     def _real(self, name: str, values: str | None = None) -> str:
-        """A DequantizeLinear of its own for each reader of a tensor, or of ``values`` on its scale: what runtimes fuse."""
+        """Emit a DequantizeLinear for each reader of a tensor, or of ``values`` on its scale: runtimes fuse that form."""
         source = values or self._inside(name)
         output = f"{source}:real.{len(self.nodes)}"
         self._op("DequantizeLinear", [source, *self._scale(name, signed=False)], output)

@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 
 
 def emit(graph: IntegerGraph, *, state: Literal["io", "buffer"] = "io") -> bytes:
-    """The program for XNNPACK.
+    """Emit the program for XNNPACK.
 
     A voice modulation that is not folded in counts as neutral. ``EngineError`` if ExecuTorch is not installed, ``TargetError`` if
     an operator would be left to the CPU kernels (which ones).
@@ -31,7 +31,7 @@ def emit(graph: IntegerGraph, *, state: Literal["io", "buffer"] = "io") -> bytes
 
 
 def emit_ethosu(graph: IntegerGraph, accelerator: str, *, system_config: str, memory_mode: str) -> bytes:
-    """The program for an NPU, ``accelerator`` as ``ethos-u55-128``, its states passed.
+    """Emit the program for an NPU, ``accelerator`` as ``ethos-u55-128``, its states passed.
 
     ``system_config`` and ``memory_mode`` are sections of Arm's ``vela.ini``. ``EngineError`` if ExecuTorch with its Arm backend is
     not installed, ``TargetError`` if an operator would be left to the CPU (which ones).
@@ -48,18 +48,18 @@ def emit_ethosu(graph: IntegerGraph, accelerator: str, *, system_config: str, me
 
 
 class TosaProgram(NamedTuple):
-    """What an NPU's program is compiled from, for the reference model: its numbers without the NPU."""
+    """A TOSA program, from which an NPU's is compiled: the reference model computes its numbers without the NPU."""
 
     content: bytes
     """A TOSA flatbuffer. Its inputs and outputs are ``[1, channels]`` for one frame, else ``[1, frames, 1, channels]``."""
     inputs: tuple[str, ...]
     """Names of tensors of the graph, in the program's order."""
     outputs: tuple[str, ...]
-    """Likewise."""
+    """Names of the output tensors of the graph, in the program's order."""
 
 
 def emit_tosa(graph: IntegerGraph, extension: Literal["", "u55", "cf"] = "") -> TosaProgram:
-    """The step in TOSA, in the subset that the Arm backend lowers to: ``u55`` for Ethos-U55 and U65, ``cf`` for U85.
+    """Emit the step in TOSA, in the subset that the Arm backend lowers to: ``u55`` for Ethos-U55 and U65, ``cf`` for U85.
 
     Errors as :func:`emit_ethosu`.
     """

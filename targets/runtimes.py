@@ -1,4 +1,4 @@
-"""Runtimes that load a file written here: how each file is made, and what runs it on this machine.
+"""Runtimes whose files are emitted here: the emitter of each, and its replays on this machine.
 
 An emitter is imported when it is called, since it needs packages that not everybody installs.
 """
@@ -54,7 +54,7 @@ def _pte(artifact: Artifact, target: Target) -> Emitted:
 
 
 def _on_npu(artifact: Artifact, target: Target) -> Emitted:
-    """Vela's file and figures for the NPU and the memory that the target states. ``TargetError`` if it states none."""
+    """Emit with Vela for the NPU and memory that the target states. ``TargetError`` if it states none."""
     if target.vela is None:
         raise TargetError(f"target {target.name} states no NPU: choose one with a [vela] table, for instance ethos-u55-128")
     from targets import vela
@@ -74,7 +74,7 @@ def _on_npu(artifact: Artifact, target: Target) -> Emitted:
 
 
 def _on_tflm(artifact: Artifact, target: Target) -> Emitted:
-    """The ``.tflite``; where TFLite Micro is installed, with the arena that its allocator takes on this host."""
+    """Emit the ``.tflite``; where TFLite Micro is installed, with the arena that its allocator takes on this host."""
     emitted = _tflite(artifact, target)
     if find_spec("tflite_micro") is None:
         return emitted
@@ -82,12 +82,12 @@ def _on_tflm(artifact: Artifact, target: Target) -> Emitted:
 
 
 def _stored(content: bytes, target: Target) -> Emitted:
-    """A file that the device stores as it is."""
+    """Emitted form of a file that the device stores as it is."""
     return Emitted(content=content, kind=f"file for {target.runtime}", needs_bytes={"weights": len(content)})
 
 
 def _unchanged_by_vela(graph: IntegerGraph, content: bytes | None) -> Network:
-    """The graph that Vela was given: nothing here runs what it made of it."""
+    """Replay of the graph that Vela was given: nothing here runs Vela's output."""
     return LiteRTNetwork(graph)
 
 

@@ -24,7 +24,7 @@ from edge_tse.operators import node_inputs
 __all__ = ["emit"]
 
 Offset: TypeAlias = int
-"""Position of something already written to the flatbuffer."""
+"""Offset of an object already written to the flatbuffer."""
 
 _INT32, _INT8 = 2, 9  # TensorType
 _VALID = 1  # Padding
@@ -71,7 +71,7 @@ def _operator(node: Node) -> _Operator:
 
 
 def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
-    """The file's content; ``metadata`` goes into it by name. Equal graphs give equal bytes.
+    """Emit the file's content; ``metadata`` goes into it by name. Equal graphs give equal bytes.
 
     A voice modulation that is not folded in counts as neutral.
     """

@@ -1,4 +1,4 @@
-"""IntegerGraph as a torch module of quantized float operators: what ExecuTorch's backends lower.
+"""IntegerGraph as a torch module of quantized float operators, from which ExecuTorch's backends are lowered.
 
 Every operator stands between a dequantization and a quantization with the graph's own scales, weights are int8 constants. Tensors
 are ``[1, channels, frames, 1]`` in channels-last memory, so their bytes are ``[frames, channels]`` as in the graph. A single frame
@@ -25,7 +25,7 @@ _CHANNELS_LAST = (0, 2, 3, 1)
 
 
 class Step(nn.Module):
-    """One step: inputs, voice and states to outputs and states, in the graph's order.
+    """One step as a module: inputs, voice and states to outputs and states, in the graph's order.
 
     ``integer_bias`` keeps the bias int32 and dequantizes it; otherwise it is float, for backends that quantize it themselves.
     ``remember`` keeps the states as buffers instead of passing them. A state is ``[1, channels, frames, 1]`` in channels-last order
@@ -63,7 +63,7 @@ class Step(nn.Module):
             self.register_parameter(f"{slot}_bias", nn.Parameter(torch.from_numpy(real), requires_grad=False))
 
     def example(self) -> tuple[Values, ...]:
-        """Inputs of the right shape and memory order, at their zero points."""
+        """Example inputs of the right shape and memory order, at their zero points."""
         graph = self._graph
         names = (*graph.inputs, *graph.voice) if self._remember else graph.given
         return tuple(resting(graph.tensors[name], ordered=self._ordered) for name in names)
@@ -119,7 +119,7 @@ class Step(nn.Module):
         return _q.dequantize_per_channel(weight, scale, zero, 0, -INT8_MAX, INT8_MAX, torch.int8), bias
 
     def _said_to_saturate(self, name: str, total: Values) -> Values:
-        """A sum that is clamped where int8 clamps it anyway.
+        """Clamp a sum to the range that int8 has anyway.
 
         The Arm backend adds in int32 and leaves the int8 before an addition out, where a sum or a product made it (its
         FuseConsecutiveRescalesPass says so). A clamp of its own keeps it.
@@ -132,7 +132,7 @@ class Step(nn.Module):
         return _quantize(self._graph.tensors[name], real)
 
     def _inward(self, tensor: Tensor, value: Values) -> Values:
-        """From the form a program takes to ``[1, channels, frames, 1]``, by operators that move and do not round."""
+        """Move a tensor from a program's form to ``[1, channels, frames, 1]``, by operators that do not round."""
         if tensor.frames == 1:
             value = _quantize(tensor, _dequantize(tensor, value).view(1, 1, 1, tensor.channels))
         if tensor.frames == 1 or not self._ordered:
@@ -140,7 +140,7 @@ class Step(nn.Module):
         return value
 
     def _outward(self, tensor: Tensor, value: Values) -> Values:
-        """Back to the form a program gives."""
+        """Move a tensor back to a program's form."""
         if tensor.frames == 1:
             return _quantize(tensor, _dequantize(tensor, value).reshape(1, tensor.channels))
         if self._ordered:
@@ -150,7 +150,7 @@ class Step(nn.Module):
 
 
 class Reset(nn.Module):
-    """Every history of a :class:`Step` that remembers becomes its zero point."""
+    """Module that sets every history of a remembering :class:`Step` to its zero point."""
 
     def __init__(self, graph: IntegerGraph) -> None:
         super().__init__()
@@ -158,7 +158,7 @@ class Reset(nn.Module):
         _register_states(self, graph)
 
     def example(self) -> tuple[Values, ...]:
-        """It takes nothing."""
+        """No inputs."""
         return ()
 
     def forward(self) -> tuple[Values, ...]:
@@ -168,7 +168,7 @@ class Reset(nn.Module):
 
 
 def resting(tensor: Tensor, *, ordered: bool = True) -> Values:
-    """int8 values at the zero point, as a program takes them, see :class:`Step`."""
+    """Zero points in int8, in the form that a program takes, see :class:`Step`."""
     if tensor.frames == 1:
         return torch.full((1, tensor.channels), tensor.zero_point, dtype=torch.int8)
     if not ordered:

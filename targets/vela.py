@@ -1,4 +1,4 @@
-"""IntegerGraph -> Ethos-U: the TFLite file compiled by Arm's Vela, and what Vela estimates about it.
+"""IntegerGraph -> Ethos-U: the TFLite file compiled by Arm's Vela, and Vela's estimate of its cost.
 
 System configuration and memory mode decide the estimate more than the NPU does, so both are always named. Vela places outputs over
 inputs: who runs its file writes every input before each step, and copies all state outputs out before writing any state input.
@@ -31,12 +31,12 @@ class Layer:
     """One operator on the NPU, in Vela's order."""
 
     name: str
-    """Tensor of the graph that it makes."""
+    """Name of the graph's tensor that it makes."""
     operator: str
-    """What Vela made of it, ``MemoryCopy`` for bytes that only move."""
+    """Vela's operator, ``MemoryCopy`` for bytes that only move."""
     on_npu: bool
     cycles: int
-    """The largest of the cycles that follow: they overlap."""
+    """Largest of the cycles that follow, which overlap."""
     npu_cycles: int
     sram_cycles: int
     dram_cycles: int
@@ -46,7 +46,7 @@ class Layer:
 
 @dataclass(frozen=True, kw_only=True)
 class NpuEstimate:
-    """What Vela says of a model: figures of its performance model, not of a chip."""
+    """Vela's estimate for a model: figures of its performance model, not of a chip."""
 
     evidence: Final[str] = "estimate"
     accelerator: str
@@ -54,30 +54,30 @@ class NpuEstimate:
     memory_mode: str
     core_clock_hz: float
     cycles: int
-    """Of one step."""
+    """Cycles of one step."""
     npu_cycles: int
     sram_cycles: int
     dram_cycles: int
     flash_cycles: int
     inference_s: float
-    """Of one step."""
+    """Seconds of one step."""
     sram_bytes: int
-    """Largest use at any time."""
+    """Largest use of SRAM at any time."""
     dram_bytes: int
     flash_bytes: int
-    """On chip and off chip."""
+    """Bytes of flash, on chip and off chip."""
     weights_are_in: str
     """The memory that constants are fetched from, in Vela's words."""
     weight_bytes: int
-    """As Vela encodes them for the NPU."""
+    """Bytes of weights as Vela encodes them for the NPU."""
     weight_bytes_before: int
-    """The same weights as it finds them, with biases and scales."""
+    """Bytes of the same weights before that, with biases and scales."""
     sram_traffic_bytes: int
-    """Read and written in one step."""
+    """Bytes read and written in SRAM in one step."""
     dram_traffic_bytes: int
     flash_traffic_bytes: int
     macs: int
-    """As the NPU computes them, padding included."""
+    """Multiply-accumulates that the NPU computes, padding included."""
     operators_on_cpu: int
     operators_on_npu: int
     layers: tuple[Layer, ...]
@@ -98,7 +98,7 @@ class Compiled:
 
 
 def emit(graph: IntegerGraph, metadata: Mapping[str, str], *, accelerator: str, system_config: str, memory_mode: str) -> Compiled:
-    """Compile for ``accelerator``, as ``ethos-u55-128``, with sections of Arm's ``vela.ini``.
+    """Compile for ``accelerator``, such as ``ethos-u55-128``, with sections of Arm's ``vela.ini``.
 
     A voice modulation that is not folded in counts as neutral. ``EngineError`` if Vela or flatbuffers are not installed,
     ``TargetError`` if Vela refuses, or leaves operators to the CPU (how many).
@@ -136,7 +136,7 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str], *, accelerator: str, 
 
 
 def several_hops(graph: IntegerGraph, hops: int) -> IntegerGraph:
-    """The same network taking ``hops`` frames a call: its weights are fetched once for all of them.
+    """A graph of the same network that takes ``hops`` frames a call: its weights are fetched once for all of them.
 
     The first frame of a call then waits for the last, so latency grows by ``hops - 1`` hops. Inputs and outputs have ``hops``
     frames, states keep theirs. ``TargetError`` if the graph takes several frames already.

@@ -837,7 +837,7 @@ class TestCommands:
         assert main(["enroll", "--record", "2", "-o", str(tmp_path / "a.voice")]) == 2
         err = capfd.readouterr().err.splitlines()
         assert "talk now, for 2 s" in err[0]
-        assert "it is quiet" in err[1]
+        assert "the recording is quiet" in err[1]
         assert "0.0 s of speech" in err[-1]
         assert main(["enroll", "-o", str(tmp_path / "a.voice")]) == 2
         assert "give clips, or --record 10" in capfd.readouterr().err

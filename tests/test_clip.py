@@ -45,11 +45,11 @@ def test_resampled_and_in_one_of_two_channels() -> None:
 @pytest.mark.parametrize(
     ("spoil", "complaint"),
     [
-        (lambda x: x * 0.002, "it is quiet"),
+        (lambda x: x * 0.002, "the recording is quiet"),
         (lambda x: np.clip(x * 30, -1, 1), "samples are clipped"),
         (lambda x: x[:, :16000], "are needed: talk for longer"),
         (lambda x: np.zeros_like(x), "0.0 s of speech"),
-        (lambda x: x + np.random.default_rng(0).normal(0, 0.05, x.shape).astype(np.float32), "it is noisy"),
+        (lambda x: x + np.random.default_rng(0).normal(0, 0.05, x.shape).astype(np.float32), "the recording is noisy"),
         (lambda x: np.concatenate([x[:, :64000], clip("rms-enroll")[:, :64000]], axis=1), "two people seem to talk"),
     ],
     ids=["quiet", "clipped", "short", "silent", "noisy", "two people"],

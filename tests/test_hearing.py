@@ -368,7 +368,7 @@ class TestFiles:
         save_calibration(made, path)
         assert load_calibration(path) == made
         path.write_text('source = "x"')
-        with pytest.raises(AudioError, match="source where microphones_db_spl"):
+        with pytest.raises(AudioError, match="states source, a calibration states microphones_db_spl"):
             load_calibration(path)
         path.write_text('microphones_db_spl = [1, 2]\nreceivers_db_spl = [100, 100]\nsource = ""')
         with pytest.raises(AudioError, match="not two levels"):

@@ -203,7 +203,9 @@ def test_ports_that_do_not_open(port: str, line: str) -> None:
 def test_a_socket_where_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         number = server.getsockname()[1]
-    with pytest.raises(LinkError, match=rf"socket://127.0.0.1:{number}: no connection within 5 s .*start what listens there"):
+    with pytest.raises(
+        LinkError, match=rf"socket://127.0.0.1:{number}: no connection within 5 s .*start the program that listens there"
+    ):
         open_link(f"socket://127.0.0.1:{number}")
 
 

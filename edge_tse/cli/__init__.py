@@ -16,7 +16,7 @@ __all__ = ["main"]
 
 USER_ERROR = 2
 VERBS = tuple(f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "board", "analysis"))
-"""Modules that add theirs to the command when they are imported, in the order of the help page."""
+"""Modules that register verbs when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 
 
@@ -58,7 +58,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _interrupted(failure: BaseException | None) -> bool:
-    """Whether Ctrl-C is what it came from."""
+    """Whether Ctrl-C caused this exception."""
     while failure is not None and not isinstance(failure, KeyboardInterrupt):
         failure = failure.__cause__ or failure.__context__
     return failure is not None

@@ -18,18 +18,21 @@ __all__ = ["analyse"]
 @app.command()
 def analyse(
     trials: Annotated[
-        Path, typer.Option("--trials", metavar="CSV", help="Columns id, mixture, enrollment, target, interferer, condition.")
+        Path,
+        typer.Option("--trials", metavar="CSV", help="CSV with columns id, mixture, enrollment, target, interferer, condition."),
     ],
-    plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Picture to draw of it.")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", metavar="PNG", help="Picture to draw of the shares (.png).")] = None,
     artifact: ArtifactOption = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="RUN", help="A float model in place of the artifact; if it has a flow, by step."),
+        typer.Option(
+            "--checkpoint", metavar="RUN", help="Float model in place of the artifact; one with a flow is analysed by step."
+        ),
     ] = None,
     engine: EngineOption = "litert",
     as_json: Json = False,
 ) -> None:
-    """Say what each stage deletes from the mixture and what it inserts, as shares of its energy."""
+    """Measure how much each stage deletes from the mixture and inserts, as shares of its energy."""
     from edge_tse.analysis_picture import moves_picture
     from edge_tse.artifact import Artifact
     from edge_tse.errors import DataError

@@ -18,37 +18,49 @@ if TYPE_CHECKING:
 
 __all__ = ["board", "flash"]
 
-TargetOption = Annotated[str, typer.Option("--target", metavar="NAME", help="The board: a name of `edge-tse targets`.")]
+TargetOption = Annotated[str, typer.Option("--target", metavar="NAME", help="Board: a name of `edge-tse targets`.")]
 VoiceOption = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
 _Flashed = Annotated[
     Path | None, typer.Argument(metavar="[ARTIFACT]", help="Model, or an image made before; the shipped model if left out.")
 ]
 _Way = Annotated[
     str | None,
-    typer.Option("--port", metavar="P", help="gdb://HOST:PORT, a probe, USER@HOST, or the file of an emulated board's memory."),
+    typer.Option(
+        "--port",
+        metavar="P",
+        help="Way to the board: gdb://HOST:PORT, a probe, USER@HOST, or the memory file of an emulated board.",
+    ),
 ]
-_Chip = Annotated[str | None, typer.Option("--chip", metavar="NAME", help="What pyOCD calls the chip.")]
+_Chip = Annotated[str | None, typer.Option("--chip", metavar="NAME", help="Name that pyOCD has for the chip.")]
 _Via = Annotated[
-    str | None, typer.Option("--via", metavar="TOOL", help="pyocd, dfu-util, adb or ssh instead of the target's own way.")
+    str | None,
+    typer.Option("--via", metavar="TOOL", help="Tool to flash with, instead of the target's own: pyocd, dfu-util, adb or ssh."),
 ]
 _Key = Annotated[Path | None, typer.Option("--sign", metavar="KEY", help="Sign with this private Ed25519 key (PEM).")]
 _Trusted = Annotated[
     list[Path] | None,
-    typer.Option("--trust", metavar="KEY", help="From now on the board takes only what this public key's owner signed."),
+    typer.Option("--trust", metavar="KEY", help="Let the board take only images signed by this public key's owner from now on."),
 ]
 _Counter = Annotated[
     int | None,
-    typer.Option("--counter", metavar="N", help="Security counter: a board that has kept N goes back to nothing lower."),
+    typer.Option(
+        "--counter", metavar="N", help="Security counter of the image: a board that has kept N starts no image with less."
+    ),
 ]
-_ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="Write the image here instead of onto a board.")]
+_ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="File to write the image to, instead of a board.")]
 _Link = Annotated[
-    str | None, typer.Option("--port", metavar="P", help="Serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND.")
+    str | None,
+    typer.Option(
+        "--port", metavar="P", help="Port of the board: a serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND."
+    ),
 ]
 _Mixture = Annotated[
-    Path | None, typer.Option("--mixture", metavar="FILE", help="Let the board extract the talker from this sound file.")
+    Path | None, typer.Option("--mixture", metavar="FILE", help="Sound file from which the board extracts the talker.")
 ]
-_Talker = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Where the talker goes, with --mixture.")]
-_Ping = Annotated[bool, typer.Option("--ping", help="Only ask who it is and how it does.")]
+_Talker = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write the talker to, with --mixture.")
+]
+_Ping = Annotated[bool, typer.Option("--ping", help="Only print the board's identity and statistics.")]
 
 
 @app.command()
@@ -65,7 +77,7 @@ def flash(
     image: _ImageFile = None,
     as_json: Json = False,
 ) -> None:
-    """Build an image with the model in it, put it on a board, compare, and let it prove itself."""
+    """Build an image with the model, flash it, read it back, and replay the golden frames on the board."""
     from edge_tse.deployment.boards import boards, state_folder
     from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output
@@ -88,7 +100,7 @@ def flash(
 
 
 def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
-    """What was done with an image, and what is to be done next."""
+    """Report how an image was delivered, and the next command to type."""
     slot = "" if done.slot is None else f", slot {'AB'[done.slot]}"
     lines = [f"{board.name}: {what}, by {done.way}{slot}; read back and compared"]
     if done.proof is not None:
@@ -101,7 +113,7 @@ def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
 
 
 def _described(made: BoardImage, target: Target) -> tuple[dict[str, object], str]:
-    """An image by its figures, and in words."""
+    """An image as figures, and as rows for people."""
     figures: dict[str, object] = {
         "target": target.name,
         "core": target.core,
@@ -127,7 +139,7 @@ def board(
     ping: _Ping = False,
     as_json: Json = False,
 ) -> None:
-    """Ask a flashed board who it is, give it a voice, replay the golden frames through it, or let it work."""
+    """Identify a flashed board, give it a voice, replay the golden frames through it, or let it extract."""
     from edge_tse.deployment.boards import boards, state_folder
     from edge_tse.deployment.target import find_target
     from edge_tse.voice import load_voice
@@ -156,7 +168,7 @@ def board(
 
 
 def _check(mixture: Path | None, to: Path | None, inputs: list[Path]) -> None:
-    """Mixture and output, before a board is looked for."""
+    """Check --mixture and --output before a board is looked for."""
     from edge_tse import audio
     from edge_tse.files import check_output
 

@@ -16,30 +16,33 @@ if TYPE_CHECKING:
 __all__ = ["compile_", "profile", "targets", "verify"]
 
 _For = Annotated[
-    str, typer.Option("--target", metavar="NAME", help="What it is for: a name of `edge-tse targets`, or a runtime: litert.")
+    str,
+    typer.Option(
+        "--target", metavar="NAME", help="Target to compile for: a name of `edge-tse targets`, or a runtime such as litert."
+    ),
 ]
-_Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Fold this voice in.")]
-_Universal = Annotated[
-    bool, typer.Option("--universal", help="Voices are an input of the file; --voice is what it is proved with.")
-]
-_Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="What runs the network; litert if left out.")]
+_Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Voice file to fold into the model.")]
+_Universal = Annotated[bool, typer.Option("--universal", help="Make the voice a model input; --voice is used for the check.")]
+_Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Runtime for the network; litert if left out.")]
 _EngineOf = Annotated[
-    str | None, typer.Option("--target", metavar="NAME", help="The engine of this target, on this machine, and its fit.")
+    str | None, typer.Option("--target", metavar="NAME", help="Target whose engine runs here and whose fit is stated.")
 ]
-_Hops = Annotated[int, typer.Option("--hops", min=10, metavar="N", help="Steps to measure.")]
-_Ears = Annotated[int, typer.Option("--ears", min=1, max=2, metavar="1|2", help="Channels.")]
+_Hops = Annotated[int, typer.Option("--hops", min=10, metavar="N", help="Number of steps to measure.")]
+_Ears = Annotated[int, typer.Option("--ears", min=1, max=2, metavar="1|2", help="Number of channels, 1 or 2.")]
 _Report = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Report to write: .json, or .html to look at.")
 ]
-_Earlier = Annotated[Path | None, typer.Option("--against", metavar="JSON", help="An earlier report to compare with.")]
+_Earlier = Annotated[Path | None, typer.Option("--against", metavar="JSON", help="Earlier report to compare with (.json).")]
 
 
 @app.command()
 def targets(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Explain this one, or a file of yours (.toml).")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Target to explain: a name, or a file of yours (.toml).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List what a model can be compiled for and what this machine can do with each, or explain one."""
+    """List the targets and what this machine can do with each, or explain one."""
     from edge_tse.cli import targets as shown
     from edge_tse.deployment import target as known
 
@@ -60,7 +63,7 @@ def compile_(
     any_voice: _Universal = False,
     as_json: Json = False,
 ) -> None:
-    """Write what a device loads, if the model fits and the file computes the golden integers."""
+    """Write the file that a device loads, if the model fits and the file computes the golden integers."""
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
     from edge_tse.deployment.compilation import compile_for
@@ -94,7 +97,7 @@ def profile(
     against: _Earlier = None,
     as_json: Json = False,
 ) -> None:
-    """Say where the time and memory of a step go, operator by operator."""
+    """Measure the time and memory of a step, operator by operator."""
     from edge_tse.cli import profiles
     from edge_tse.files import check_output
     from edge_tse.profiling import measurement
@@ -144,7 +147,7 @@ def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", a
 
 
 def _model(artifact: Path | None, voice: Path | None, *, any_voice: bool = False) -> Artifact:
-    """The model, personalized if there is a voice; or its universal form."""
+    """The model: personalized if there is a voice, or in its universal form."""
     from edge_tse.personalization import personalize, universal
     from edge_tse.voice import load_voice
 

@@ -1,4 +1,4 @@
-"""What runs here: packages found, engines really tried, and the line that installs what is missing."""
+"""Report of the installation: packages found, engines really tried, and the line that installs what is missing."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EXTRAS = {
     "train": ("training and quantization", ("torch", "brevitas", "lightning-fabric")),
     "eval": ("scores of evaluations", ("pesq", "pystoi")),
 }
-"""Extra to what it is for and the distributions that make it."""
+"""Purpose of each extra, and the distributions that it installs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class EngineFinding:
     description: str
     runs: bool
     detail: str
-    """Measured step time, or why it does not run and what to do."""
+    """Measured step time, or the reason why the engine does not run, with the remedy."""
     network_p50_ms: float | None
 
 
@@ -71,7 +71,7 @@ class Findings:
     """Digest, sizes and provenance of the shipped model; None if this build has none that can be read."""
     model_detail: str
     front_end: Mapping[str, object]
-    """Whether the compiled front end is in use, and what to say about it."""
+    """State of the front end: whether the compiled one is in use, and a remark about it."""
     engines: tuple[EngineFinding, ...]
     extras: tuple[ExtraFinding, ...]
 
@@ -106,7 +106,7 @@ class Findings:
 
 
 def examine() -> Findings:
-    """Look, and try every engine; nothing that is missing is an error here."""
+    """Examine this installation and try every engine; nothing that is missing is an error here."""
     model = None
     try:
         model = Artifact.shipped()
@@ -161,7 +161,7 @@ def _try(name: str, description: str, model: Artifact | None) -> EngineFinding:
 
 
 def _opened(model: Artifact, name: str) -> tuple[Network, str]:
-    """The whole model, or its first layer where a runtime takes long to write what it loads; and what a step is then."""
+    """The whole model, or its first layer where a runtime takes long to write its file; and the name of what is stepped."""
     known = runtime_of(name)
     runtime = None if known is None else runtime_named(known)
     if runtime is None or runtime.opens_quickly or not runtime.replays:

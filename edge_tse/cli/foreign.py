@@ -1,4 +1,4 @@
-"""Models of others on the bench: what a description (``.toml``) stands for where an artifact is expected."""
+"""Third-party models on the bench: verbs that expect an artifact also take a description (``.toml``)."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def profile_foreign(path: Path, hops: int, to: Path | None) -> tuple[dict[str, o
 
 
 def verify_foreign(path: Path) -> tuple[dict[str, object], Table]:
-    """What can be said of a model without golden frames; ``ParityError`` if it does not repeat itself."""
+    """Verify a model that has no golden frames; ``ParityError`` if it does not repeat itself."""
     model = load_foreign(path)
     with quietly():
         network = ForeignNetwork(model)

@@ -1,4 +1,4 @@
-"""The verbs that train, quantize and score, and the laboratory behind them: a package that is found by name when one needs it."""
+"""The verbs that train, quantize and score; the packages behind them are found by name when a verb needs them."""
 
 from __future__ import annotations
 
@@ -23,15 +23,19 @@ if TYPE_CHECKING:
 
 __all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
 
-_Minutes = Annotated[float | None, typer.Option("--minutes", min=0, help="Stop after this long; the recipe's steps if left out.")]
+_Minutes = Annotated[
+    float | None, typer.Option("--minutes", min=0, help="Time after which training stops; the recipe's steps if left out.")
+]
 _Start = Annotated[
     Path | None,
-    typer.Option("--start", metavar="CHECKPOINT", help="Begin with the weights of another run, also those of a smaller model."),
+    typer.Option("--start", metavar="CHECKPOINT", help="Run whose weights to begin with, also those of a smaller model."),
 ]
-_Teacher = Annotated[Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Distil from a trained student.")]
+_Teacher = Annotated[
+    Path | None, typer.Option("--teacher", metavar="CHECKPOINT", help="Checkpoint of a trained student to distil from.")
+]
 _Embeddings = Annotated[
     Path | None,
-    typer.Option("--embeddings", metavar="DIR", help="Another model's embeddings, talker/utterance.npy, to listen to."),
+    typer.Option("--embeddings", metavar="DIR", help="Folder of another model's embeddings to train with: talker/utterance.npy."),
 ]
 _Cut = Annotated[
     float | None,
@@ -39,23 +43,27 @@ _Cut = Annotated[
         "--cut",
         min=0,
         metavar="MINUTES",
-        help="Branch off --start, a run at a constant rate: let the rate fall for so long.",
+        help="Branch off --start, a run at a constant rate, and let the rate fall for this long.",
     ),
 ]
 _Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")]
 _Followed = Annotated[
     Path | None,
-    typer.Option("--teacher", metavar="CHECKPOINT", help="Whom a distilled recipe follows; CHECKPOINT itself if left out."),
+    typer.Option(
+        "--teacher", metavar="CHECKPOINT", help="Teacher checkpoint for distilled recipes; CHECKPOINT itself if left out."
+    ),
 ]
 _Audiograms = Annotated[
     Path | None,
-    typer.Option("--hearing", metavar="TOML", help="Audiograms: adds HASPI and HASQI, which take seconds a mixture."),
+    typer.Option("--hearing", metavar="TOML", help="Audiograms for HASPI and HASQI, which take seconds per mixture."),
 ]
 _Examples = Annotated[
     Path | None,
-    typer.Option("--examples", metavar="DIR", help="A page there, with sound and pictures of the worst, the median and the best."),
+    typer.Option(
+        "--examples", metavar="DIR", help="Folder for a page with sound and pictures of the worst, the median and the best."
+    ),
 ]
-_Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Processes that share the work.")]
+_Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Number of processes that share the work.")]
 
 
 def laboratory(module: str, extra: str) -> ModuleType:
@@ -100,10 +108,10 @@ def train(
 
 @app.command()
 def quantize(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="What `edge-tse train` wrote.")],
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint made by `edge-tse train`.")],
     to: Annotated[Path, typer.Option("--output", "-o", metavar="ARTIFACT", help="Artifact to write.")],
     data: DataOption,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="How to quantize.")] = "w8a8",
+    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe of quantization.")] = "w8a8",
     steps: StepsOption = None,
     teacher: _Followed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")] = False,
@@ -124,7 +132,8 @@ def quantize(
 @app.command()
 def evaluate(
     trials: Annotated[
-        Path, typer.Option("--trials", metavar="CSV", help="Columns id, mixture, enrollment, target, interferer, condition.")
+        Path,
+        typer.Option("--trials", metavar="CSV", help="CSV with columns id, mixture, enrollment, target, interferer, condition."),
     ],
     to: Annotated[Path, typer.Option("--output", "-o", metavar="JSON", help="Report to write.")],
     artifact: ArtifactOption = None,
@@ -134,7 +143,7 @@ def evaluate(
     examples: _Examples = None,
     as_json: Json = False,
 ) -> None:
-    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and who is lost."""
+    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and lost talkers."""
     from edge_tse import demo as demonstration
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
@@ -169,20 +178,20 @@ def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
 
 
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
-    """What each stage deletes and inserts, by condition."""
+    """Moves of each stage of the artifact, by condition."""
     found: dict[str, dict[str, Moves]] = laboratory("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
     return found
 
 
 def analyse_checkpoint(trials: Path, checkpoint: Path, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
-    """The same of a float checkpoint."""
+    """Moves of each stage of a float checkpoint, by condition."""
     module = laboratory("quantization.float_analysis", "train")
     found: dict[str, dict[str, Moves]] = module.analyse_checkpoint(trials, checkpoint, progress)
     return found
 
 
 def condition_tables(figures: dict[str, Any]) -> list[Table]:
-    """One row a condition, in decibels of SI-SDR improvement, and one a kind of hard mixture; the report holds the rest."""
+    """Tables of SI-SDR improvement in decibels, a row per condition and per kind of hard mixture; the report holds the rest."""
     table = Table(title="SI-SDR improvement, dB", title_justify="left", title_style="bold")
     for heading in ("condition", "n", "mean", "median", "p10", "p5", "below 0", "other talker", "onset"):
         table.add_column(heading, justify="left" if heading == "condition" else "right")

@@ -48,16 +48,18 @@ if TYPE_CHECKING:
 
 __all__ = ["devices", "live"]
 
-_Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="How late a hop may be before it is heard.")]
-_Seconds = Annotated[float | None, typer.Option("--seconds", min=0, metavar="S", help="End after this long, or Ctrl-C.")]
-_Recording = Annotated[Path | None, typer.Option("--record", metavar="FLAC", help="Keep the session, for `edge-tse replay`.")]
+_Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Time that a hop may be late before it is heard, in ms.")]
+_Seconds = Annotated[
+    float | None, typer.Option("--seconds", min=0, metavar="S", help="Length of the session; until Ctrl-C if left out.")
+]
+_Recording = Annotated[
+    Path | None, typer.Option("--record", metavar="FLAC", help="File to record the session to, for `edge-tse replay` (.flac).")
+]
 _WithVoice = Annotated[
-    bool, typer.Option("--with-voice", help="The recording holds the voice, too; it names it by its digest if not.")
+    bool, typer.Option("--with-voice", help="Put the voice into the recording, which otherwise names it by its digest.")
 ]
-_Loudest = Annotated[
-    float | None, typer.Option("--max-output", metavar="DB", help="Nothing is played louder, in dB SPL; 100 if not given.")
-]
-_Page = Annotated[Path | None, typer.Option("--report", metavar="HTML", help="Leave timing and events as a page.")]
+_Loudest = Annotated[float | None, typer.Option("--max-output", metavar="DB", help="Loudest output in dB SPL; 100 if left out.")]
+_Page = Annotated[Path | None, typer.Option("--report", metavar="HTML", help="Page to write with timing and events.")]
 _Core = Annotated[int | None, typer.Option("--core", min=0, metavar="N", help="Keep the engine on this processor core.")]
 _Realtime = Annotated[bool, typer.Option("--realtime", help="Ask the system for real-time priority.")]
 
@@ -111,7 +113,7 @@ def live(
     port: PortOption = None,
     as_json: Json = False,
 ) -> None:
-    """Play what the enrolled talker says into the ears, as it is said."""
+    """Play the enrolled talker into the ears, live."""
     if report is not None:
         check_output(report, [voice])
     in_air = {"own_voice_db": own_voice_db, "alarm_db": alarm_db, "max_output_db_spl": max_output}
@@ -126,7 +128,7 @@ def live(
 
 
 class _How(NamedTuple):
-    """How long, how late and on what the session runs, and where it is kept."""
+    """Options of the session itself: its length, its margin, the processor it runs on, and the files it leaves."""
 
     margin_s: float
     record: Path | None
@@ -146,7 +148,7 @@ def _played(
     how: _How,
     as_json: bool,
 ) -> Finished:
-    """The session, from its first block to its end. An interrupt asks for the end: a second one must not cut the recording."""
+    """Run the session from its first block to its end. Ctrl-C asks for the end: a second one must not cut the recording."""
     from edge_tse.live.recording_head import Head
     from edge_tse.live.running import run_live
     from edge_tse.personalization import personalize
@@ -175,9 +177,9 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
 def _worn(
     file: Path | None, audiogram: str, calibration: Path | None, ambient_db: float | None, in_air: Mapping[str, float | None]
 ) -> tuple[Hearing, Calibration]:
-    """What the wearer needs, from a file and what was typed over it, and the calibration.
+    """The wearer's needs, from a file and from options that override it, and the calibration.
 
-    That there is no calibration is said where levels in air were asked for.
+    A warning says that there is no calibration where levels in air were asked for.
     """
     from edge_tse.hearing.calibration import UNCALIBRATED, load_calibration
     from edge_tse.hearing.chain import Hearing, load_hearing
@@ -197,7 +199,7 @@ def _worn(
 
 
 def _voice(path: Path, universal: Artifact) -> Voice:
-    """A voice that the model knows, before devices are looked for."""
+    """Load the voice and check that the model knows it, before devices are looked for."""
     from edge_tse.personalization import check_voice
     from edge_tse.voice import load_voice
 
@@ -207,7 +209,7 @@ def _voice(path: Path, universal: Artifact) -> Voice:
 
 
 def _narrator(as_json: bool) -> Callable[[Session], None]:
-    """Events as they happen, a line each; where somebody watches, also how it goes."""
+    """Tell events as they happen, a line each; on a terminal also a running status."""
     said, shown_s = 0, 0.0
     watched = sys.stderr.isatty() and not as_json
 

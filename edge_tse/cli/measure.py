@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 __all__ = ["calibrate", "latency", "replay"]
 
 _AtMicrophones = Annotated[
-    float | None, typer.Option("--microphone", metavar="DB", help="The sound at the microphones is this loud, dB SPL.")
+    float | None, typer.Option("--microphone", metavar="DB", help="Level of the sound at the microphones, dB SPL.")
 ]
-_AtReceivers = Annotated[str, typer.Option("--receiver", metavar="L,R", help="What a meter read of the --tone, dB SPL.")]
+_AtReceivers = Annotated[str, typer.Option("--receiver", metavar="L,R", help="Meter readings of the --tone, dB SPL.")]
 _Spoken = Annotated[
     Path | None,
-    typer.Option("--voice", metavar="FILE", help="The voice that was listened to; recordings of `live --with-voice` hold it."),
+    typer.Option("--voice", metavar="FILE", help="Voice file of the session; recordings of `live --with-voice` hold the voice."),
 ]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
 
@@ -50,9 +50,9 @@ def latency(
     rate: RateOption = None,
     block: BlockOption = None,
     seconds: Annotated[float, typer.Option("--seconds", min=1, metavar="S", help="Length of the measurement.")] = 10.0,
-    level_db: Annotated[float, typer.Option("--level-db", max=0, metavar="DB", help="Level of what is played, in dBFS.")] = -20.0,
-    margin_ms: Annotated[float, typer.Option("--margin-ms", metavar="MS", help="The margin that `live` would run with.")] = 4.0,
-    loopback: Annotated[bool, typer.Option("--loopback", help="Output and input are joined by a cable.")] = False,
+    level_db: Annotated[float, typer.Option("--level-db", max=0, metavar="DB", help="Level of the sequence, in dBFS.")] = -20.0,
+    margin_ms: Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Margin that `live` would run with.")] = 4.0,
+    loopback: Annotated[bool, typer.Option("--loopback", help="State that a cable joins output and input.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure the round trip of a device with a pseudo-random sequence, and what `live` adds to it."""
@@ -85,7 +85,7 @@ def latency(
 
 
 def _latency_rows(wiring: Wiring, found: RoundTrip, added: Latency, through: str, stated_s: float, flagged: int) -> dict[str, str]:
-    """The way of a sound for people, part by part."""
+    """Rows for people: each part of a sound's way through the device."""
     way = f"{through}, blocks of {wiring.block} at {wiring.rate_hz} Hz"
     return {
         "round trip, measured": f"{found.seconds * 1e3:.2f} ms through {way}",
@@ -102,7 +102,7 @@ def _latency_rows(wiring: Wiring, found: RoundTrip, added: Latency, through: str
 
 @app.command()
 def calibrate(
-    to: Annotated[Path, typer.Argument(metavar="TOML", help="Calibration to write, or to complete.")],
+    to: Annotated[Path, typer.Argument(metavar="TOML", help="Calibration file to write, or to complete.")],
     microphone: _AtMicrophones = None,
     receiver: _AtReceivers = "",
     play_tone: Annotated[bool, typer.Option("--tone", help="Play the tone that receivers are measured with.")] = False,
@@ -113,7 +113,7 @@ def calibrate(
     rate: RateOption = None,
     as_json: Json = False,
 ) -> None:
-    """Say what full scale is in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
+    """Measure full scale in dB SPL: of microphones by a sound of known level, of receivers by a meter."""
     from edge_tse.artifact import Artifact
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
@@ -141,8 +141,10 @@ def calibrate(
 
 @app.command()
 def replay(
-    recording: Annotated[Path, typer.Argument(metavar="SESSION", help="What `edge-tse live --record` wrote.")],
-    to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file for what comes out again.")] = None,
+    recording: Annotated[Path, typer.Argument(metavar="SESSION", help="Recording made by `edge-tse live --record`.")],
+    to: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write the output of the replay to.")
+    ] = None,
     voice: _Spoken = None,
     artifact: ArtifactOption = None,
     engine: AnyEngineOption = "litert",
@@ -150,7 +152,7 @@ def replay(
     port: PortOption = None,
     as_json: Json = False,
 ) -> None:
-    """Run a recorded session again and compare what comes out, bit for bit."""
+    """Run a recorded session again and compare its output, bit for bit."""
     from edge_tse import audio
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
@@ -168,7 +170,7 @@ def replay(
     opened = sound.engine_for(universal, spoken, engine, target, port)
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
-            output.warn(f"recorded on {head.engine}, replayed on {name}: what differs may be theirs")
+            output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")
         got = replay_live(session, head, running, tell)
     if to is not None:
         audio.write(to, got.signal, got.rate_hz, inputs=[recording])

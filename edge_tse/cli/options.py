@@ -1,4 +1,4 @@
-"""The command, and the options that its verbs share. What is heavier than argument types is imported where it is needed."""
+"""The command, and the options that its verbs share. Anything heavier than argument types is imported where it is needed."""
 
 from __future__ import annotations
 
@@ -27,45 +27,56 @@ ArtifactArgument = Annotated[
     Path | None,
     typer.Argument(metavar="[ARTIFACT]", help="Model to use: a file, or the name of a shipped one; `small` if left out."),
 ]
-EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network: see `edge-tse doctor`.")]
+EngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="Runtime for the network: see `edge-tse doctor`.")]
 VoiceOption = Annotated[Path, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
-StepsOption = Annotated[int | None, typer.Option("--steps", min=1, metavar="N", help="Steps in place of the recipe's.")]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", min=1, metavar="N", help="Number of training steps; the recipe's if left out.")
+]
 DataOption = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the speech corpus.")]
 InputOption = Annotated[
     str | None, typer.Option("--input", metavar="DEVICE", help="Microphone: a number or part of a name of `edge-tse devices`.")
 ]
-OutputOption = Annotated[str | None, typer.Option("--output", metavar="DEVICE", help="Earphone, likewise.")]
+OutputOption = Annotated[
+    str | None, typer.Option("--output", metavar="DEVICE", help="Earphone: a number or part of a name of `edge-tse devices`.")
+]
 ChannelsOption = Annotated[
     str, typer.Option("--channels", metavar="L,R", help="Input channels that are the ears, from 1; the first ones if left out.")
 ]
 RateOption = Annotated[
-    int | None, typer.Option("--rate", metavar="HZ", help="Rate of the device; the model's where the device has it.")
+    int | None,
+    typer.Option("--rate", metavar="HZ", help="Sample rate of the device; the model's, where the device has it, if left out."),
 ]
 HearingOption = Annotated[
-    Path | None, typer.Option("--hearing", metavar="TOML", help="What the wearer needs: audiograms, limits and mix.")
+    Path | None, typer.Option("--hearing", metavar="TOML", help="Hearing file of the wearer: audiograms, limits and mix.")
 ]
 AudiogramOption = Annotated[
     str,
-    typer.Option("--audiogram", metavar="HZ:DB,...", help="Thresholds typed: 500:30,1000:40 or LEFT / RIGHT."),
+    typer.Option("--audiogram", metavar="HZ:DB,...", help="Hearing thresholds: 500:30,1000:40 or LEFT / RIGHT."),
 ]
 AmbientOption = Annotated[
-    float | None, typer.Option("--ambient-db", metavar="DB", help="Level at which the room stays in; left out if not given.")
+    float | None, typer.Option("--ambient-db", metavar="DB", help="Level of the room beside the talker; no room if left out.")
 ]
 OwnVoiceOption = Annotated[
     float | None, typer.Option("--own-voice-db", metavar="DB", help="Let the room in at this level while the wearer talks.")
 ]
 AlarmOption = Annotated[
     float | None,
-    typer.Option("--alarm-db", metavar="DB", help="And while an alarm sounds. It misses some: no safety device."),
+    typer.Option(
+        "--alarm-db", metavar="DB", help="Let the room in at this level while an alarm sounds. No safety device: it misses some."
+    ),
 ]
-CalibrationOption = Annotated[Path | None, typer.Option("--calibration", metavar="TOML", help="What `edge-tse calibrate` wrote.")]
+CalibrationOption = Annotated[
+    Path | None, typer.Option("--calibration", metavar="TOML", help="Calibration file made by `edge-tse calibrate`.")
+]
 HopOption = Annotated[
-    str, typer.Option("--hop", metavar="MS", help="Take the shipped model with this hop; enroll with the same --artifact.")
+    str, typer.Option("--hop", metavar="MS", help="Use the shipped model with this hop; enroll with the same --artifact.")
 ]
-AnyEngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="What runs the network, or device: a board.")]
-BoardOption = Annotated[str, typer.Option("--target", metavar="NAME", help="The board, with --engine device.")]
-PortOption = Annotated[str | None, typer.Option("--port", metavar="P", help="Where it is, as for `edge-tse board`.")]
-BlockOption = Annotated[int | None, typer.Option("--block", min=1, metavar="N", help="Samples per block of the device; a hop.")]
+AnyEngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="Runtime for the network, or `device` for a board.")]
+BoardOption = Annotated[str, typer.Option("--target", metavar="NAME", help="Board for --engine device.")]
+PortOption = Annotated[str | None, typer.Option("--port", metavar="P", help="Port of the board, as for `edge-tse board`.")]
+BlockOption = Annotated[
+    int | None, typer.Option("--block", min=1, metavar="N", help="Samples per block of the device; one hop if left out.")
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -76,12 +87,12 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def artifact_of(path: Path | None) -> Artifact:
-    """The model of a file or of that name; the shipped one if None."""
+    """The model of that file or name; the shipped one if None."""
     from edge_tse.artifact import Artifact
 
     return Artifact.find(path)
 
 
 def given(*paths: Path | None) -> list[Path]:
-    """Those that were given."""
+    """The options that were given."""
     return [path for path in paths if path is not None]

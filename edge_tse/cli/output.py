@@ -1,4 +1,4 @@
-"""How verbs speak: results on stdout, as a table or as one JSON object; warnings and progress on stderr."""
+"""Output of verbs: results on stdout, as a table or as one JSON object; warnings and progress on stderr."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["compute_rows", "open_quietly", "phases", "progress", "quietly", "res
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
-    """``figures`` as JSON, or what people read instead."""
+    """Print ``figures`` as JSON, or else the text for people."""
     if as_json:
         sys.stdout.write(to_json(figures) + "\n")
         return
@@ -36,7 +36,7 @@ def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) ->
 
 
 def table(title: str, rows: Mapping[str, str]) -> Table:
-    """Two columns: what, and how much."""
+    """A table of two columns: name and value."""
     out = Table(title=title, show_header=False, title_justify="left", title_style="bold")
     out.add_column("figure", style="cyan", no_wrap=True)
     out.add_column("value", overflow="fold")
@@ -46,7 +46,7 @@ def table(title: str, rows: Mapping[str, str]) -> Table:
 
 
 def warn(message: str) -> None:
-    """One line on stderr; the work goes on."""
+    """Write one line on stderr and go on with the work."""
     sys.stderr.write(f"edge-tse: warning: {message}\n")
 
 
@@ -66,7 +66,7 @@ def progress(label: str, as_json: bool) -> Iterator[Callable[[float], None]]:
 def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
     """Watch a long run, told values with ``phase``, ``step``, ``steps`` and ``figures``: a bar for each phase.
 
-    Where nobody is watching, a line on stderr every half minute for the log; nothing with JSON.
+    Without a terminal, a line goes to stderr every half minute for the log; with JSON, nothing.
     """
     if as_json:
         yield lambda told: None
@@ -110,7 +110,7 @@ def _short(figures: Mapping[str, float]) -> str:
 
 
 def compute_rows(timing: Timing, frame: FrameSpec) -> dict[str, str]:
-    """The two latencies, never mixed, and whether the machine keeps up."""
+    """Rows of both latencies, never mixed, and of whether the machine keeps up."""
     rows = {
         "algorithmic latency": f"{frame.algorithmic_latency_s * 1e3:.1f} ms",
         "compute per hop": f"p50 {timing.percentile_s(50) * 1e3:.3f} ms, p99 {timing.percentile_s(99) * 1e3:.3f} ms"
@@ -122,7 +122,7 @@ def compute_rows(timing: Timing, frame: FrameSpec) -> dict[str, str]:
 
 
 def open_quietly(artifact: Artifact, engine: str) -> Network:
-    """``open_network`` without a greeting."""
+    """``open_network`` without the runtime's greeting."""
     from edge_tse.engines import open_network
 
     with quietly():

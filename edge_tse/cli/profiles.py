@@ -1,4 +1,4 @@
-"""Profiles for people: the tables of what was measured."""
+"""Profiles for people, as tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["estimate_table", "tables"]
 
 
 def tables(report: Mapping[str, Any]) -> list[Table]:
-    """Parts, operators, sizes and the comparison, as far as they are there."""
+    """Tables of parts, operators, sizes and the comparison, as far as the profile has them."""
     figures = report["figures"]
     shown = [_parts(figures), _operators(figures["operators"]), _sizes(figures)]
     if figures.get("estimate"):
@@ -77,7 +77,7 @@ def _sizes(figures: Mapping[str, Any]) -> Table:
 
 
 def estimate_table(estimate: Mapping[str, Any]) -> Table:
-    """By kind of operator, dearest first; the report has every layer."""
+    """Estimated cycles by kind of operator, dearest first; the report has every layer."""
     kinds: dict[str, list[Mapping[str, Any]]] = {}
     for layer in estimate["layers"]:
         kinds.setdefault(layer["operator"], []).append(layer)

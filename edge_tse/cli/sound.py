@@ -37,7 +37,7 @@ def wired(
     block: int | None,
     plays: bool = True,
 ) -> Wiring:
-    """The devices as asked for; what the user should know about them goes to stderr."""
+    """The devices that the options name; remarks about them go to stderr."""
     from edge_tse.errors import AudioError
     from edge_tse.live import devices as capture
 
@@ -61,7 +61,7 @@ def wired(
 
 @contextmanager
 def until_interrupted() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C asks for the end, however often and whenever it is pressed; files are closed by the way."""
+    """Let Ctrl-C ask for the end, however often and whenever it is pressed, so that files are closed."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked.is_set
@@ -75,7 +75,7 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
 
 
 def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json: bool) -> tuple[Float, float, int]:
-    """``[ears, samples]`` from the device while ``play [n, ears]`` is repeated; its stated latency; how many blocks it flagged."""
+    """Record ``[ears, samples]`` while ``play [n, ears]`` is repeated; also the device's stated latency and its flagged blocks."""
     from edge_tse.live.devices import Duplex
     from edge_tse.live.supervision import Take, record
 
@@ -106,7 +106,7 @@ def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_jso
 
 @contextmanager
 def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port: str | None) -> Iterator[tuple[AnyEngine, str]]:
-    """What runs the model with this voice in it, here or on a board, and its name."""
+    """The engine that runs the model with this voice, here or on a board, and its name."""
     from edge_tse.engines import Engine
     from edge_tse.personalization import personalize
 

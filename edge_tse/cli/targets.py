@@ -1,4 +1,4 @@
-"""Targets for people: what each is, what this machine can do with it, and how a model fits."""
+"""Targets for people: a description of each, the abilities of this machine, and the fit of a model."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ __all__ = ["Ability", "abilities", "explained", "figures", "fit_table", "listed"
 
 @dataclass(frozen=True, kw_only=True)
 class Ability:
-    """Something that this machine can do with a target, or not."""
+    """Ability of this machine to do one step of a deployment."""
 
     can: bool | None
-    """None where there is nothing to be done."""
+    """Whether this machine can; None where there is nothing to do."""
     detail: str
-    """With what, or what to install."""
+    """The tool that does it, or the line that installs one."""
 
 
 def abilities(target: Target, which: Callable[[str], str | None] = shutil.which) -> dict[str, Ability]:
-    """``emit``, ``replay``, ``build`` and ``flash``, from what is installed; nothing is run and nothing imported."""
+    """Abilities ``emit``, ``replay``, ``build`` and ``flash``, from what is installed; nothing is run and nothing imported."""
     return {"emit": _emit(target), "replay": _replay(target), "build": _build(target, which), "flash": _flash(target, which)}
 
 
@@ -87,7 +87,7 @@ def listed(targets: list[Target]) -> Table:
 
 
 def explained(target: Target) -> list[Table]:
-    """Everything that is stated about one target, with the source of every figure."""
+    """Everything that one target states, with the source of every figure."""
     clock = "not stated" if target.clock_hz is None else f"{target.clock_hz / 1e6:g} MHz"
     rate = "not stated" if target.macs_per_cycle is None else f"{target.macs_per_cycle:g}"
     rows = {
@@ -119,13 +119,13 @@ def explained(target: Target) -> list[Table]:
 
 
 def figures(target: Target) -> dict[str, object]:
-    """A target as JSON, with what this machine can do with it."""
+    """A target as JSON, with the abilities of this machine."""
     stated = {key: value for key, value in asdict(target).items() if key != "origin" and value not in (None, ())}
     return {**stated, "here": {name: asdict(ability) for name, ability in abilities(target).items()}}
 
 
 def fit_table(fit: Fit) -> Table:
-    """Need against have, one row each."""
+    """Table of the fit: needed against available, one row each."""
     out = Table(title=f"fit on {fit.target}, evidence: {fit.evidence}", title_justify="left", title_style="bold", box=box.SIMPLE)
     for heading in ("what", "need", "have", "used", "", "of it"):
         out.add_column(heading, justify="right" if heading in {"need", "have", "used"} else "left")

@@ -1,4 +1,4 @@
-"""The verbs of everybody: demo, enroll, extract, doctor. What is heavier than argument types is imported inside the verb."""
+"""The everyday verbs: demo, enroll, extract, doctor. Anything heavier than argument types is imported inside the verb."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 __all__ = ["demo", "doctor", "enroll", "extract"]
 
-_OwnMixture = Annotated[Path | None, typer.Option("--mix", metavar="FILE", help="Your own mixture, with --enroll.")]
-_OwnClip = Annotated[Path | None, typer.Option("--enroll", metavar="FILE", help="Your own enrollment clip, with --mix.")]
+_OwnMixture = Annotated[Path | None, typer.Option("--mix", metavar="FILE", help="Mixture to extract from, with --enroll.")]
+_OwnClip = Annotated[Path | None, typer.Option("--enroll", metavar="FILE", help="Enrollment clip of the talker, with --mix.")]
 _OwnReference = Annotated[
-    Path | None, typer.Option("--reference", metavar="FILE", help="The talker alone, if you have it: gives --mix an SI-SDR.")
+    Path | None, typer.Option("--reference", metavar="FILE", help="Recording of the talker alone, to state an SI-SDR for --mix.")
 ]
-_Clips = Annotated[list[Path] | None, typer.Argument(metavar="[CLIP...]", help="The talker alone, together 2 s of speech or more.")]
-_Seconds = Annotated[
-    float | None, typer.Option("--record", min=2, metavar="S", help="Record this long by microphone, beside the clips if any.")
+_Clips = Annotated[
+    list[Path] | None, typer.Argument(metavar="[CLIP...]", help="Recordings of the talker alone, together 2 s of speech or more.")
 ]
+_Seconds = Annotated[float | None, typer.Option("--record", min=2, metavar="S", help="Record a clip of this length by microphone.")]
 _Microphone = Annotated[str | None, typer.Option("--input", metavar="DEVICE", help="Microphone for --record.")]
 _Scene = Annotated[
-    bool, typer.Option("--scene", help="Others talk too, and both ears are recorded: take who is in front, looked at.")
+    bool, typer.Option("--scene", help="Enroll the talker in front, out of recordings with two ears in which others talk too.")
 ]
 _Embeddings = Annotated[
     list[Path] | None,
-    typer.Option("--embedding", metavar="FILE", help="In place of clips, if the model takes another's embeddings: .npy, .npz."),
+    typer.Option("--embedding", metavar="FILE", help="Embeddings in place of clips, for a model that takes another's: .npy, .npz."),
 ]
 
 _TAKE = "microphone"
-"""The name of what was recorded now."""
+"""Name of the recording that was made by microphone."""
 
 
 @app.command()
@@ -103,13 +103,13 @@ def enroll(
 
 
 def _remark_on_take(name: str, quality: ClipQuality, scene: bool) -> None:
-    """What is wrong with a scene or a take is said even if no voice comes of it; a file has another chance."""
+    """Warn about a scene or a take even if no voice comes of it; a file can be given again."""
     for remark in quality.remarks if scene or name == _TAKE else ():
         output.warn(f"{name}: {remark}" if scene else remark)
 
 
 def _remark_on(judged: Judged, clips: bool) -> None:
-    """What is wrong with files, and with all recordings together."""
+    """Warn about files, and about all recordings together."""
     for name, quality in judged.qualities.items() if clips else ():
         for remark in quality.remarks if name != _TAKE else ():
             output.warn(f"{name}: {remark}")
@@ -175,7 +175,7 @@ def extract(
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Say what is installed, which engines really run here, and how to get the rest."""
+    """List the installed packages, the engines that really run here, and the commands that install the rest."""
     from edge_tse.cli.doctor import examine
 
     found = examine()

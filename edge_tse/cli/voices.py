@@ -1,4 +1,4 @@
-"""The verb that looks after voice files: whose they are, and away with them."""
+"""The verb that shows or deletes voice files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ __all__ = ["voice"]
 
 @app.command()
 def voice(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `edge-tse enroll` wrote.")],
-    info: Annotated[bool, typer.Option("--info", help="Say whose voice it is; what is done if nothing else is asked for.")] = False,
-    delete: Annotated[bool, typer.Option("--delete", help="Overwrite it, then remove it.")] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Voice file made by `edge-tse enroll`.")],
+    info: Annotated[bool, typer.Option("--info", help="Print the content of the voice file (the default).")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Overwrite the voice file, then remove it.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a voice file holds, or overwrite and remove it: a voice is biometric."""
+    """Show the content of a voice file, or overwrite and remove it: a voice is biometric."""
     from edge_tse.enrollment.voice_file import describe_voice, erase_voice
     from edge_tse.errors import ArtifactError
 

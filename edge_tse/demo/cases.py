@@ -1,4 +1,4 @@
-"""What the demonstration extracts from: the shipped clips or the user's own files, and what came of each."""
+"""Cases of the demonstration: the shipped clips or the user's own files, and the outcome of each."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Case:
     """Fit for a folder."""
     title: str
     talkers: str
-    """Who is heard, in words."""
+    """The talkers that are heard, in words."""
     mixture: Sound
     enrollments: tuple[Sound, ...]
     reference: Sound | None
@@ -66,16 +66,16 @@ class Outcome:
     case: Case
     extraction: Extraction
     artifact: Artifact
-    """Personalized."""
+    """The personalized model."""
     artifact_bytes: int
     engine: str
     voice_switch_s: float
-    """From an embedding to a network that is ready to step."""
+    """Time from an embedding to a network that is ready to step."""
     si_sdr_db: tuple[float, float] | None
-    """Of the mixture and of the estimate against the reference, mean over channels."""
+    """SI-SDR of the mixture and of the estimate against the reference, mean over channels."""
     folder: Path
     busy: str | None
-    """What :func:`edge_tse.report.busy` said during the run."""
+    """Remark of :func:`edge_tse.report.busy` during the run."""
 
     def figures(self) -> dict[str, object]:
         graph, frame = self.artifact.graph, self.artifact.frame
@@ -123,7 +123,7 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shown:
-    """What a demonstration left behind."""
+    """Files that a demonstration wrote."""
 
     outcomes: tuple[Outcome, ...]
     page: Path
@@ -157,7 +157,7 @@ def own_case(mixture: Path | None, enrollment: Path | None, reference: Path | No
 
 
 def case_of(name: str, title: str, talkers: str, mixture: Path, enrollments: Sequence[Path], reference: Path | None) -> Case:
-    """A case out of files. ``AudioError`` if one is missing or unusable, or the reference does not fit the mixture."""
+    """A case made of files. ``AudioError`` if one is missing or unusable, or the reference does not fit the mixture."""
     mixed = _file(mixture)
     alone = None if reference is None else _file(reference)
     if alone is not None:
@@ -179,7 +179,7 @@ def _file(path: Path) -> Sound:
 
 
 def _shipped_case(name: str, title: str, target: str, interferer: str, room: Float | None = None) -> Case:
-    """``room``: responses of the talkers at two ears, ``[2, 2, samples]``."""
+    """A shipped case; ``room`` holds responses of the talkers at two ears, ``[2, 2, samples]``."""
     wanted, other = _clip(f"{target}-speech"), _clip(f"{interferer}-speech")
     n = max(wanted.signal.shape[1], other.signal.shape[1])
     alone, disturbing = (np.pad(s.signal, ((0, 0), (0, n - s.signal.shape[1]))) for s in (wanted, other))
@@ -200,7 +200,7 @@ def _shipped_case(name: str, title: str, target: str, interferer: str, room: Flo
 
 
 def _around(mono: Float, responses: Float) -> Float:
-    """``[1, n]`` at the ears of a head whose responses are ``[2, samples]``, at the level that it had, ``[2, n]``."""
+    """Sound ``[1, n]`` at the ears ``[2, n]`` of a head with responses ``[2, samples]``, at its former level."""
     n = mono.shape[1]
     heard = np.stack([np.convolve(mono[0], response)[:n] for response in responses])
     placed: Float = (heard * np.sqrt(np.mean(mono**2) / np.mean(heard**2))).astype(np.float32)

@@ -88,7 +88,7 @@ def _extracted(
     inputs: Sequence[Path],
     progress: Callable[[float], None],
 ) -> Outcome:
-    """One case, with its sounds and its voice in ``folder``."""
+    """Extract one case, leaving its sounds and its voice in ``folder``."""
     voice, mixture = case.voice(artifact.voice_model), case.mixture
     began = time.perf_counter()
     personal = personalize(artifact, voice)

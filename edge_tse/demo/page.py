@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["page"]
 
 EMBEDDED_S = 60
-"""Sound longer than this is cut on the page (the WAV beside it is whole)."""
+"""Longest sound on the page; longer ones are cut there (the WAV beside it is whole)."""
 
 
 def page(
@@ -44,7 +44,7 @@ def page(
 
 
 def _cards(outcome: Outcome) -> str:
-    """The figures that matter, large."""
+    """Cards with the figures that matter, large."""
     timing, frame = outcome.extraction.timing, outcome.artifact.frame
     shown = [
         (f"{frame.algorithmic_latency_s * 1e3:.0f} ms", "algorithmic latency"),

@@ -1,4 +1,4 @@
-"""The picture of a demonstration: what went in, what was applied, what came out, and what was wanted."""
+"""The picture of a demonstration: mixture, applied gain, estimate and reference."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["picture"]
 Float = NDArray[np.float32]
 
 SHOWN_S = 20.0
-"""A longer mixture is shown up to here: beyond it nothing can be seen on a page."""
+"""Longest stretch of a mixture that is drawn: beyond it nothing can be seen on a page."""
 _FLOOR_DB, _TOP_DB = -85.0, -25.0
 _GAIN_DB = (-30.0, 6.0)
 
@@ -78,7 +78,7 @@ def _levels_db(frame: FrameSpec, signal: Float, rate_hz: int) -> Float:
 
 
 def _gain_db(frame: FrameSpec, gains: Float | None) -> Float:
-    """``[hops, bins]``"""
+    """Gain in dB, ``[hops, bins]``."""
     assert gains is not None, "a demonstration keeps its gains"
     shown = frame.bin_gains(gains[: round(SHOWN_S / frame.period_s)])
     decibels: Float = 20 * np.log10(np.maximum(shown, np.float32(1e-3)))

@@ -1,4 +1,4 @@
-"""Deployment: what boards there are, whether a model fits one, and the file that it loads."""
+"""Deployment: the boards, the fit of a model on one, and the file that it loads."""
 
 from __future__ import annotations
 

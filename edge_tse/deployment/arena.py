@@ -1,4 +1,4 @@
-"""Arena: how much memory the activations of one step take when those that are never alive together share it.
+"""Arena: memory for the activations of one step, where tensors that are never alive together share it.
 
 Inputs are alive from the start, outputs and a voice to the end, everything else from the node that makes it to the last that
 reads it, and a node's output never overlaps what it reads. Placement is greedy by size, the largest first at the lowest free
@@ -22,14 +22,14 @@ _ALIGNMENT = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Arena:
-    """Where each activation lives."""
+    """Places of all activations in one buffer."""
 
     size_bytes: int
     """End of the last tensor."""
     lower_bound_bytes: int
-    """Most that is alive at once: no placement is smaller."""
+    """Most bytes alive at once: no placement is smaller."""
     offsets: Mapping[str, int]
-    """Of each tensor, by name."""
+    """First byte of each tensor, by name."""
 
 
 class Buffer(NamedTuple):

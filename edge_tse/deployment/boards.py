@@ -1,4 +1,4 @@
-"""Boards: what the firmware bridge offers to put a model on one and to talk to it, found by name and used through these types."""
+"""Boards: types of what the firmware bridge offers (images, boards, links), found by name and used through these alone."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ class BoardImage:
     """First half of the digest of the artifact in it."""
     digest: str
     signed_by: str | None
-    """Public key; None for an image that nobody signed."""
+    """Public key of the signer; None for an unsigned image."""
     counter: int
-    """Security counter: a board that has kept it goes back to nothing lower."""
+    """Security counter: a board that has kept an image starts none with a lower counter."""
     model: Artifact | None
-    """What is in it, if it was built here and not read from a file."""
+    """The artifact in the image, if it was built here and not read from a file."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """Golden frames that went over the link and back."""
+    """Result of golden frames that went over the link and back."""
 
     engine: str
     frames: int
@@ -50,11 +50,12 @@ class Delivered:
     """An image that was put onto a board, read back and compared."""
 
     way: str
-    """What put it there."""
+    """Tool or link that put it there."""
     slot: int | None
-    """Which of two, where there are two."""
+    """Slot it was put into, on a board that has two."""
     proof: Proof | None
-    """None where nothing tells how to reach the board, or what is in the image: in a slot it is on trial until it has answered."""
+    """Result of the golden frames; None if the board could not be reached, or the artifact is not known. An image in a slot
+    then stays on trial until the board has answered."""
 
 
 class Board(Protocol):
@@ -62,34 +63,34 @@ class Board(Protocol):
 
     @property
     def name(self) -> str:
-        """Its kernels and its target, for people."""
+        """Kernels and target of the board, for people."""
 
     @property
     def identity(self) -> Mapping[str, object]:
-        """What it says of itself: ``target``, ``core``, ``kernels``, ``model`` and its geometry."""
+        """Statement of the board about itself: ``target``, ``core``, ``kernels``, ``model`` and its geometry."""
 
     @property
     def link(self) -> Mapping[str, int]:
-        """Commands that were ``repeated`` and frames that arrived ``damaged``."""
+        """Number of commands that were ``repeated`` and of frames that arrived ``damaged``."""
 
     def use(self, model: Artifact, voice: Voice | None) -> None:
-        """The model that was flashed, with this voice in force from the next frame on. ``DeviceError`` if it refuses the voice."""
+        """Put this voice in force from the next frame on. ``DeviceError`` if the board refuses it."""
 
     def prove(self) -> Proof:
-        """Golden frames of what is in use, over the link. ``ParityError`` past what its kernels state."""
+        """Replay golden frames of the model in use over the link. ``ParityError`` past the tolerance of the board's kernels."""
 
     def confirm(self) -> None:
-        """The image on it does what it should: a board that has it on trial keeps it."""
+        """Keep the image that the board has on trial."""
 
     def engine(self) -> AnyEngine:
-        """The board in place of a network here. ``DeviceError`` if it runs another model than what is in use."""
+        """The board as an engine. ``DeviceError`` if it runs another model than the one in use."""
 
     def stats(self) -> Mapping[str, object]:
-        """How it does, in its own words."""
+        """Statistics that the board states about itself."""
 
 
 class Boards(Protocol):
-    """What a package offers that builds images and drives boards."""
+    """Interface of a package that builds images and drives boards."""
 
     def image(
         self, target: Target, source: Path | None, voice: Path | None, key: Path | None, counter: int | None = None
@@ -98,7 +99,7 @@ class Boards(Protocol):
         if one is given, signed if there is a key. ``TargetError`` if the counter is none."""
 
     def save(self, image: BoardImage, target: Target, to: Path) -> None:
-        """Write it. ``TargetError`` if it is for another target."""
+        """Write the image to a file. ``TargetError`` if it is for another target."""
 
     def deliver(
         self,
@@ -112,17 +113,17 @@ class Boards(Protocol):
         trust: Sequence[Path] | None = None,
         progress: Callable[[float], None] = lambda fraction: None,
     ) -> Delivered:
-        """Put it onto the board, which from then on takes only what owners of ``trust`` signed, and let the board prove itself.
+        """Put the image onto the board, restrict it to images signed by owners of ``trust``, and replay golden frames on it.
 
         ``ArtifactError`` if the image is not signed, or has no security counter, as the board asks.
         """
 
     def connected(self, target: Target, port: str | None, state: Path) -> AbstractContextManager[Board]:
-        """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
+        """The link to a flashed board, closed at the end. ``DeviceError`` if the board is another target's."""
 
 
 def boards() -> Boards:
-    """What the firmware bridge offers. ``EngineError`` if it, or a package that it needs, is not installed."""
+    """The firmware bridge's offer. ``EngineError`` if it, or a package that it needs, is not installed."""
     try:
         found: Boards = import_module("firmware_bridge.runtime").BOARDS
     except ModuleNotFoundError as failure:
@@ -131,6 +132,6 @@ def boards() -> Boards:
 
 
 def state_folder() -> Path:
-    """Where emulated boards keep their memory (XDG base directory specification)."""
+    """Folder in which emulated boards keep their memory (XDG base directory specification)."""
     home = os.environ.get("XDG_STATE_HOME")
     return (Path(home) if home else Path.home() / ".local" / "state") / "edge-tse"

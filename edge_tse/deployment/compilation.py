@@ -25,22 +25,22 @@ __all__ = ["Compiled", "compile_for", "emit", "open_here"]
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
-    """A file that was written, and what it was held to."""
+    """A compiled file, and the checks it has passed."""
 
     path: Path
     fit: Fit
-    """With what the file turned out to need."""
+    """Fit with the sizes of the finished file."""
     emitted: Emitted
     engine: str
-    """What replayed it."""
+    """Engine that replayed it."""
     replayed: str
-    """What of it: the file, or what its maker was given where nothing here runs the file."""
+    """Thing that was replayed: the file, or the emitter's input where nothing here runs the file."""
     parity: Parity
     target: Target
     artifact: Artifact
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         graph, parity = self.artifact.graph, self.parity
         return {
             "output": self.path,
@@ -67,7 +67,7 @@ class Compiled:
         }
 
     def summary(self, target: str) -> str:
-        """One line for people, who called the target so."""
+        """One line for people; ``target`` is the name that they gave."""
         voices, parity = self.artifact.graph.voice, self.parity
         whose = "with the voice folded in" if self.artifact.personalized else "for no particular voice (give --voice)"
         if voices:
@@ -78,7 +78,7 @@ class Compiled:
 
 
 def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[Path] = ()) -> Compiled:
-    """Write ``to``, which is none of ``inputs``.
+    """Check, emit, replay and write the file ``to``, which is none of ``inputs``.
 
     ``TargetError`` if the model does not fit or the target's runtime has no emitter in this build, ``EngineError`` if a package is
     missing or an operator is, ``ParityError`` if the file computes other integers than it states; nothing is written then.
@@ -105,7 +105,7 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
 
 
 def emit(target: Target, artifact: Artifact) -> Emitted:
-    """What the target loads. ``TargetError`` if this build cannot make it, ``EngineError`` if something is not installed."""
+    """Emit the file that a target loads. ``TargetError`` if this build cannot, ``EngineError`` if something is not installed."""
     runtime = runtime_named(target.runtime)
     for node in artifact.graph.nodes:
         if (operator := type(node).__name__) not in runtime.operators:

@@ -21,40 +21,40 @@ __all__ = ["Fit", "Row", "count", "fits"]
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One thing a model needs, against what there is."""
+    """One resource: needed and available."""
 
     what: str
     need: float
     have: float | None
-    """None where the target states nothing: it is not checked."""
+    """None where the target states nothing: the resource is not checked."""
     unit: str
     detail: str = ""
 
     @property
     def fits(self) -> bool | None:
-        """None if it was not checked."""
+        """Whether the resource suffices; None if it was not checked."""
         return None if self.have is None else self.need <= self.have
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """What a model needs of a target."""
+    """Needs of a model on a target."""
 
     target: str
     evidence: str
     needs_bytes: Mapping[str, int]
-    """By content (:data:`edge_tse.deployment.target.CONTENTS`); the code only if the target knows it."""
+    """Bytes needed by content (:data:`edge_tse.deployment.target.CONTENTS`); code only if the target states its size."""
     placed: Mapping[str, str]
-    """Content to the region it is put into; empty where no memory is stated."""
+    """Region that holds each content; empty where no memory is stated."""
     rows: tuple[Row, ...]
 
     @property
     def fits(self) -> bool:
-        """Nothing that was checked is too small."""
+        """Whether everything that was checked is large enough."""
         return all(row.fits is not False for row in self.rows)
 
     def check(self) -> None:
-        """``TargetError`` that lists what does not fit."""
+        """``TargetError`` listing the resources that do not suffice."""
         wrong = [
             f"{row.what} needs {count(row.need)} {row.unit}, has {count(row.have or 0)}" for row in self.rows if row.fits is False
         ]
@@ -62,7 +62,7 @@ class Fit:
             raise TargetError(f"the model does not fit {self.target}: {'; '.join(wrong)}: take a smaller model or another target")
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         return {
             "target": self.target,
             "evidence": self.evidence,
@@ -74,10 +74,10 @@ class Fit:
 
 
 def fits(target: Target, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
-    """Needs of ``artifact`` on ``target``.
+    """Compare the needs of ``artifact`` with what ``target`` has.
 
-    As the target's runtime plans them, or as they turned out once something is ``emitted``. A runtime's own bookkeeping comes on
-    top.
+    The sizes are those that the target's runtime plans, or those of the file once one is ``emitted``. A runtime's own bookkeeping
+    comes on top.
     """
     graph, frame = artifact.graph, artifact.frame
     needs = runtime_named(target.runtime).needs_bytes(artifact) | ({} if emitted is None else dict(emitted.needs_bytes))
@@ -135,5 +135,5 @@ def _region_row(region: Region, inside: Mapping[str, int]) -> Row:
 
 
 def count(value: float) -> str:
-    """A number of a row, for people: whole if it is large or whole."""
+    """Format a figure for display: no decimals from 100 up, or for integers."""
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 100 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""Which packages offer runtimes, and what they offer: found by name, so that edge_tse does not depend on what is built upon it."""
+"""Runtimes on offer, found by the names of the modules that state them: edge_tse imports no package that is built upon it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Protocol
 __all__ = ["Offered", "lacking", "offered"]
 
 _STATED_IN = ("targets.runtimes", "firmware_bridge.runtime")
-"""The only two modules of other packages that edge_tse finds by name to deploy, and to open an engine."""
+"""Modules of other packages that edge_tse finds by name to deploy and to open an engine; there are only these two."""
 
 
 class Offered(Protocol):
-    """What a target needs to know of a runtime; the rest is :class:`edge_tse.deployment.runtime.Runtime`."""
+    """The part of a runtime that a target needs to know; the rest is :class:`edge_tse.deployment.runtime.Runtime`."""
 
     @property
     def description(self) -> str: ...

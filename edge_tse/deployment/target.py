@@ -1,4 +1,4 @@
-"""Targets: what a board is, as data that is checked when it is read.
+"""Targets: descriptions of boards, as data that is checked when it is read.
 
 A target is a TOML file (``targets/boards/NAME.toml``, or one of your own given by path). A key that is not known, a type that is
 not right and a figure without a public source are errors that name the key and, if there is one, the nearest valid one. No code
@@ -21,7 +21,7 @@ from edge_tse.table import MOST_BYTES, nearest, parse_table, read_table
 __all__ = ["CONTENTS", "EVIDENCE", "FLASHERS", "Region", "Target", "Toolchain", "Vela", "find_target", "load_target", "targets"]
 
 CONTENTS = ("code", "weights", "arena", "state")
-"""What a memory region may hold. The arena is the activations of one step, state what is remembered between two."""
+"""Contents of memory regions. The arena holds the activations of one step, state is remembered between two steps."""
 
 EVIDENCE = {
     "hardware": "run on the thing itself",
@@ -29,7 +29,7 @@ EVIDENCE = {
     "estimate": "figures from a vendor's tool, nothing run",
     "untested": "figures from documents, nothing run",
 }
-"""How much is known about a target by having tried it."""
+"""Evidence for a target: how far it has been tried."""
 
 FLASHERS = {
     "none": "",
@@ -41,7 +41,7 @@ FLASHERS = {
     "setools": "app-write-mram",
     "ssh": "ssh",
 }
-"""What puts an image where it runs, and the program that must be on the path for it."""
+"""Flashers: the way an image is put where it runs, and the program that must be on the path for it."""
 
 _FIGURES = ("clock_hz", "macs_per_cycle", "code_bytes", "latency_budget_ms", "vela")
 
@@ -53,7 +53,7 @@ class Region:
     name: str
     size_bytes: int
     holds: tuple[str, ...]
-    """What may live here (:data:`CONTENTS`); regions are filled in the order of the file."""
+    """Contents that may live here (:data:`CONTENTS`); regions are filled in the order of the file."""
     source: str
     """Public document the size is from."""
     origin: int | None = None
@@ -64,7 +64,7 @@ class Region:
 
 @dataclass(frozen=True, kw_only=True)
 class Toolchain:
-    """What turns source into an image."""
+    """The compiler that turns sources into an image."""
 
     compiler: str
     """Program or, for ``zig``, the package ziglang."""
@@ -74,7 +74,7 @@ class Toolchain:
 
 @dataclass(frozen=True, kw_only=True)
 class Vela:
-    """How Vela is told about an Ethos-U and the memory around it."""
+    """Settings of Vela for an Ethos-U and the memory around it."""
 
     accelerator: str
     system_config: str
@@ -88,30 +88,30 @@ class Target:
     name: str
     description: str
     core: str
-    """What executes the graph."""
+    """Processor that executes the graph."""
     isa: str
     runtime: str
     """One of :func:`edge_tse.deployment.offers.offered`."""
     link: str
-    """What carries samples and commands to it and back."""
+    """Carrier of samples and commands to the board and back."""
     flasher: str
     """One of :data:`FLASHERS`."""
     meter: str
-    """What its time is measured with."""
+    """Instrument that measures its time."""
     latency_budget_ms: float
-    """Most algorithmic latency that its use allows."""
+    """Largest algorithmic latency that its use allows."""
     evidence: str
     """One of :data:`EVIDENCE`."""
     sources: Mapping[str, str]
     """Public source of each figure, by the figure's name."""
     clock_hz: float | None = None
-    """None where there is no one clock, or where time is not what is emulated."""
+    """Clock rate; None where there is no one clock, or where time is not emulated."""
     macs_per_cycle: float | None = None
-    """int8 multiply-accumulates a cycle: what the kernels were counted to do, or an NPU is built to do."""
+    """int8 multiply-accumulates per cycle, as counted with the kernels or as an NPU is built."""
     code_bytes: int | None = None
-    """Program without the model, where it is known."""
+    """Bytes of the program without the model, where they are known."""
     memory: tuple[Region, ...] = ()
-    """Empty where a file system and virtual memory make it no question."""
+    """Memory regions; empty where a file system and virtual memory make them no question."""
     toolchain: Toolchain | None = None
     vela: Vela | None = None
     origin: str = field(default="", compare=False)
@@ -160,14 +160,14 @@ def load_target(name: str) -> Target:
 
 
 def find_target(name: str) -> Target:
-    """:func:`load_target`, where the name of a runtime alone means this machine with that runtime."""
+    """A target as :func:`load_target` finds it, where the name of a runtime alone means this machine with that runtime."""
     if name not in offered():
         return load_target(name)
     return replace(load_target("host"), name=name, description=offered()[name].description, runtime=name)
 
 
 def _boards() -> Any:
-    # By name: this is data of a package that the vocabulary does not depend on.
+    # Found by name: the data belong to a package that the vocabulary does not depend on.
     return resources.files("targets") / "boards"
 
 

@@ -29,14 +29,14 @@ Float = NDArray[np.float32]
 
 
 class EngineInfo(NamedTuple):
-    """What a runtime is, and the extra of edge-tse that installs it (empty if none is needed)."""
+    """Description of a runtime, and the extra of edge-tse that installs it (empty if none is needed)."""
 
     description: str
     extra: str
 
 
 def engines() -> dict[str, EngineInfo]:
-    """What ``--engine`` may name on this machine, in alphabetical order: the reference, and what the runtimes offer."""
+    """Names that ``--engine`` takes on this machine, in alphabetical order: the reference, and what the runtimes offer."""
     found = {name: EngineInfo(host.description, host.extra) for name, host in host_engines().items()}
     found["reference"] = EngineInfo("NumPy, the golden integers; needs nothing else", "")
     return dict(sorted(found.items()))
@@ -73,7 +73,7 @@ class Engine:
         return self.artifact.frame
 
     def start(self, ears: int) -> Step:
-        """A stream of ``ears`` channels from its beginning. ``AudioError`` if the model cannot hear that many."""
+        """Begin a stream of ``ears`` channels. ``AudioError`` if the model cannot hear that many."""
         if not 1 <= ears <= self.frame.ears:
             raise AudioError(f"{ears} channels, this model takes 1 to {self.frame.ears}: choose channels")
         self._step = Step(self, ears)
@@ -121,22 +121,22 @@ class Step:
 
     @property
     def mask(self) -> Float:
-        """``[bands]`` in [0, 1): what the last step kept."""
+        """Mask of the last step, ``[bands]`` in [0, 1): the share of each band that it kept."""
         return self._moves().mask
 
     @property
     def velocity(self) -> Float:
-        """``[bands]`` in [-1, 1): what the last step put back, or took further."""
+        """Velocity of the last step, ``[bands]`` in [-1, 1): the amount it put back (positive) or took further."""
         return self._moves().velocity
 
     @property
     def gain(self) -> Float:
-        """``[bands]``: what the last step applied, ``max(0, mask + velocity)``."""
+        """Gain applied by the last step, ``[bands]``: ``max(0, mask + velocity)``."""
         return self._moves().gain
 
     @property
     def share(self) -> Float | None:
-        """``[bands]``: how much of the beam the last step took; None for a model without one. One ear hears nothing of it."""
+        """Share of the beam in the last step, ``[bands]``; None for a model without one. One ear hears nothing of it."""
         return self._moves().share
 
     def reset(self) -> None:

@@ -63,12 +63,12 @@ class ExecuTorchNetwork:
             self._states = [self._resting(s.input) for s in self._graph.states]
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
-        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
         for name, value in self._graph.checked_voice(voice).items():
             self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
+        """Run one step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._take(features)
         self._forward.execute()
         return self._give()
@@ -88,7 +88,9 @@ class ExecuTorchNetwork:
         return tuple(value.numpy().reshape(-1) for value in given[:outputs])
 
     def _resting(self, name: str) -> Any:
-        """What a program takes: bytes in the order ``[frames, channels]``, seen as ``[1, channels, frames, 1]``, one frame flat."""
+        """Zero points as a program takes them: bytes in the order ``[frames, channels]``, seen as ``[1, channels, frames, 1]``,
+        one frame flat.
+        one frame flat."""
         t = self._graph.tensors[name]
         values = np.full((1, t.frames, 1, t.channels), t.zero_point, np.int8)
         return self._torch.from_numpy(values[:, 0, 0] if t.frames == 1 else values.transpose(0, 3, 1, 2))
@@ -114,7 +116,7 @@ class OperatorTime(NamedTuple):
     """One operator of a program."""
 
     name: str
-    """As the backend calls it, in the order of execution."""
+    """The backend's name for it."""
     time_us: float
     """Mean over the steps: the runtime's clock counts whole microseconds, and most operators take less than one."""
 

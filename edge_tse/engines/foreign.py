@@ -1,4 +1,4 @@
-"""Models that edge-tse did not make, on the same bench: any streaming ``.tflite`` or ``.onnx`` whose states are named.
+"""Third-party models on the same bench: any streaming ``.tflite`` or ``.onnx`` whose states are named.
 
 A small TOML says what the file cannot: how long a hop is, and which input remembers which output.
 
@@ -44,26 +44,26 @@ class StageFile:
     file: str
     """``.tflite`` or ``.onnx``, relative to the description."""
     states: tuple[tuple[str, str], ...] = ()
-    """Pairs of input and output: what the output holds after a step, the input is given at the next."""
+    """Pairs of input and output: the output's value after a step is the input of the next."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignModel:
-    """What a description says."""
+    """Content of a description."""
 
     name: str
     source: str
     sample_rate_hz: int
     hop: int
-    """Samples a step."""
+    """Samples per step."""
     algorithmic_latency: int
-    """Samples."""
+    """Algorithmic latency in samples."""
     stages: tuple[StageFile, ...]
     folder: Path
 
     @property
     def period_s(self) -> float:
-        """Sound in a step."""
+        """Seconds of sound in a step."""
         return self.hop / self.sample_rate_hz
 
     @property
@@ -160,7 +160,7 @@ class ForeignNetwork:
 
     @property
     def inputs(self) -> list[dict[str, Form]]:
-        """Per stage, shape and type of what has to be given: inputs that are not states."""
+        """Inputs to be given, per stage, with shape and type; states are not among them."""
         return [
             {name: form for name, form in runtime.inputs.items() if name not in {pair[0] for pair in states}}
             for runtime, states in self._stages
@@ -168,7 +168,7 @@ class ForeignNetwork:
 
     @property
     def state_bytes(self) -> int:
-        """Remembered between two steps."""
+        """Bytes remembered between two steps."""
         return sum(value.nbytes for held in self._held for value in held.values())
 
     def reset(self) -> None:
@@ -179,7 +179,7 @@ class ForeignNetwork:
         ]
 
     def run(self, given: list[Values]) -> list[Values]:
-        """One step of every stage: inputs by name, to outputs by name. ``ArtifactError`` if a state changes its shape."""
+        """Run one step of every stage: inputs by name, to outputs by name. ``ArtifactError`` if a state changes its shape."""
         taken = []
         for i, ((runtime, states), values) in enumerate(zip(self._stages, given, strict=True)):
             outputs = runtime.invoke({**values, **self._held[i]})
@@ -194,7 +194,7 @@ class ForeignNetwork:
         return taken
 
     def noise(self, rng: np.random.Generator) -> list[Values]:
-        """Inputs of one step at speech level; integers over their whole range."""
+        """Random inputs of one step at speech level; integers over their whole range."""
 
         def drawn(shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
             if kind.kind in "iu":
@@ -213,13 +213,13 @@ class ForeignNetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class Steadiness:
-    """What can be verified of a model that brings no golden frames."""
+    """Properties that can be verified of a model without golden frames."""
 
     frames: int
     repeats: bool
-    """From reset, the same inputs give the same bits again."""
+    """Whether the same inputs from reset give the same bits again."""
     remembers: bool
-    """Its states matter: without them the outputs would differ."""
+    """Whether its states matter: without them the outputs would differ."""
     kernel_difference: float | None
     """Largest difference to the runtime's reference kernels, relative to the largest output; None where there are none."""
 

@@ -79,12 +79,12 @@ class LiteRTNetwork:
             history.fill(zero_point)
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
-        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
         for name, value in self._graph.checked_voice(voice).items():
             self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
+        """Run one step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._features[:] = features
         self._invoke()
         self._remember()
@@ -115,7 +115,7 @@ class LiteRTNetwork:
 
 
 def _view(owner: object, address: int, size: int) -> Int8:
-    """int8 ``[size]`` over foreign memory, which it keeps alive."""
+    """An int8 view ``[size]`` over foreign memory, whose owner it keeps alive."""
     memory = (ctypes.c_int8 * size).from_address(address)
     memory.owner = owner  # type: ignore[attr-defined]
     return np.ctypeslib.as_array(memory)
@@ -146,7 +146,7 @@ def _flatbuffer(graph: IntegerGraph) -> bytes:
 
 
 def open_interpreter(content: bytes, kernels: str, threads: int) -> tuple[Any, str]:
-    """A flatbuffer loaded, and the runtime's name. ``EngineError`` if none is installed, or it refuses the model."""
+    """Load a flatbuffer; also the runtime's name. ``EngineError`` if none is installed, or it refuses the model."""
     module, runtime = _runtime()
     resolver = getattr(module.OpResolverType, KERNELS[kernels])
     try:

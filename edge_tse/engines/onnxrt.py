@@ -61,12 +61,12 @@ class OnnxNetwork:
         self._turn = 0
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
-        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
         for name, value in self._graph.checked_voice(voice).items():
             self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
+        """Run one step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._features[:] = features
         self._invoke(self._bindings[self._turn])
         self._turn ^= 1

@@ -32,9 +32,9 @@ class Arena(NamedTuple):
 
     total_bytes: int
     head_bytes: int
-    """Tensors, planned so that they share memory."""
+    """Bytes of tensors, planned so that they share memory."""
     tail_bytes: int
-    """What lives as long as the interpreter. Pointers are 8 bytes here and 4 on a microcontroller."""
+    """Bytes that live as long as the interpreter. Pointers are 8 bytes here and 4 on a microcontroller."""
 
 
 class TflmNetwork:
@@ -64,12 +64,12 @@ class TflmNetwork:
             history.fill(self._graph.tensors[state.input].zero_point)
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
-        """From the next step on, compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`)."""
+        """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
         for name, value in self._graph.checked_voice(voice).items():
             self._inputs[name].reshape(-1)[:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
-        """One step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
+        """Run one step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._take(features)
         self._interpreter.invoke()
         return self._give()
@@ -106,7 +106,7 @@ class TflmNetwork:
 
 
 def arena(content: bytes) -> Arena:
-    """What a flatbuffer needs: measured on this host by one step of the interpreter. ``EngineError`` as for the network."""
+    """Arena that a flatbuffer needs, measured on this host by one step of the interpreter. ``EngineError`` as for the network."""
     interpreter = _interpreter(content, None)
     interpreter.invoke()
     # The report goes to the process's standard error, and nowhere else.

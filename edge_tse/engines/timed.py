@@ -1,4 +1,4 @@
-"""The time of a step in two parts: what carries tensors to a runtime and back, and the runtime itself."""
+"""Step times in two parts: marshalling (tensors to a runtime and back), and the runtime itself."""
 
 from __future__ import annotations
 

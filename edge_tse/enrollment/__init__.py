@@ -1,4 +1,4 @@
-"""Enrollment: from recordings, or from a scene in which others talk too, to a voice, with a judgement of each recording."""
+"""Enrollment: a voice from recordings of a talker, or from a scene in which others talk too, with a judgement of each recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A recording as enrollment hears it: without a constant or the mains, and without long stretches in which nobody talks."""
+"""Preparation of enrollment recordings: removes a constant, the mains, and long stretches in which nobody talks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Float = NDArray[np.float32]
 Array = NDArray[np.float64]
 
 RUMBLE_HZ = 65.0
-"""What lies below is no speech."""
+"""Lower edge of speech: sound below it is removed."""
 HUM_DB = -19.0
-"""A constant or the mains above it, relative to everything else, changes a voice: -17 dB leave it 0.86 alike, -6 dB 0.67. Good
+"""Largest harmless level of a constant or the mains, over everything else: -17 dB leave a voice 0.86 alike, -6 dB 0.67. Good
 clips have up to -21."""
 LEAST_SPEECH_SHARE = 0.25
-"""Of a clip in which somebody talks, if less is speech: then the rest is cut away, lest it is taken for the talker."""
+"""Share of speech in a clip below which the rest is cut away, lest it is taken for the talker."""
 
 _BLOCK_S = 0.02
 _LINE_HZ = 2.0
@@ -39,7 +39,7 @@ def loud_share(signal: Float, rate_hz: int) -> float:
 
 
 def for_enrollment(signal: Float, rate_hz: int) -> Float:
-    """``[samples]`` without a constant or the mains, if there are, and without long stretches in which nobody talks."""
+    """Recording ``[samples]`` without a constant or the mains, if there are, and without long stretches in which nobody talks."""
     if len(signal) < _block(rate_hz):
         return signal
     clean = remove_rumble(signal, rate_hz) if hum_db(signal, rate_hz) > HUM_DB else signal
@@ -64,7 +64,7 @@ def _levels_dbfs(signal: Float, rate_hz: int) -> Array:
 
 
 def remove_rumble(signal: Float, rate_hz: int) -> Float:
-    """Without what lies below :data:`RUMBLE_HZ`, moving nothing in time."""
+    """The signal without sound below :data:`RUMBLE_HZ`; nothing moves in time."""
     n = signal.shape[-1]
     spectrum = np.fft.rfft(signal.astype(np.float64), axis=-1)
     hz = np.fft.rfftfreq(n, 1 / rate_hz)

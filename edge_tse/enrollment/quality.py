@@ -1,4 +1,4 @@
-"""Is a recording good enough to enroll from? Level, noise, clipping, and whether one and the same person talks all the time."""
+"""Quality of enrollment recordings: level, noise, clipping, and whether one and the same person talks all the time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Float = NDArray[np.float32]
 QUIET_DBFS = -45.0
 NOISY_DB = 15.0
 CHANGING = 0.5
-"""Similarity of the two least alike stretches. Measured on the demo clips with the first model: 0.65 to 0.84 within one talker,
+"""Least similarity of two stretches by one talker. Measured on the demo clips with the first model: 0.65 to 0.84 within one talker,
 -0.13 to 0.37 where a second one takes over; both at once give 0.43 to 0.78 and mostly pass."""
 _STRETCH_S = 1.5
 _BLOCK_S = 0.02
@@ -28,26 +28,26 @@ _BLOCK_S = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class ClipQuality:
-    """What a clip is like."""
+    """Measurements of an enrollment clip."""
 
     level_dbfs: float
-    """Of the louder parts: what speech itself reaches."""
+    """Level of the louder parts, which speech itself reaches."""
     noise_db: float
-    """Louder parts over the softest tenth: pauses that are not quiet lower it."""
+    """Level of the louder parts over the softest tenth: pauses that are not quiet lower it."""
     clipped_samples: int
     speech_s: float
     similarity: float | None
     """Cosine of the two least alike stretches of speech; None if there are not two."""
     loud_share: float = 1.0
-    """Of the clip, in which somebody may be talking."""
+    """Share of the clip in which somebody may be talking."""
     bandwidth_hz: float | None = None
     """Highest frequency of its sound; None if there is too little to tell."""
     hum_db: float = -140.0
-    """A constant and the mains, relative to everything else."""
+    """Level of a constant and the mains, relative to everything else."""
 
     @property
     def score(self) -> float:
-        """0 to 1, the least of: speech in 5 s, similarity, noise in 30 dB; halved by clipping. For people to compare takes by."""
+        """Score of 0 to 1 to compare takes by, the least of: speech in 5 s, similarity, noise in 30 dB; halved by clipping."""
         parts = [self.speech_s / 5, self.noise_db / 30, 1.0 if self.similarity is None else self.similarity]
         return float(np.clip(min(parts), 0, 1)) * (0.5 if self.clipped_samples else 1)
 
@@ -57,7 +57,8 @@ class ClipQuality:
         out = []
         if self.level_dbfs < QUIET_DBFS:
             out.append(
-                f"it is quiet: speech at {self.level_dbfs:.0f} dBFS, {QUIET_DBFS:.0f} is the least: come nearer or turn it up"
+                f"the recording is quiet: speech at {self.level_dbfs:.0f} dBFS, at least {QUIET_DBFS:.0f} is needed: "
+                "come nearer or turn it up"
             )
         if self.clipped_samples:
             out.append(f"{self.clipped_samples} samples are clipped: go further away, or turn it down")
@@ -65,29 +66,31 @@ class ClipQuality:
             out.append(f"{self.speech_s:.1f} s of speech, {MIN_SPEECH_S:.1f} s are needed: talk for longer")
         elif self.noise_db < NOISY_DB:
             out.append(
-                f"it is noisy: speech is {self.noise_db:.0f} dB above the pauses, {NOISY_DB:.0f} is the least: find a quiet place"
+                f"the recording is noisy: speech is {self.noise_db:.0f} dB above the pauses, at least {NOISY_DB:.0f} is needed: "
+                "find a quiet place"
             )
         if self.loud_share < LEAST_SPEECH_SHARE:
             out.append(
-                f"somebody talks in {self.loud_share:.0%} of it, {self.speech_s:.1f} s, {LEAST_SPEECH_SHARE:.0%} is the least: "
-                "the rest was cut away, cut it yourself to choose"
+                f"somebody talks in {self.loud_share:.0%} of the recording, {self.speech_s:.1f} s, at least "
+                f"{LEAST_SPEECH_SHARE:.0%} is expected: the rest was cut away, cut the recording yourself to choose"
             )
         if self.hum_db > HUM_DB:
             out.append(
-                f"a constant or hum is {-self.hum_db:.0f} dB below the rest, {-HUM_DB:.0f} dB is the least: it was taken out, "
-                "look for what makes it"
+                f"a constant or hum is {-self.hum_db:.0f} dB below the rest, at least {-HUM_DB:.0f} dB is expected: it was taken "
+                "out, look for its source"
             )
         if self.bandwidth_hz is not None and self.bandwidth_hz < NARROW_HZ:
             out.append(narrow(self.bandwidth_hz))
         if self.similarity is not None and self.similarity < CHANGING:
             out.append(
-                f"two people seem to talk: it is {self.similarity:.2f} alike within, one person {CHANGING:.2f} or more: record one"
+                f"two people seem to talk: similarity between segments is {self.similarity:.2f}, one talker gives at least "
+                f"{CHANGING:.2f}: record one talker"
             )
         return tuple(out)
 
 
 def assess(model: VoiceModel, signal: Float, rate_hz: int) -> ClipQuality:
-    """Of a recording ``[channels, n]`` at any rate."""
+    """Measure a recording ``[channels, n]`` at any rate."""
     frame = model.frame
     heard = better_ear(resample(signal, rate_hz, frame.sample_rate_hz))
     ear = for_enrollment(heard, frame.sample_rate_hz)
@@ -115,7 +118,7 @@ def assess(model: VoiceModel, signal: Float, rate_hz: int) -> ClipQuality:
 
 
 def least_alike(model: VoiceModel, clips: Sequence[tuple[str, Float, int]]) -> tuple[str, str, float] | None:
-    """Of clips given as name, ``[channels, samples]`` and rate: the two whose voices are least alike, and their cosine.
+    """The two clips (name, ``[channels, samples]``, rate) whose voices are least alike, and their cosine.
 
     None of fewer than two clips with speech, or if the model makes no voices itself.
     """

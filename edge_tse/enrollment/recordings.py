@@ -58,7 +58,7 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """An enrollment, and what each of its recordings was like."""
+    """An enrollment with the quality of each of its recordings."""
 
     enrollment: Enrollment
     qualities: Mapping[str, ClipQuality]
@@ -66,20 +66,20 @@ class Judged:
     """Share of each recording's sound that came from in front; empty unless it was a scene."""
 
     clipped_samples: tuple[int, ...]
-    """Of each recording as it was given, in order."""
+    """Clipped samples of each recording as it was given, in order."""
     apart: tuple[str, str, float] | None
-    """The two recordings whose voices are least alike, and their cosine; None of fewer than two."""
+    """The two recordings whose voices are least alike, and their cosine; None for fewer than two."""
 
     @property
     def doubt(self) -> str:
-        """What there is to say if two recordings seem to be of two people; empty if not."""
+        """Warning if two recordings seem to be of two people; empty if not."""
         if self.apart is None or self.apart[2] >= CHANGING:
             return ""
         b, a, alike = self.apart
-        return f"{a} and {b} are {alike:.2f} alike, clips of one person {CHANGING:.2f} or more: enroll one person"
+        return f"{a} and {b} have a similarity of {alike:.2f}, clips of one talker at least {CHANGING:.2f}: enroll one talker"
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         return {
             "speech_s": self.enrollment.speech_s,
             "clipped_samples": sum(self.clipped_samples),
@@ -96,7 +96,7 @@ class Judged:
 
     @property
     def score(self) -> float:
-        """Of the worst recording."""
+        """Score of the worst recording."""
         return min(quality.score for quality in self.qualities.values())
 
 
@@ -108,7 +108,7 @@ def enroll_judged(
     now: datetime | None = None,
     tell: Callable[[str, ClipQuality], None] = lambda name, quality: None,
 ) -> Judged:
-    """:func:`enroll_clips`, with the quality of each recording; in a ``scene`` of who is in front, which needs both ears.
+    """Enroll as :func:`enroll_clips` does and judge each recording; in a ``scene``, the talker in front, which takes both ears.
 
     ``tell`` is given each before too little speech is an error. ``AudioError`` too if nobody is in front.
     """

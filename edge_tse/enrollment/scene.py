@@ -31,24 +31,26 @@ _AVERAGE_S = 0.02
 _DELAY_S = 130e-6
 """Interaural delay that still counts as the front: 15 degrees around a head (0.65 ms at 90)."""
 _LEVEL_DB = 4.0
-"""Interaural level difference that does: what the two sides of 45 measured heads differ by in front, and two microphones."""
+"""Interaural level difference that still counts as the front: 45 measured heads differ by it there, and so do two microphones."""
 _PHASES = (0.15, 1.0)
-"""Least and largest phase in radians that does, where that delay would be less than what noise does, or more than a phase tells."""
+"""Least and largest phase in radians that still counts as the front, where the delay would mean less than noise, or more than a
+phase tells."""
 _LOADING = 1e-3  # of the covariance: a filter may turn up what both ears do not share by at most 30 dB
 _ACTIVE = 1e-2  # 20 dB below the loud frames
 LEAST_SHARE = 0.45
-"""From in front, at the moments when most is, if somebody talks there. On held-out talkers and heads: 0.57 and more with a talker
-in front and another up to 5 dB louder aside; 0.3 and less with the one aside alone, but for one of 38 at 30 degrees in a room."""
+"""Least share from in front, at the moments when most is, if somebody talks there. Held-out talkers and heads: 0.57 and more with
+a talker in front and another up to 5 dB louder aside; 0.3 and less with the one aside alone, but for one of 38 at 30 degrees in
+a room."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Front:
-    """What comes from in front."""
+    """The sound from in front."""
 
     signal: Float
     """``[2, n]`` at the geometry's rate, undistorted at either ear as far as the others could be told from it."""
     share: float
-    """Of the energy, what is from in front in the tenth of the frames with sound where most is: others pause, too."""
+    """90th percentile, over active frames, of the energy share from in front: at some moments the others pause, too."""
 
 
 def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the scene") -> Front:
@@ -65,8 +67,8 @@ def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the 
     share = _share(spectra, weights)
     if share < LEAST_SHARE:
         raise AudioError(
-            f"{name}: at most {share:.0%} of the sound comes from in front, {LEAST_SHARE:.0%} at times is the least of a talker "
-            "there: look at the talker and record again"
+            f"{name}: at most {share:.0%} of the sound comes from in front, a talker there gives at least {LEAST_SHARE:.0%} at "
+            "times: look at the talker and record again"
         )
     heard = frame.synthesize(_beamformed(spectra, weights))[:, frame.delay : frame.delay + n]
     return Front(signal=heard, share=share)
@@ -81,7 +83,7 @@ def _share(spectra: Complex, weights: Array) -> float:
 
 
 def _frontal(frame: FrameSpec, spectra: Complex) -> Array:
-    """How much each cell sounds as from in front, ``[frames, 2, bins] -> [frames, bins]`` in [0, 1]."""
+    """Weight of each cell as sound from in front, ``[frames, 2, bins] -> [frames, bins]`` in [0, 1]."""
     left, right = spectra[:, 0].astype(np.complex128), spectra[:, 1].astype(np.complex128)
     span = 2 * round(_AVERAGE_S / frame.period_s / 2) + 1
     powers = [_around((ear * ear.conj()).real, span) + 1e-12 for ear in (left, right)]
@@ -102,7 +104,7 @@ def _around(x: Values, span: int) -> Values:
 
 
 def _beamformed(spectra: Complex, weights: Array) -> Complex:
-    """Per bin the filter that keeps the weighted cells and passes least of the others, to each ear ``[frames, 2, bins]``."""
+    """Filter per bin that keeps the weighted cells and passes least of the others, to each ear ``[frames, 2, bins]``."""
     by_bin = np.ascontiguousarray(spectra.transpose(2, 1, 0)).astype(np.complex128)  # [bins, ears, frames]
     talker, rest = (_covariance(by_bin, w) for w in (weights.T, 1 - weights.T))
     rest += (_LOADING * np.trace(rest, axis1=1, axis2=2).real[:, None, None] + 1e-12) * np.eye(2)

@@ -1,4 +1,4 @@
-"""Voice files of one's own: what one holds, who may read it, and away with it. A voice is biometric."""
+"""Inspection and deletion of voice files: content, permissions, erasure. A voice is biometric."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ _MAGIC = b'"edge_tse_voice"'
 
 @dataclass(frozen=True, kw_only=True)
 class VoiceFile:
-    """What a voice file holds, and who may read it."""
+    """Content and permissions of a voice file."""
 
     path: Path
     voice: Voice
     shipped_models: tuple[str, ...]
     """Names of the shipped models that it was enrolled with."""
     mode: int
-    """Its permissions."""
+    """Permissions of the file."""
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         return {
             "voice": self.path,
             "digest": self.voice.digest,
@@ -41,7 +41,7 @@ class VoiceFile:
         }
 
     def rows(self) -> dict[str, str]:
-        """The same for people."""
+        """Rows of the same figures, for people."""
         models = ", ".join(self.shipped_models) or "none that is shipped"
         private = not self.mode & 0o077
         return {
@@ -54,7 +54,7 @@ class VoiceFile:
 
 
 def describe_voice(path: Path) -> VoiceFile:
-    """Errors as of :func:`edge_tse.voice.load_voice`."""
+    """Inspect a voice file; errors are those of :func:`edge_tse.voice.load_voice`."""
     voice = load_voice(path)
     models = tuple(name for name in shipped_names() if Artifact.shipped(name).voice_model.digest == voice.model_digest)
     return VoiceFile(path=path, voice=voice, shipped_models=models, mode=path.stat().st_mode & 0o777)

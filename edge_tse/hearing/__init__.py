@@ -1,4 +1,4 @@
-"""The hearing aid after extraction: how much of the room to leave in, what the wearer's ears need, and how loud is too loud."""
+"""The hearing aid after extraction: the share of the room left in, the gain that the wearer's ears need, and the loudness limit."""
 
 from __future__ import annotations
 

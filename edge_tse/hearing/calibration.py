@@ -1,4 +1,4 @@
-"""What a number means in air: sound pressure at digital full scale, for each microphone and each receiver."""
+"""Calibration: sound pressure at digital full scale, for each microphone and each receiver."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ __all__ = ["UNCALIBRATED", "Calibration", "load_calibration", "measure_microphon
 Float = NDArray[np.float32]
 
 TONE_HZ, TONE_DBFS = 1000.0, -20.0
-"""What is played to measure a receiver; dBFS is of the RMS, 0 for a full-scale square wave."""
+"""Tone that is played to measure a receiver; dBFS is of the RMS, 0 for a full-scale square wave."""
 _STEADY_DB, _QUIET_DBFS = 1.0, -80.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """dB SPL of a signal whose RMS is full scale, left and right."""
+    """Sound pressure in dB SPL of a signal whose RMS is full scale, left and right."""
 
     microphones_db_spl: tuple[float, float]
     receivers_db_spl: tuple[float, float]
     source: str
-    """How it was found, for people."""
+    """Origin of the figures, for people."""
 
     def ceiling(self, max_db_spl: float) -> float:
-        """Largest sample that no signal can exceed ``max_db_spl`` with: the RMS of anything is at most its peak."""
+        """Largest sample with which no signal can exceed ``max_db_spl``: an RMS is at most the peak."""
         return float(min(1.0, *(10 ** ((max_db_spl - full) / 20) for full in self.receivers_db_spl)))
 
     def with_microphones(self, heard: Float, rate_hz: int, db_spl: float, name: str) -> Calibration:
-        """Microphones called ``name`` measured by :func:`measure_microphones`."""
+        """The calibration with microphones called ``name``, measured by :func:`measure_microphones`."""
         found = measure_microphones(heard, rate_hz, db_spl)
         source = self._sources("microphones", f"microphones of {name} at {db_spl:g} dB SPL")
         return replace(self, microphones_db_spl=(found[0], found[-1]), source=source)
 
     def with_receivers(self, left_db_spl: float, right_db_spl: float, said: str) -> Calibration:
-        """Receivers by what a meter read of :func:`tone` at each; ``said`` is what was typed, for people."""
+        """The calibration with receivers as a meter read :func:`tone` at each; ``said`` is what was typed, for people."""
         full = (left_db_spl - TONE_DBFS, right_db_spl - TONE_DBFS)
         return replace(self, receivers_db_spl=full, source=self._sources("receivers", f"receivers by a meter at {said} dB SPL"))
 
     def _sources(self, kind: str, new: str) -> str:
-        """How each half was found: what is new, and of the old what is about the other half."""
+        """Origins of both halves: the new one, and the old text's part about the other half."""
         kept = [part for part in self.source.split("; ") if not part.startswith(kind)]
         return "; ".join([*kept, new])
 
@@ -56,11 +56,11 @@ class Calibration:
 UNCALIBRATED = Calibration(
     microphones_db_spl=(110.0, 110.0), receivers_db_spl=(110.0, 110.0), source="assumed: full scale is 110 dB SPL"
 )
-"""Until somebody measures. Levels that depend on it are guesses, and are announced as such."""
+"""Calibration until somebody measures. Levels that depend on it are guesses, and are announced as such."""
 
 
 def measure_microphones(signal: Float, rate_hz: int, db_spl: float) -> tuple[float, ...]:
-    """dB SPL at full scale of each channel of ``[channels, n]``, recorded while a calibrator or a meter stands at ``db_spl``.
+    """Measure full scale in dB SPL of each channel of ``[channels, n]``, recorded while a calibrator or meter stands at ``db_spl``.
 
     ``AudioError`` if it is clipped, too quiet, or not steady within :data:`_STEADY_DB`.
     """
@@ -77,13 +77,15 @@ def measure_microphones(signal: Float, rate_hz: int, db_spl: float) -> tuple[flo
             )
         varies = max(levels) - min(levels)
         if varies > _STEADY_DB:
-            raise AudioError(f"microphone {number} varies by {varies:.1f} dB, {_STEADY_DB:g} is steady: use a tone or steady noise")
+            raise AudioError(
+                f"microphone {number} varies by {varies:.1f} dB, at most {_STEADY_DB:g} is steady: use a tone or steady noise"
+            )
         found.append(db_spl - level)
     return tuple(found)
 
 
 def tone(seconds: float, rate_hz: int) -> Float:
-    """``[n]``: :data:`TONE_HZ` at :data:`TONE_DBFS`, faded in and out over 50 ms."""
+    """Tone ``[n]``: :data:`TONE_HZ` at :data:`TONE_DBFS`, faded in and out over 50 ms."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
     fade = np.minimum(1, np.minimum(t, seconds - t) / 0.05)
     out: Float = (np.sqrt(2) * 10 ** (TONE_DBFS / 20) * np.sin(2 * np.pi * TONE_HZ * t) * fade).astype(np.float32)
@@ -91,7 +93,7 @@ def tone(seconds: float, rate_hz: int) -> Float:
 
 
 def save_calibration(calibration: Calibration, path: Path) -> None:
-    """Write as TOML, whole or not at all."""
+    """Write a calibration as TOML, whole or not at all."""
     lines = ["# dB SPL of a signal whose RMS is digital full scale: left, right\n"]
     for name, value in asdict(calibration).items():
         # A string of JSON is one of TOML: the name of a device may hold quotes.
@@ -101,12 +103,13 @@ def save_calibration(calibration: Calibration, path: Path) -> None:
 
 
 def load_calibration(path: Path) -> Calibration:
-    """``AudioError`` if it is not a calibration file, or states what cannot be."""
+    """Read a calibration. ``AudioError`` if the file is none, or states impossible values."""
     table = load_table(path, AudioError)
     wanted = {"microphones_db_spl", "receivers_db_spl", "source"}
     if set(table) != wanted:
         raise AudioError(
-            f"{path} has {', '.join(sorted(table)) or 'nothing'} where {', '.join(sorted(wanted))} are due: calibrate again"
+            f"{path} states {', '.join(sorted(table)) or 'nothing'}, a calibration states {', '.join(sorted(wanted))}: "
+            "calibrate again"
         )
     if not isinstance(table["source"], str):
         raise AudioError(f"{path}: source = {shown(table['source'])} is not a text: calibrate again")

@@ -1,6 +1,6 @@
-"""The hearing-aid chain after extraction: how much of the room to leave in, what this wearer needs, and how loud is too loud.
+"""The hearing-aid chain after extraction: the room's share, the wearer's prescription, and the limit of loudness.
 
-It works hop by hop on what is there and adds no delay: levels are measured beside the signal, and the gains that follow become a
+The chain works hop by hop on the samples at hand and adds no delay: levels are measured beside the signal, and the gains become a
 minimum-phase filter, which is causal without waiting (side-branch compression: Kates, "Principles of digital dynamic-range
 compression", Trends in Amplification 9(2), 2005). Each stage can be left out.
 """
@@ -38,7 +38,7 @@ _ATTACK_S, _RELEASE_S = 0.005, 0.06
 
 @dataclass(frozen=True, kw_only=True)
 class Hearing:
-    """What the wearer wants and needs."""
+    """Wishes and needs of the wearer."""
 
     talker_db: float = 0.0
     """Level of the extracted talker."""
@@ -47,18 +47,18 @@ class Hearing:
     own_voice_db: float | None = None
     """Level at which the room passes while the wearer talks; None does not watch for it."""
     alarm_db: float | None = None
-    """Level at which the room passes while an alarm sounds, likewise."""
+    """Level at which the room passes while an alarm sounds; None does not watch for one."""
     left: Audiogram | None = None
     right: Audiogram | None = None
     """Without audiograms there is no prescription and no compression."""
     compression: bool = True
     """Soft sounds get more than NAL-R and loud ones less; conversation gets NAL-R either way."""
     knee_below_speech_db: float = 20.0
-    """Bands that are this much softer than conversation get no further gain."""
+    """Compression knee: bands that are this much softer than conversation get no further gain."""
     max_gain_db: float = 30.0
-    """No band gets more: an open ear feeds back at some gain."""
+    """Largest gain in any band: an open ear feeds back at some gain."""
     max_output_db_spl: float = 100.0
-    """What nothing exceeds."""
+    """Loudest output, which nothing exceeds."""
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -70,7 +70,7 @@ class Hearing:
             if not low <= getattr(self, name) <= high:
                 raise AudioError(f"{name} = {getattr(self, name):g} is not within {low} to {high}")
         if not self.ambient_db <= 20:
-            raise AudioError(f"ambient_db = {self.ambient_db:g} is more than 20")
+            raise AudioError(f"ambient_db = {self.ambient_db:g} is more than 20: give 20 or less")
         for name in ("own_voice_db", "alarm_db"):
             if (level := getattr(self, name)) is not None and not -60 <= level <= 20:
                 raise AudioError(f"{name} = {level:g} is not within -60 to 20")
@@ -79,7 +79,7 @@ class Hearing:
 
 
 class Chain:
-    """:class:`Hearing` at work: ``chain(talker, ambient)`` with ``[ears, hop]`` each, to what is played."""
+    """:class:`Hearing` at work: ``chain(talker, ambient)`` with ``[ears, hop]`` each gives the hop that is played."""
 
     def __init__(self, hearing: Hearing, frame: FrameSpec, ears: int, calibration: Calibration = UNCALIBRATED) -> None:
         self.hearing, self.calibration = hearing, calibration
@@ -116,7 +116,7 @@ class Chain:
 
 
 class _Shaper:
-    """Gains per band and ear, from a level that both ears share, so that what is louder on one side stays so."""
+    """Gains per band and ear from one level that both ears share, so that a sound louder on one side stays so."""
 
     def __init__(
         self, hearing: Hearing, audiograms: tuple[Audiogram, ...], frame: FrameSpec, microphones: Array, transducers_db: Array
@@ -149,7 +149,7 @@ class _Shaper:
         return self._filter(hop, self.gain_db + self._transducers)
 
     def _levels_db(self) -> Array:
-        """Of the bands in dB SPL, the louder ear's, rising and falling with the time constants of a compressor."""
+        """Band levels in dB SPL at the louder ear, rising and falling with the time constants of a compressor."""
         spectrum = np.fft.rfft(self._heard * self._window, axis=1)
         power = (spectrum.real**2 + spectrum.imag**2) @ self._band_of_bin * self._unit
         now = (10 * np.log10(power + 1e-12) + self._microphones).max(axis=0)
@@ -199,7 +199,7 @@ class _Filter:
         return out.astype(np.float32)
 
     def _minimum_phase(self, gain_db: Array) -> Array:
-        """``[ears, taps]`` by folding the cepstrum (Oppenheim & Schafer, Discrete-Time Signal Processing, section 13.5)."""
+        """Filters ``[ears, taps]`` by folding the cepstrum (Oppenheim & Schafer, Discrete-Time Signal Processing, 13.5)."""
         log = gain_db @ self._spread * (math.log(10) / 20)
         cepstrum = np.fft.irfft(log, self._size, axis=1)
         half = self._size // 2
@@ -213,7 +213,7 @@ _NUMBERS = ("talker_db", "ambient_db", "own_voice_db", "alarm_db", "knee_below_s
 
 
 def load_hearing(path: Path) -> Hearing:
-    """A TOML file: tables ``left`` and ``right``, or ``both``, with thresholds in dB HL by frequency in Hz; ``chain`` with
+    """Read a TOML file: tables ``left`` and ``right``, or ``both``, with thresholds in dB HL by frequency in Hz; ``chain`` with
     fields of :class:`Hearing`. ``AudioError`` for anything else in it.
     """
     table = load_table(path, AudioError)

@@ -1,4 +1,4 @@
-"""The last stage before an ear: nothing leaves it that is louder than allowed, whatever comes in."""
+"""The last stage before an ear: whatever comes in, nothing louder than allowed leaves it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Float = NDArray[np.float32]
 
 HOLD_S = 0.02
 LARGEST = 16.0
-"""Over full scale by 24 dB: beyond it no arithmetic of ours is meant to work."""
+"""Largest input sample, 24 dB over full scale: no arithmetic here is meant to work beyond it."""
 
 
 class Limiter:
-    """Keeps every sample within ``ceiling`` without delay and, unless a sound begins at once, without bending it.
+    """Keeps every sample within ``ceiling`` without delay and, unless a sound begins at once, without distortion.
 
     A hop is there as a whole before it is played, so its peak is known: the gain is down when the peak comes, stays for
     :data:`HOLD_S`, which is a period of the lowest voice, and rises by 6 dB in ``release_s``. Both ears get one gain, which
@@ -38,7 +38,7 @@ class Limiter:
         """Hops in which it was at work."""
 
     def __call__(self, hop: Float) -> Float:
-        """``[ears, hop]`` to the same shape, each sample at most ``ceiling``."""
+        """Limit a hop ``[ears, hop]``: each sample is at most ``ceiling``."""
         clean = scrub(hop)
         envelope = np.abs(clean).max(axis=0)
         peak = int(np.argmax(envelope))
@@ -58,6 +58,6 @@ class Limiter:
 
 
 def scrub(hop: Float) -> Float:
-    """A copy with what is not a number as silence, and what is too large as :data:`LARGEST`."""
+    """A copy with samples that are not numbers as silence, and too large ones as :data:`LARGEST`."""
     clean: Float = np.clip(np.nan_to_num(hop, nan=0.0, posinf=LARGEST, neginf=-LARGEST), -LARGEST, LARGEST)
     return clean.astype(np.float32, copy=False)

@@ -1,4 +1,4 @@
-"""What should reach the wearer though it is not the talker: the wearer's own voice, and alarms.
+"""Sounds that should reach the wearer though they are not the talker: the wearer's own voice, and alarms.
 
 Two detectors watch the room as it is, 125 times a second, and open its path while they find something; the sound waits for neither.
 *Own voice*: the mouth is near and in the median plane, so its sound is loud, low, and reaches both ears at once and alike. *Alarm*:
@@ -28,15 +28,15 @@ _OPEN_S, _CLOSE_S = 0.01, 0.1  # time constants of the path
 
 
 class OwnVoice:
-    """Whether the wearer talks: loud, low, and at both ears at once."""
+    """Detector of the wearer's own voice: loud, low, and at both ears at once."""
 
     LEAST_DB_SPL = 68.0
-    """In :attr:`BAND_HZ` at the ear. A partner at 1 m reaches it at 60 to 65, one's own voice at 70 to 80."""
+    """Least level in :attr:`BAND_HZ` at the ear. A partner at 1 m reaches it at 60 to 65, one's own voice at 70 to 80."""
     BAND_HZ, HIGH_HZ = (150.0, 1000.0), (1500.0, 5000.0)
     ALIKE = 0.93
     """Least real part of the coherence in that band, halved difference included: 1 in the median plane, 0.7 at 30 degrees."""
     TILT_DB = 3.0
-    """Least the band is above :attr:`HIGH_HZ`."""
+    """Least level of the band over :attr:`HIGH_HZ`."""
     _ONSET_S, _HOLD_S, _AVERAGE_S = 0.04, 0.3, 0.03
 
     def __init__(self, frequencies_hz: Array) -> None:
@@ -46,7 +46,7 @@ class OwnVoice:
         self._found_s, self._held_s = 0.0, 0.0
 
     def __call__(self, spectra: Complex, power_db_spl: float) -> bool:
-        """``[2, bins]`` of a look; ``power_db_spl`` turns their power, both ears summed, into dB SPL."""
+        """Look at spectra ``[2, bins]``; ``power_db_spl`` turns their power, both ears summed, into dB SPL."""
         low = spectra[:, self._low]
         power = float((low.real**2 + low.imag**2).sum())
         cross = 2 * float((low[0] * low[1].conj()).real.sum())
@@ -64,17 +64,17 @@ class OwnVoice:
 
 
 class Alarm:
-    """Whether an alarm sounds: evidence for a tone gathers along its way through frequency and fades within a second."""
+    """Detector of alarms: evidence for a tone gathers along its way through frequency and fades within a second."""
 
     RANGE_HZ = (400.0, 4300.0)
     LEAST_DB_SPL = 55.0
-    """Of the tone. NFPA 72 asks for 75 dBA where people sleep."""
+    """Least level of the tone. NFPA 72 asks for 75 dBA where people sleep."""
     ABOVE_DB = 12.0
-    """Over the mean of its neighbourhood: a voice has another harmonic there."""
+    """Least height of the tone over the mean of its neighbourhood: a voice has another harmonic there."""
     SHARE = 0.2
-    """Of all the energy above 300 Hz."""
+    """Least share of the tone in all energy above 300 Hz."""
     OPENS_S = 0.24
-    """Of tone, within about :attr:`_FADES_S`."""
+    """Duration of tone that opens the path, within about :attr:`_FADES_S`."""
     _FADES_S, _HOLD_S = 0.8, 2.5
     _NEAR, _FAR = 4, 13  # bins of the neighbourhood: 125 to 400 Hz on either side
 
@@ -87,7 +87,7 @@ class Alarm:
         self._held_s = 0.0
 
     def __call__(self, spectra: Complex, power_db_spl: float) -> bool:
-        """As :class:`OwnVoice`, of ``[ears, bins]``."""
+        """Look at spectra ``[ears, bins]``; ``power_db_spl`` turns their power, both ears summed, into dB SPL."""
         power = (spectra.real**2 + spectra.imag**2).sum(axis=0)
         sums = np.concatenate([np.zeros(1), np.cumsum(power)])
         first, last = self._bins.start, self._bins.stop
@@ -116,7 +116,7 @@ class Alarm:
 
 
 class Openings:
-    """How far the room's path is open: ``openings(room)`` of each hop ``[ears, hop]``, to its gain ``[hop]``."""
+    """Gain of the room's path: ``openings(room)`` takes each hop ``[ears, hop]`` and gives its gain ``[hop]``."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class Openings:
         own_voice_db: float | None = None,
         alarm_db: float | None = None,
     ) -> None:
-        """A level in dB for each detector that is wanted. ``AudioError`` for one's own voice with one ear."""
+        """Each detector that is wanted gets a level in dB. ``AudioError`` for one's own voice with one ear."""
         if own_voice_db is not None and ears < 2:
             raise AudioError(f"{ears} microphone: one's own voice is told by both ears; use two, or leave own_voice_db out")
         rate, n = frame.sample_rate_hz, round(WINDOW_S * frame.sample_rate_hz)

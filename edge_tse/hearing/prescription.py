@@ -1,4 +1,4 @@
-"""From what somebody hears to what a hearing aid should add: audiograms, the NAL-R rule, and compression per band.
+"""Prescription of a hearing aid's gain: audiograms, the NAL-R rule, and compression per band.
 
 This is arithmetic from the literature, not a fitting: that takes an audiologist who measures in the ear.
 """
@@ -20,7 +20,7 @@ __all__ = ["BANDS_HZ", "Audiogram", "compression_ratio", "nal_r_db", "parse_audi
 Array = NDArray[np.float64]
 
 BANDS_HZ = (250, 500, 1000, 1500, 2000, 3000, 4000, 6000)
-"""Where gains are prescribed and compressed: audiometric frequencies below 8 kHz."""
+"""Bands in which gains are prescribed and compressed: audiometric frequencies below 8 kHz."""
 
 _NAL_R_HZ = (250, 500, 750, 1000, 1500, 2000, 3000, 4000, 6000)
 _NAL_R_K_DB = (-17, -8, -3, 1, 1, -1, -2, -2, -2)
@@ -56,14 +56,14 @@ class Audiogram:
             raise AudioError("the audiogram names a frequency twice, or out of order: sort it")
 
     def at(self, frequencies_hz: Sequence[float]) -> Array:
-        """dB HL, straight lines over octaves and level beyond the ends."""
+        """Threshold in dB HL at any frequency: straight lines over octaves, level beyond the ends."""
         hz, db = zip(*self.thresholds, strict=True)
         levels: Array = np.interp(np.log2(frequencies_hz), np.log2(hz), db)
         return levels
 
 
 def parse_audiogram(text: str) -> tuple[Audiogram, Audiogram]:
-    """Left and right from ``500:30,1000:40,...``, or both from ``LEFT / RIGHT``. ``AudioError`` if it is not one."""
+    """Audiograms of left and right from ``500:30,1000:40,...``, or both from ``LEFT / RIGHT``. ``AudioError`` if it is not one."""
     sides = [part.strip() for part in text.split("/")]
     if len(sides) > 2:
         raise AudioError(f"the audiogram has {len(sides)} sides: give one for both ears, or LEFT / RIGHT")

@@ -25,9 +25,9 @@ Float = NDArray[np.float32]
 
 MOST_CHANNELS = 8
 ANSWER_S = 5.0
-"""How long a device may take to open or to close."""
+"""Time that a device may take to open or to close."""
 LISTED = 8
-"""Devices named in a complaint."""
+"""Number of devices that an error message lists."""
 
 # PortAudio's flags of a callback.
 _INPUT_LOST, _OUTPUT_UNDERFLOW = 0x1 | 0x2, 0x4
@@ -35,7 +35,7 @@ _INPUT_LOST, _OUTPUT_UNDERFLOW = 0x1 | 0x2, 0x4
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """What PortAudio says of one sound device."""
+    """PortAudio's description of one sound device."""
 
     index: int
     name: str
@@ -44,33 +44,33 @@ class Device:
     inputs: int
     outputs: int
     rate_hz: int
-    """Its own choice."""
+    """Default rate of the device."""
     input_latency_s: float
-    """Lowest that it recommends."""
+    """Lowest input latency that the device recommends."""
     output_latency_s: float
     default_input: bool
     default_output: bool
 
 
 class Exchange(Protocol):
-    """What a device calls for each block: fill ``out [n, ears]`` and take ``heard [n, ears]``."""
+    """Function that a device calls for each block: it fills ``out [n, ears]`` and takes ``heard [n, ears]``."""
 
     def __call__(self, heard: Float, out: Float, flags: int = 0) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wiring:
-    """Which devices, at which rate, and which of their channels are ears."""
+    """Choice of devices, rate, and the channels that are ears."""
 
     input: Device
     output: Device | None
-    """None to listen only."""
+    """Output device; None to listen only."""
     rate_hz: int
     block: int
     channels: tuple[int, ...]
     """Input channels from 1, one per ear."""
     remarks: tuple[str, ...] = ()
-    """What the user should know: one ear instead of two, another rate."""
+    """Remarks for the user: one ear instead of two, another rate."""
 
     @property
     def ears(self) -> int:
@@ -83,7 +83,7 @@ class Wiring:
 
 
 def devices() -> tuple[Device, ...]:
-    """Every device, in PortAudio's order. ``AudioError`` if PyAudio is not installed."""
+    """All devices, in PortAudio's order. ``AudioError`` if PyAudio is not installed."""
     with _portaudio() as (audio, _):
         first = {}
         for kind in ("input", "output"):
@@ -95,7 +95,7 @@ def devices() -> tuple[Device, ...]:
 
 
 def choose(found: Sequence[Device], wanted: str | None, kind: str) -> Device:
-    """The ``input`` or ``output`` device of this number or with this in its name; the default one if None.
+    """Find an ``input`` or ``output`` device by its number or part of its name; the default one if None.
 
     ``AudioError``, with what there is, if there is none or the name fits several that are not called alike.
     """
@@ -125,7 +125,7 @@ def wire(
     rate_hz: int | None = None,
     block: int | None = None,
 ) -> Wiring:
-    """How to open these devices for a model of this geometry.
+    """Choose rate, channels and block to open these devices for a model of this geometry.
 
     The model's own rate is taken where the devices offer it, since then nothing need be resampled, and a hop for a block.
     ``AudioError`` for channels that the device has not, or rates that it refuses.
@@ -211,7 +211,7 @@ class Duplex:
 
     @property
     def latency_s(self) -> float:
-        """What the open streams say of their own buffers, input and output, and the block between two streams."""
+        """Latency of the open streams as they state it, input and output, and the block between two streams."""
         heard = float(self._streams[0].get_input_latency())
         played = float(self._streams[-1].get_output_latency()) if self._outputs else 0.0
         return heard + played + (len(self._streams) - 1) * self._wiring.block / self._wiring.rate_hz
@@ -290,7 +290,7 @@ class Duplex:
         return heard
 
     def _spread(self, frames: int) -> bytes:
-        """The ears onto the output channels: one ear goes to both, two to one as their mean."""
+        """Spread the ears over the output channels: one ear goes to both, two go to one as their mean."""
         out, played = self._out[:frames], self._played[:frames]
         if out.shape[1] == 1:
             played[:, :2] = out
@@ -382,7 +382,7 @@ def _portaudio() -> Iterator[tuple[Any, ModuleType]]:
 
 @contextmanager
 def _silenced() -> Iterator[None]:
-    """PortAudio's hosts write about every device that they do not find; none of it is for users."""
+    """Silence PortAudio's hosts, which write about every device that they do not find; none of it is for users."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""In what condition the ears of a running session are: what :mod:`edge_tse.condition` measures, said once, when it has lasted."""
+"""Watch over the ears of a running session: remarks of :mod:`edge_tse.condition`, each said once, when it has lasted."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Float = NDArray[np.float32]
 
 
 class EarWatch:
-    """Told what both ears heard now and then, it says each remark once, when it has lasted."""
+    """Says each remark on the ears' condition once, when it has lasted; it is given what both ears heard now and then."""
 
     def __init__(self, rate_hz: int, level_invariant: bool = False, lasts_s: float = 5.0) -> None:
         self._rate_hz, self._invariant, self._lasts_s = rate_hz, level_invariant, lasts_s
@@ -21,7 +21,7 @@ class EarWatch:
         self._said: set[str] = set()
 
     def __call__(self, heard: Float, now_s: float) -> list[str]:
-        """``[ears, samples]`` up to ``now_s``; what has to be said now. Silence says nothing: nobody may be talking."""
+        """Examine ``[ears, samples]`` up to ``now_s`` and return new remarks. Silence says nothing: nobody may be talking."""
         found = examine(heard, self._rate_hz)
         if found.level_dbfs < -60 and found.dead_ear is None:
             return []
@@ -33,5 +33,5 @@ class EarWatch:
 
 
 def _kind(line: str) -> str:
-    """Its first words, without the numbers."""
+    """First words of a remark, without the numbers."""
     return " ".join(line.split()[:3])

@@ -1,4 +1,4 @@
-"""A live session as values: how it is cut into blocks, where its latency comes from, and what has happened to it."""
+"""Values of a live session: its blocks, the parts of its latency, its counters and events."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ MOST_BACKLOG = 10_000
 
 
 class Fate(IntEnum):
-    """What became of a hop in the engine's hands; all but the first are heard dry."""
+    """Fate of a hop in the engine's hands; all but the first are heard dry."""
 
     EXTRACTED = 0
     SKIPPED = 1
     """The engine was too far behind and was not asked."""
     FAILED = 2
-    """The engine raised, returned what is not sound, or rests after having done so."""
+    """The engine raised, returned samples that are not sound, or rests after having done so."""
     SETTLING = 3
     """The first after a gap, which still holds sound from before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loop:
-    """How a session is cut into blocks, and how much time it leaves for accidents."""
+    """Blocks of a session, and the time it leaves for accidents."""
 
     rate_hz: int
-    """Of the device."""
+    """Sample rate of the device."""
     ears: int
     block: int
     """Largest number of samples that the device asks for at once."""
     steady: bool = True
-    """Every block has that size; if not, a session waits up to one hop longer."""
+    """Whether every block has that size; if not, a session waits up to one hop longer."""
     margin_s: float = 0.004
     """Time that a hop may be late before it is heard."""
     fade_s: float = 0.001
@@ -67,12 +67,12 @@ class Loop:
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Parts of the way from microphone to ear, in seconds; what a device does outside of its blocks is its own statement."""
+    """Parts of the way from microphone to ear, in seconds; the device itself states what it adds outside of its blocks."""
 
     algorithmic_s: float
     resampling_s: float
     turnaround_s: float
-    """A block is computed while the next one is captured; rounding to whole samples is in it."""
+    """Time in which a block is computed while the next one is captured, rounded to whole samples."""
     margin_s: float
     device_s: float = 0.0
     """Input and output latency as the device states them; 0 where there is none."""
@@ -88,7 +88,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What has happened since the start: every figure only grows."""
+    """Counters since the start of a session: every figure only grows."""
 
     blocks: int
     samples: int
@@ -96,7 +96,7 @@ class Health:
     late_blocks: int
     """Blocks in which the engine's output was not there in time."""
     dry_samples: int
-    """Samples that were not wholly the talker for that reason."""
+    """Samples in which the talker was not wholly heard because the output was late."""
     skipped_hops: int
     failed_hops: int
     settling_hops: int
@@ -105,7 +105,7 @@ class Health:
     input_overruns: int
     """Blocks that the device flagged: sound from the microphone was lost before it came here."""
     output_underruns: int
-    """Blocks that the device flagged: it had nothing to play."""
+    """Blocks that the device flagged: it had no samples to play."""
     longest_exchange_s: float
 
     @property
@@ -120,5 +120,5 @@ class Event:
     """Something that people should read."""
 
     at_s: float
-    """By the session's clock."""
+    """Time by the session's clock."""
     what: str

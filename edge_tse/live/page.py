@@ -1,4 +1,4 @@
-"""What a live session leaves to read: one HTML file with its latency, misses, a timeline and a histogram."""
+"""Report of a live session: one HTML file with its latency, misses, a timeline and a histogram."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def live_page(
     began_s: float,
     environment: Mapping[str, object],
 ) -> str:
-    """HTML of one session. ``tables`` are headed rows of text; ``began_s`` is when it began by the clock of its events."""
+    """HTML of one session. ``tables`` are headed rows of text; ``began_s`` is its start by the clock of its events."""
     parts = [f"<h1>{escape(title)}</h1>"]
     parts += [_table(heading, rows) for heading, rows in tables.items()]
     if timing is not None:

@@ -70,7 +70,7 @@ class Recorder:
         self._thread.start()
 
     def block(self, heard: Float, played: Float, shortage: int, flags: int) -> None:
-        """A block as it passes; called by the device's thread."""
+        """Record a block as it passes; called by the device's thread."""
         n, ears = len(heard), self._ears
         if self.ended:
             return
@@ -87,16 +87,16 @@ class Recorder:
         self._ring.write(rows)
 
     def hop(self, index: int, fate: Fate) -> None:
-        """A hop that was not extracted; called by the engine's thread."""
+        """Record a hop that was not extracted; called by the engine's thread."""
         self._words.append(_SKIPPED - 1 + fate + 8 * (index % _PAYLOAD))
 
     @property
     def seconds(self) -> float:
-        """What has been written."""
+        """Seconds that have been written."""
         return self._taken / self._rate_hz
 
     def close(self) -> None:
-        """Write what is left; the file is whole after it. More than once does nothing."""
+        """Write the rest; the file is whole after it. Another call does nothing."""
         if self._done.is_set():
             return
         self._done.set()
@@ -128,7 +128,7 @@ class Recorder:
             self._taken += len(rows)
 
     def _put(self, rows: Float) -> bool:
-        """Whether there was room: uncompressed, with a megabyte to spare for what the encoder holds."""
+        """Whether a block found room on the disk: uncompressed, with a megabyte to spare for what the encoder holds."""
         if not self._disk.reserve(rows.nbytes + _RESERVE_BYTES):
             self.ended = f"there is no space ({self._disk.reason})"
             return False
@@ -184,35 +184,35 @@ class _Disk:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recording:
-    """What a file holds."""
+    """Content of a recorded session."""
 
     head: Mapping[str, Any]
     loop: Loop
     heard: Float
-    """``[n, ears]``"""
+    """Sound from the microphones, ``[n, ears]``."""
     played: Int32
-    """``[n, ears]``, in steps of the grid."""
+    """Sound that was played, ``[n, ears]``, in steps of the grid."""
     blocks: tuple[tuple[int, int, int], ...]
-    """Position, shortage and flags of each."""
+    """Position, shortage and flags of each block."""
     fates: Mapping[int, Fate]
 
     def figures(self) -> dict[str, int]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         late = sum(1 for _, shortage, _ in self.blocks if shortage)
         return {"blocks": len(self.blocks), "not_extracted_hops": len(self.fates), "late_blocks": late}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replayed:
-    """What came out the second time."""
+    """Result of a replay."""
 
     signal: Float
-    """``[ears, n]``"""
+    """Output of the replay, ``[ears, n]``."""
     rate_hz: int
     differing: int
     """Samples of any ear that differ from the recording; 0 on the engine that it was made with."""
     first: int | None
-    """The first of them."""
+    """Position of the first sample that differs; None if none does."""
 
     def check(self, source: str, engines: str) -> None:
         """``ParityError`` if anything differs; ``engines`` says what recorded and what replayed."""
@@ -223,12 +223,12 @@ class Replayed:
             )
 
     def figures(self) -> dict[str, float]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         return {"seconds": self.signal.shape[1] / self.rate_hz, "differing_samples": self.differing}
 
 
 def load_recording(path: Path) -> Recording:
-    """``AudioError`` if it is not a session, ``ArtifactError`` if a later edge-tse made it."""
+    """Read a recorded session. ``AudioError`` if the file is none, ``ArtifactError`` if a later edge-tse made it."""
     rows, rate_hz, comment = audio.read_integers(path)
     wanted = "make one with `edge-tse live --record`"
     head = parse_json(comment, f"{path} is no recorded session: its comment", AudioError, wanted)
@@ -244,7 +244,10 @@ def load_recording(path: Path) -> Recording:
     if not isinstance(hop_rate_hz, int | float) or not 0 < hop_rate_hz <= rate_hz:
         raise AudioError(f"{path}: {shown(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
     if rows.shape[1] != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
-        raise AudioError(f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears is not like that")
+        raise AudioError(
+            f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
+            f"{loop.rate_hz} Hz: {wanted}"
+        )
     journal = rows[:, -1]
     if len(journal) and int(journal.min()) < 0:
         raise AudioError(f"{path}: its journal holds {int(journal.min())}, which no session writes: it is damaged")
@@ -271,7 +274,7 @@ def replay(
     shape: Callable[[Float, Float], Float] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
 ) -> Replayed:
-    """The same blocks through the same session, with what timing and failures did to it told instead of happening."""
+    """Run the same blocks through the same session; lateness and failures come from the journal instead of happening."""
     session = Session(engine, recording.loop, shape=shape, fates=recording.fates)
     n = len(recording.heard)
     out = np.zeros_like(recording.heard)

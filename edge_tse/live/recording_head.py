@@ -1,4 +1,4 @@
-"""What stands at the head of a recorded session, checked: settings, model, and whose voice was heard."""
+"""Head of a recorded session, checked: settings, model, and the voice that was heard."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from edge_tse.voice import Voice, load_voice, parse_voice, voice_bytes
 __all__ = ["Head"]
 
 _NEVER_DB = -1e3
-"""Stands for minus infinity, which JSON has not."""
+"""Number that stands for minus infinity, which JSON has not."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """What a recorded session was made with: with it, the voice, the model and the engine, the file says all that comes out."""
+    """Settings of a recorded session: with the voice, the model and the engine, they and the file determine the output."""
 
     engine: str
     artifact: str
     """Digest of the personalized model."""
     voice_digest: str
-    """Names the voice: the SHA-256 of its file."""
+    """SHA-256 of the voice's file, which names the voice."""
     voice: Voice | None
-    """None in a recording that only names it: a voice is biometric."""
+    """The voice; None in a recording that only names it: a voice is biometric."""
     hearing: Hearing
     calibration: Calibration
 
     def to_json(self, *, with_voice: bool = False) -> dict[str, object]:
-        """What is written, besides what the recorder itself knows; the voice only if that is asked for."""
+        """The head as JSON, besides what the recorder itself knows; with the voice only if asked for."""
         head: dict[str, object] = {
             "engine": self.engine,
             "artifact": self.artifact,
@@ -48,7 +48,7 @@ class Head:
         return head if self.voice is None or not with_voice else {**head, "voice": voice_bytes(self.voice).decode()}
 
     def spoken(self, path: Path | None, source: str) -> Voice:
-        """The voice in the recording ``source`` or, checked to be the same, in a file. ``ArtifactError`` if there is none."""
+        """The voice that was heard: the recording's or, checked to be the same, that of a file. ``ArtifactError`` if none."""
         if path is None:
             if self.voice is None:
                 raise ArtifactError(
@@ -64,7 +64,7 @@ class Head:
         return voice
 
     def model(self, universal: Artifact, voice: Voice, source: str) -> Artifact:
-        """The personalized model of a recording, out of the one without a voice. ``ArtifactError`` if it is of another."""
+        """The personalized model of a recording, from the one without a voice. ``ArtifactError`` if it is another model."""
         model = personalize(universal, voice)
         if model.digest != self.artifact:
             raise ArtifactError(
@@ -74,7 +74,7 @@ class Head:
 
     @classmethod
     def from_json(cls, head: Mapping[str, Any], source: str) -> Head:
-        """Inverse of :meth:`to_json`; ``AudioError`` or ``ArtifactError`` names ``source`` and what is missing or cannot be."""
+        """Inverse of :meth:`to_json`; ``AudioError`` or ``ArtifactError`` names ``source`` and the missing or impossible field."""
         texts = {}
         for name, due in (("engine", True), ("artifact", True), ("voice_digest", False), ("voice", False)):
             texts[name] = head.get(name, "" if not due else None)

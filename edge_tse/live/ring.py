@@ -1,4 +1,4 @@
-"""What one thread writes and another reads, with nothing to wait for: samples by their position in the stream."""
+"""A ring of samples that one thread writes and another reads without waiting, by position in the stream."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Ring:
         self._data = np.zeros((capacity, channels), np.float32)
 
     def write(self, samples: Float) -> None:
-        """``[n, channels]`` after the last; ``n`` at most the capacity. Allocates nothing that stays."""
+        """Write ``[n, channels]`` after the last sample; ``n`` at most the capacity. Allocates nothing that stays."""
         n = len(samples)
         at = self.end % self.capacity
         first = min(n, self.capacity - at)
@@ -34,7 +34,7 @@ class Ring:
         self.end += n
 
     def skip(self, end: int) -> None:
-        """Continue at a later position; what lies between is whatever was there."""
+        """Continue at a later position; the samples between keep whatever was there."""
         self.end = end
 
     def read(self, start: int, out: Float) -> None:

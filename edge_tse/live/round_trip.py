@@ -1,4 +1,4 @@
-"""How long a sound takes through a device, measured: a maximum-length sequence goes out, and is found again in what comes in.
+"""Measurement of a device's round trip: a maximum-length sequence is played, and found again in what is recorded.
 
 Rife & Vanderkooy, "Transfer-function measurement with maximum-length sequences", JAES 37(6), 1989: the circular correlation of such
 a sequence with itself is one sample, so noise, echo and the quiet of a bad loopback average out over its length.
@@ -18,26 +18,26 @@ __all__ = ["RoundTrip", "round_trip", "sequence"]
 Float = NDArray[np.float32]
 
 _TAPS = {13: (13, 12, 11, 8), 14: (14, 13, 12, 2), 15: (15, 14), 16: (16, 15, 13, 4)}
-"""Feedback of the shift register by its length: primitive polynomials."""
+"""Taps of the shift register's feedback by its length: primitive polynomials."""
 LEAST_QUALITY_DB = 20.0
 """Peak over the rest of the correlation: silence or foreign sound gives 13 to 15 dB by chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RoundTrip:
-    """From the block in which a sample was given to the device, to the one in which it came back."""
+    """Round trip from the block in which a sample was given to the device to the one in which it came back."""
 
     samples: tuple[float, ...]
-    """Once per period, to a fraction of a sample."""
+    """Round trip in samples, once per period, to a fraction of a sample."""
     rate_hz: int
     quality_db: float
-    """Of the worst period: peak of the correlation over its effective value."""
+    """Quality of the worst period: peak of the correlation over its effective value."""
     inverted: bool
-    """The way turns the sign around."""
+    """Whether the sign comes back inverted."""
 
     @property
     def seconds(self) -> float:
-        """Median."""
+        """Median round trip in seconds."""
         return float(np.median(self.samples)) / self.rate_hz
 
     @property
@@ -46,7 +46,7 @@ class RoundTrip:
         return (max(self.samples) - min(self.samples)) / self.rate_hz
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         return {
             "round_trip_ms": self.seconds * 1e3,
             "spread_ms": self.spread_s * 1e3,
@@ -69,7 +69,7 @@ def sequence(order: int = 15, level: float = 0.1) -> Float:
 
 
 def round_trip(played: Float, heard: Float, rate_hz: int) -> RoundTrip:
-    """Of ``heard [n]``, recorded while ``played [p]`` was repeated from its first sample on; the first period is not used.
+    """Find the sequence in ``heard [n]``, recorded while ``played [p]`` was repeated from its first sample on.
 
     Round trips up to one period are told apart. ``AudioError`` if the sequence is not in what was heard.
     """
@@ -92,7 +92,7 @@ def round_trip(played: Float, heard: Float, rate_hz: int) -> RoundTrip:
     quality = float(min(qualities))
     if quality < LEAST_QUALITY_DB:
         raise AudioError(
-            f"what was played did not come back ({quality:.0f} dB above chance, {LEAST_QUALITY_DB:.0f} are needed): "
-            "connect the output to the input, or hold the microphone to the earphone, and turn both up"
+            f"the sequence did not come back ({quality:.0f} dB above chance, at least {LEAST_QUALITY_DB:.0f} is needed): connect "
+            "the output to the input, or hold the microphone to the earphone, and turn both up"
         )
     return RoundTrip(samples=tuple(lags), rate_hz=rate_hz, quality_db=quality, inverted=bool(np.mean(signs) > 0.5))

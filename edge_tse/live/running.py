@@ -1,4 +1,4 @@
-"""A live session with a hearing chain, from an engine and devices to how it went: what `edge-tse live` runs."""
+"""A live session with a hearing chain, from engine and devices to its figures: `edge-tse live` runs it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Finished:
     wiring: Wiring
     head: Head
     began_s: float
-    """By ``time.perf_counter``, as its events."""
+    """Start by ``time.perf_counter``, as the times of its events."""
     recording: Path | None
     notes: tuple[str, ...]
-    """What there is to say that came too late for its events."""
+    """Remarks that came too late for its events."""
 
     def figures(self) -> dict[str, object]:
-        """By name, ready for a report."""
+        """Figures by name, ready for a report."""
         run, wiring = self.run, self.wiring
         return {
             "seconds": run.seconds,
@@ -62,7 +62,7 @@ class Finished:
         }
 
     def tables(self) -> dict[str, dict[str, str]]:
-        """The same for people: rows of text under two headings."""
+        """Tables for people: rows of text under two headings."""
         run, latency, health = self.run, self.run.latency, self.run.health
         wiring, hearing, levels = self.wiring, self.head.hearing, self.head.calibration
         ears = f"{wiring.ears} ear{'s' * (wiring.ears > 1)} at {wiring.rate_hz} Hz, blocks of {wiring.block}"
@@ -123,7 +123,7 @@ def run_live(
         if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
             looked_s = now
             for remark in watch(session.recent(_LOOK_EVERY_S), now):
-                session.note(f"what is heard: {remark}")
+                session.note(f"microphones: {remark}")
         while notes:  # of the recorder's thread
             session.note(notes.pop(0))
         tell(session)
@@ -151,6 +151,6 @@ def run_live(
 def replay_live(
     recording: Recording, head: Head, engine: AnyEngine, progress: Callable[[float], None] = lambda fraction: None
 ) -> Replayed:
-    """A recorded session again, through an engine with the voice of ``head`` and the hearing chain that it had."""
+    """Run a recorded session again, through an engine with the voice of ``head`` and the hearing chain of that session."""
     shape = Chain(head.hearing, engine.frame, recording.loop.ears, head.calibration)
     return replay(recording, engine, shape, progress)

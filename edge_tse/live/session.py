@@ -1,4 +1,4 @@
-"""Live: what a sound device brings and takes, and an engine that works beside it.
+"""A live session: a sound device brings and takes blocks, and an engine works beside it.
 
 The device calls :meth:`Session.exchange` from its own thread with a block of any size. That call copies samples and never waits: an
 engine on a thread of its own takes the input from one ring and leaves the talker in another. Every sample has a position, so
@@ -34,20 +34,20 @@ __all__ = ["GRID", "Session", "Tap", "session_latency"]
 Float = NDArray[np.float32]
 
 GRID = np.float32(2.0**23)
-"""Steps per unit of what enters and leaves: 24 bits, which no converter exceeds and every recording holds."""
+"""Grid of 24 bits for everything that enters and leaves: no converter exceeds it and every recording holds it."""
 _TIMED_HOPS = 2**20  # 70 minutes of hops of 4 ms, 4 MB
 _HISTORY_S = 2.0  # of input: what may wait for an engine that hangs before it is given up
 _LONGEST_PAUSE = 256  # hops: one second between attempts on an engine that keeps failing
 
 
 class Tap(Protocol):
-    """Something that is told everything, from two threads, and must not wait: a recording."""
+    """Listener to a session, told everything by two threads, which must not wait: a recording."""
 
     def block(self, heard: Float, played: Float, shortage: int, flags: int) -> None:
-        """Each block ``[n, ears]`` in and out, by the device's thread."""
+        """Told each block ``[n, ears]`` in and out, by the device's thread."""
 
     def hop(self, index: int, fate: Fate) -> None:
-        """Each hop that was not extracted, by the engine's thread."""
+        """Told each hop that was not extracted, by the engine's thread."""
 
 
 class Session:
@@ -65,7 +65,7 @@ class Session:
         clock: Callable[[], float] = time.perf_counter,
         fates: Mapping[int, Fate] | None = None,
     ) -> None:
-        """``shape`` makes what is played of a hop of the talker and the same hop dry, each ``[ears, hop]``, adding no delay.
+        """``shape`` turns a hop of the talker and the same hop dry, ``[ears, hop]`` each, into the hop played, without delay.
 
         ``fates`` decides instead of circumstances what becomes of each hop (those it does not name are extracted): a replay.
         """
@@ -146,7 +146,7 @@ class Session:
             self._tap.block(clean, out, max(0, shortage), flags)
 
     def _blend(self, wet: Float, position: int, reach: int, late: bool) -> None:
-        """Replace what the engine did not deliver by the same moment as it was heard; the weight moves by at most 1 / fade."""
+        """Replace samples that the engine did not deliver by those heard at that moment; the weight moves by at most 1 / fade."""
         n = len(wet)
         dry, weight, bound = self._dry[:n], self._weight[:n], self._bound[:n]
         self._heard.read(position - self.latency_samples, dry)
@@ -186,7 +186,7 @@ class Session:
                     self._talker.write(self._up.push(self._hop(np.ascontiguousarray(self._pending.T)).T))
 
     def _hop(self, hop: Float) -> Float:
-        """What is played of one hop ``[ears, hop]``."""
+        """The samples that are played for one hop ``[ears, hop]``."""
         joined = np.concatenate([self._before, hop], axis=1)
         dry, self._before = joined[:, : self.frame.hop], joined[:, self.frame.hop :]
         talker, fate = self._extracted(hop)
@@ -235,7 +235,7 @@ class Session:
         return Fate.SETTLING if self._was in (Fate.SKIPPED, Fate.FAILED) else Fate.EXTRACTED
 
     def _failed(self, reason: str) -> None:
-        """Begin a new stream, later and later while it does not help."""
+        """Begin a new stream after a failure, later and later while it does not help."""
         if not self._failures:
             self.note(f"the engine failed ({' '.join(reason.split())}): the dry signal is played until it runs again")
         self._failures += 1
@@ -247,7 +247,7 @@ class Session:
                 self.note(f"the engine does not start again ({' '.join(str(failure).split())})")
 
     def _give_up(self) -> None:
-        """The input was overwritten while the engine hung: go on from now, at the right positions."""
+        """Go on from now, at the right positions, after the input was overwritten while the engine hung."""
         now = self._heard.end
         # Whole hops from the start, and whole periods of the resamplers, keep both rates in step.
         period = self.frame.hop * self.loop.rate_hz // gcd(self.frame.hop * self.loop.rate_hz, self.frame.sample_rate_hz)
@@ -297,7 +297,7 @@ class Session:
         self._events.append(Event(at_s=self._clock(), what=what))
 
     def recent(self, seconds: float) -> Float:
-        """What was heard last, ``[ears, samples]``: of two seconds at most, and of no more than there is."""
+        """Sound heard last, ``[ears, samples]``: of two seconds at most, and of no more than there is."""
         end = self._heard.end
         n = min(end, round(min(seconds, _HISTORY_S) * self.loop.rate_hz))
         out = np.zeros((n, self.loop.ears), np.float32)
@@ -306,7 +306,7 @@ class Session:
 
     @property
     def events(self) -> tuple[Event, ...]:
-        """The last thousand."""
+        """The last thousand events."""
         return tuple(self._events)
 
     @property
@@ -337,7 +337,7 @@ class Session:
 
 
 def session_latency(frame: FrameSpec, loop: Loop) -> Latency:
-    """Where the latency of a session with this geometry comes from, before there is a session."""
+    """Latency of a session with this geometry in its parts, before there is a session."""
     return _ahead(frame, loop)[2]
 
 
@@ -347,7 +347,7 @@ def _device_hop(frame: FrameSpec, loop: Loop) -> int:
 
 
 def _ahead(frame: FrameSpec, loop: Loop) -> tuple[int, int, Latency]:
-    """Where the talker's first sample is written, and the latency in samples of the device and in its parts."""
+    """Position of the talker's first sample, and the latency in samples of the device and in its parts."""
     device_hz, model_hz = loop.rate_hz, frame.sample_rate_hz
     delay_s = Resampler(device_hz, model_hz, 1).delay_s + Resampler(model_hz, device_hz, 1).delay_s
     ratio, hop = loop.rate_hz / frame.sample_rate_hz, _device_hop(frame, loop)
@@ -369,7 +369,7 @@ def _ahead(frame: FrameSpec, loop: Loop) -> tuple[int, int, Latency]:
 
 
 def _clean(heard: Float, out: Float, finite: NDArray[np.bool_]) -> None:
-    """Onto the 24-bit grid and within full scale; what is not a number is silence."""
+    """Samples on the 24-bit grid and within full scale; one that is not a number is silence."""
     np.isfinite(heard, out=finite)
     out.fill(0)
     np.copyto(out, heard, where=finite)

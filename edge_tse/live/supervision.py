@@ -1,4 +1,4 @@
-"""A session on a device for as long as it should last: what vanishes is opened again, or the end is one clear line."""
+"""Supervision of a session: a lost device is opened again, or the session ends with one error."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _LOOK_S = 0.05
 PATIENCE_S = 1.0
 """Silence of the device after which it counts as vanished."""
 RETURN_S = 10.0
-"""How long a device that vanished may take to come back."""
+"""Time that a lost device has to come back."""
 _SWITCH_S = 0.0005
 _TIME_UP = "the time was up"
 
 
 class Opened(Protocol):
-    """A device that is open: an :class:`edge_tse.live.devices.Duplex`, or a test's."""
+    """An open device: an :class:`edge_tse.live.devices.Duplex`, or a test's."""
 
     failure: BaseException | None
 
@@ -44,17 +44,17 @@ class Opened(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """How a session went."""
+    """Outcome of a session."""
 
     seconds: float
     health: Health
     latency: Latency
-    """With what the device said of its own buffers."""
+    """Latency, with the device's statement of its own buffers."""
     timing: Timing | None
     reopened: int
-    """Times that the device vanished and came back."""
+    """Times that the device was lost and came back."""
     ended: str
-    """Why: the time was up, or it was stopped."""
+    """Reason for the end: the time was up, or it was stopped."""
 
 
 def supervise(
@@ -69,7 +69,7 @@ def supervise(
     core: int | None = None,
     realtime: bool = False,
 ) -> Run:
-    """Run until ``seconds`` have passed or ``stopped`` says so, calling ``tell`` about twenty times a second.
+    """Run a session until ``seconds`` have passed or ``stopped`` says so, calling ``tell`` about twenty times a second.
 
     ``opened`` opens the device with the session. ``AudioError`` if the device cannot be opened, or vanishes and does not come back
     within :data:`RETURN_S`, or is open that long and delivers nothing; whatever happens, device and engine are given back.
@@ -139,7 +139,7 @@ def _again(
     wait: Callable[[float], object],
     stopped: Callable[[], bool],
 ) -> Opened | None:
-    """The device once it can be opened again; None if the session was stopped meanwhile."""
+    """Open the device again; None if the session was stopped meanwhile."""
     lost = clock()
     while not stopped():
         try:
@@ -155,7 +155,7 @@ def _again(
 
 @contextmanager
 def _prompt_threads() -> Iterator[None]:
-    """Python lets a thread run for 5 ms before another gets its turn: longer than a hop."""
+    """Shorten the time that Python lets a thread run before another gets its turn: 5 ms is longer than a hop."""
     kept = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
     try:
@@ -165,7 +165,7 @@ def _prompt_threads() -> Iterator[None]:
 
 
 class Take:
-    """An exchange that plays ``play [n, ears]`` (silence if None), repeated, and keeps what is heard of ``samples`` samples."""
+    """Exchange that plays ``play [n, ears]`` (silence if None), repeated, and keeps ``samples`` samples of what is heard."""
 
     def __init__(self, samples: int, ears: int, play: Float | None = None) -> None:
         self.heard = np.zeros((samples, ears), np.float32)
@@ -197,7 +197,7 @@ def record(
     wait: Callable[[float], object] = time.sleep,
     tell: Callable[[float], None] = lambda fraction: None,
 ) -> Float:
-    """``[ears, samples]`` of a take. ``AudioError`` if the device stops sending, or it was stopped."""
+    """Record ``[ears, samples]`` of a take. ``AudioError`` if the device stops sending, or the take was stopped."""
     device = opened(take)
     seen, seen_s = 0, clock()
     try:

@@ -1,1 +1,1 @@
-"""Float networks in PyTorch: what is trained. The only torch in edge_tse; nothing at run time imports it."""
+"""Float networks in PyTorch, for training. The only torch in edge_tse; nothing at run time imports it."""

@@ -1,4 +1,4 @@
-"""The beam of :mod:`edge_tse.beam` in torch: whole signals at once, differentiable in what points it.
+"""The beam of :mod:`edge_tse.beam` in torch: whole signals at once, differentiable in the masks that point it.
 
 ``B`` items, 2 ears, ``T`` frames, ``K`` bins. A recursion that forgets is a running sum of what was scaled up before and is scaled
 down after, so all frames are made together.
@@ -18,7 +18,7 @@ __all__ = ["Covariance", "beamed", "covariance"]
 _LOADING, _LOADING_FLOOR = float(LOADING), float(LOADING_FLOOR / COVARIANCE_LIFT)
 _TRACE_FLOOR = float(TRACE_FLOOR)
 _CHUNK = 1000
-"""Frames summed at a time: 0.996 ** -1000 is 55, far from what float32 cannot hold."""
+"""Frames summed at a time: 0.996 ** -1000 is 55, far within float32."""
 
 
 class Covariance(NamedTuple):
@@ -27,14 +27,14 @@ class Covariance(NamedTuple):
     left: Tensor
     right: Tensor
     real: Tensor
-    """Of left times the conjugate of right."""
+    """Real part of left times the conjugate of right."""
     imaginary: Tensor
     floor: Tensor | float = _LOADING_FLOOR
-    """What it is loaded with at least."""
+    """Least loading."""
 
 
 def _running(x_BTK: Tensor, keeps: float) -> Tensor:
-    """``s[t] = keeps * s[t - 1] + (1 - keeps) * x[t]``, as it stands *before* each frame."""
+    """Recursion ``s[t] = keeps * s[t - 1] + (1 - keeps) * x[t]``, as it stands *before* each frame."""
     out = []
     carry = torch.zeros_like(x_BTK[:, :1])
     for chunk in x_BTK.split(_CHUNK, dim=1):
@@ -47,7 +47,7 @@ def _running(x_BTK: Tensor, keeps: float) -> Tensor:
 
 
 def covariance(spectra: Tensor, weight_BTK: Tensor, unit: float, keeps: float) -> Covariance:
-    """Of two ears ``complex [B, 2, T, K]``, each frame weighted, before each frame; a full-scale sine is 1."""
+    """Covariance of two ears ``complex [B, 2, T, K]``, each frame weighted, before each frame; a full-scale sine is 1."""
     left, right = spectra[:, 0], spectra[:, 1]
     w = weight_BTK * unit
     parts = (
@@ -60,13 +60,13 @@ def covariance(spectra: Tensor, weight_BTK: Tensor, unit: float, keeps: float) -
 
 
 def _unit_trace(c: Covariance) -> Covariance:
-    """The same with a trace of 1, or as near to that as the floor lets what is silent come."""
+    """The covariance with a trace of 1, or as near to that as the floor lets silence come."""
     unit = (c.left + c.right + _LOADING_FLOOR).detach().reciprocal()
     return Covariance(c.left * unit, c.right * unit, c.real * unit, c.imaginary * unit, _LOADING_FLOOR * unit)
 
 
 def beamed(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
-    """The beam towards the talker, whose part of each bin is in [0, 1], ``complex [B, 2, T, K]``, each ear as heard there.
+    """Beam towards the talker, whose part of each bin is in [0, 1]: ``complex [B, 2, T, K]``, each ear as heard there.
 
     ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before. ``heard`` is what goes through the filters
     instead of the sound that points them: a part of it, to see what becomes of that.

@@ -33,7 +33,7 @@ class _Block(nn.Module):
 
 
 class Encoder(nn.Module):
-    """``[B, T, bands] -> [B, dimension]``, unit length.
+    """Encoder ``[B, T, bands] -> [B, dimension]``, unit length.
 
     Attentive statistics pooling after Okabe et al., Interspeech 2018.
     """
@@ -51,7 +51,7 @@ class Encoder(nn.Module):
         return self.describe(levels_BTG)[0]
 
     def describe(self, levels_BTG: Tensor) -> tuple[Tensor, Tensor]:
-        """The unit vector ``[B, dimension]``, and the average over time of each block's output ``[B, BLOCKS, channels]``."""
+        """The unit vector ``[B, dimension]`` and the average over time of each block's output ``[B, BLOCKS, channels]``."""
         x = functional.relu(self.stem_norm(self.stem(levels_BTG).flatten(0, 1)).unflatten(0, levels_BTG.shape[:2]))
         averages = []
         for block in self.blocks:
@@ -116,7 +116,7 @@ class GeneralizedEndToEnd(nn.Module):
         self.scale, self.offset = nn.Parameter(torch.tensor(scale)), nn.Parameter(torch.tensor(offset))
 
     def forward(self, embedding_BD: Tensor, talker_B: Tensor) -> Tensor:
-        """``talker_B`` holds each talker equally often, at least twice, its items side by side."""
+        """Loss of a batch; ``talker_B`` holds each talker equally often, at least twice, its items side by side."""
         several = int((talker_B == talker_B[0]).sum())
         e_NMD = embedding_BD.unflatten(0, (-1, several))
         total_ND = e_NMD.sum(dim=1)

@@ -1,4 +1,4 @@
-"""What training of :mod:`edge_tse.nn.mask2flow` minimises.
+"""Training losses of :mod:`edge_tse.nn.mask2flow`.
 
 ``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``M`` mel bands, ``D`` dimensions of a voice.
 """
@@ -19,12 +19,12 @@ __all__ = ["FlowLosses", "FlowWeights", "destination", "flow_losses"]
 
 @dataclass(frozen=True, kw_only=True)
 class FlowWeights:
-    """Where the flow ends and what counts; the defaults are the paper's, but for ``early``."""
+    """Weights of the losses, and the end of the flow; the defaults are the paper's, but for ``early``."""
 
     mask: float = 1.0
-    """Of the masked spectrogram's squared error."""
+    """Weight of the masked spectrogram's squared error."""
     flow: float = 1.0
-    """Of the velocity's squared error."""
+    """Weight of the velocity's squared error."""
     early: float = 0.3
     """Share of items trained at t = 0 exactly, where the one step is taken: without them some items fail there."""
     loudness: float = 0.0
@@ -33,11 +33,11 @@ class FlowWeights:
     """End at the best real gain on the mixture instead of at the target's level. Without a vocoder the phase is the mixture's:
     where it is wrong, less of it is nearer to the target."""
     deepest_db: float | None = None
-    """Delete by no more than this: a mean of logarithms lies far below the logarithm of a mean, and silence is expensive."""
+    """Deepest deletion: a mean of logarithms lies far below the logarithm of a mean, and silence is expensive."""
 
 
 class FlowLosses(NamedTuple):
-    """Scalars, and their weighted sum."""
+    """Losses as scalars, and their weighted sum."""
 
     total: Tensor
     mask: Tensor
@@ -45,7 +45,7 @@ class FlowLosses(NamedTuple):
 
 
 def destination(front: MelFront, mixture_BEN: Tensor, target_BEN: Tensor, weights: FlowWeights) -> tuple[Tensor, Tensor]:
-    """Levels of the mixture and where the flow should end, ``[B, T, M]`` each."""
+    """Levels of the mixture and of the flow's end, ``[B, T, M]`` each."""
     spectra, wanted = front.analyze(mixture_BEN), front.analyze(target_BEN)
     energy = front.energy(spectra)
     level = front.level(energy, energy)
@@ -62,7 +62,7 @@ def destination(front: MelFront, mixture_BEN: Tensor, target_BEN: Tensor, weight
 def flow_losses(
     system: Mask2Flow, mixture_BEN: Tensor, target_BEN: Tensor, voice_BD: Tensor, t_B: Tensor, weights: FlowWeights
 ) -> FlowLosses:
-    """Both terms of one batch; the mask is held fixed as the start of the path, so that each stage learns from its own.
+    """Both losses of one batch; the mask is held fixed as the start of the path, so that each stage learns from its own.
 
     Rectified flow (Liu et al., "Flow straight and fast", ICLR 2023). ``t_B`` is uniform in [0, 1); its first part becomes t = 0.
     """

@@ -48,12 +48,12 @@ class Front(nn.Module):
         self.unit = float(frame.power_unit)
 
     def analyze(self, signal: Tensor) -> Tensor:
-        """``[B, E, N] -> complex [B, E, T, K]``; ``N`` must be whole hops."""
+        """Spectra of signals, ``[B, E, N] -> complex [B, E, T, K]``; ``N`` must be whole hops."""
         padded = functional.pad(signal, (self.frame.window - self.frame.hop, 0))
         return torch.fft.rfft(padded.unfold(-1, self.frame.window, self.frame.hop) * self.analysis)
 
     def synthesize(self, spectra: Tensor) -> Tensor:
-        """``complex [B, E, T, K] -> [B, E, N]``, delayed by ``frame.delay``."""
+        """Signals of spectra, ``complex [B, E, T, K] -> [B, E, N]``, delayed by ``frame.delay``."""
         hop = self.frame.hop
         tail = torch.fft.irfft(spectra, self.frame.window)[..., -2 * hop :] * self.synthesis
         out = tail[..., :hop] + functional.pad(tail[..., :-1, hop:], (0, 0, 1, 0))
@@ -77,7 +77,7 @@ class Front(nn.Module):
         return (left.real * right.real + left.imag * right.imag) @ self.band_sum * self.unit
 
     def features(self, spectra: Tensor) -> Tensor:
-        """``[B, E, T, K] -> [B, T, heard]`` in [-1, 1]: all but the beam's, which takes a mask."""
+        """Features ``[B, E, T, K] -> [B, T, heard]`` in [-1, 1]: all but the beam's, which takes a mask."""
         frame = self.frame
         energy = self.energy(spectra)
         unit: float | Tensor = self.unit
@@ -102,7 +102,7 @@ class Front(nn.Module):
         return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
 
     def beam(self, spectra: Tensor, part_BTG: Tensor) -> tuple[Tensor, Tensor]:
-        """What the talker's part of each band points at, as two ears hear it, ``complex [B, 2, T, K]``, and its level features
+        """Beam pointed by the talker's part of each band, as two ears hear it, ``complex [B, 2, T, K]``, and its level features
         ``[B, T, G]``.
 
         Nowhere more than 3 dB louder than the mixture in a band.
@@ -113,7 +113,7 @@ class Front(nn.Module):
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
 
     def left(self, heard: Tensor, spectra: Tensor) -> Tensor:
-        """Amplitude that is left of each band in what both ears hear of a mixture, ``2 x complex [B, 2, T, K] -> [B, T, G]`` in
+        """Amplitude left of each band in the sound that both ears hear of a mixture, ``2 x complex [B, 2, T, K] -> [B, T, G]`` in
         [0, 1]."""
         after, before = (self.energy(x).mean(dim=1) + _RATIO_FLOOR for x in (heard, spectra))
         return (after / before).clamp_max(1).sqrt()

@@ -1,4 +1,4 @@
-"""A trained student goes on as a larger one that begins with all it has learned (Net2Net, Chen et al., ICLR 2016)."""
+"""Growth of a trained student into a larger one that begins with all it has learned (Net2Net, Chen et al., ICLR 2016)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECOND = ("from_", "refine.", "velocity_", "films.refine")
 
 
 def can_grow(small: StudentConfig, large: StudentConfig) -> bool:
-    """Whether a student of ``large`` can compute what one of ``small`` does: no part smaller, no tap or block elsewhere."""
+    """Whether a student of ``large`` can compute the function of one of ``small``: no part smaller, no tap or block elsewhere."""
     return (
         (small.embedding, small.code) == (large.embedding, large.code)
         and (small.frame == large.frame or (not small.frame.beam and small.frame == _plain(large.frame)))
@@ -31,7 +31,7 @@ def _plain(frame: FrameSpec) -> FrameSpec:
 
 
 def _begins_anew(small: StudentConfig, large: StudentConfig) -> bool:
-    """Whether the second stage is another one: with a beam it decides more than the one without, and starts from nothing."""
+    """Whether the second stage starts anew: with a beam it decides more than one without."""
     return large.frame.beam and not small.frame.beam
 
 
@@ -44,14 +44,14 @@ def _holds(small: StageConfig, large: StageConfig) -> bool:
 
 
 def _offsets(config: StudentConfig) -> list[int]:
-    """Where the taps of a block are, in units of its dilation: ``-2, -1, 0`` if it is causal with three."""
+    """Offsets of a block's taps in units of its dilation: ``-2, -1, 0`` if it is causal with three."""
     future = config.taps // 2 if config.ahead else 0
     return [k - (config.taps - 1) + future for k in range(config.taps)]
 
 
 @torch.no_grad()
 def grown(small: Student, config: StudentConfig) -> Student:
-    """A student of ``config`` that computes what ``small`` computes, until it is trained.
+    """A student of ``config`` that computes the function of ``small`` until it is trained.
 
     New channels, hidden units and blocks start as in any new student, but nothing that was there listens to them: weights from new
     to old are zero. Where the beam is new, so is the second stage, and what was learned is the mask. ``ValueError`` unless

@@ -1,4 +1,4 @@
-"""What training minimises. ``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``G`` bands."""
+"""Training losses of the student. ``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``G`` bands."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Teaching:
-    """Weights of what a student takes from a teacher, each a squared difference of band gains."""
+    """Weights of a teacher's targets, each a squared difference of band gains."""
 
     output: float = 0.0
     mask: float = 0.0
@@ -41,14 +41,14 @@ class Teaching:
 
 
 class Taught(NamedTuple):
-    """What a teacher makes of a batch, ``[B, T, G]`` each; the gain is ``relu(mask + velocity)``."""
+    """Targets of a teacher for a batch, ``[B, T, G]`` each; the gain is ``relu(mask + velocity)``."""
 
     mask: Tensor
     velocity: Tensor
 
 
 class Losses(NamedTuple):
-    """Scalars, and their weighted sum."""
+    """Losses as scalars, and their weighted sum."""
 
     total: Tensor
     output_db: Tensor
@@ -69,7 +69,7 @@ def extraction_losses(
     taught: Taught | None = None,
     teaching: Teaching = Teaching(),
 ) -> Losses:
-    """All terms of one batch.
+    """All losses of one batch.
 
     * output: error of the waveform after one Euler step, relative to the target, in dB (for an absent target: energy of the
       output relative to the mixture);
@@ -88,7 +88,7 @@ def extraction_losses(
     clean = front.energy(wanted).sum(dim=1)
     best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
 
-    # What the student makes of the mixture.
+    # The student's decisions for the mixture.
     moves = student.listen(front, spectra, voice_BE)
     mask, velocity, gain = moves.mask, moves.velocity, moves.gain
     start = mask.detach()

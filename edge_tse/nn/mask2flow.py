@@ -43,7 +43,7 @@ Solver = Literal["euler", "heun"]
 SOLVERS: tuple[Solver, ...] = ("euler", "heun")
 
 MAX_GAIN = 2.0
-"""What resynthesis inserts at most: the student reaches no further, and a wild velocity must not be heard."""
+"""Largest gain of resynthesis: the student reaches no further, and a wild velocity must not be heard."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +55,11 @@ class MaskConfig:
     lightweight convolution (second version)."""
     channels: int
     kernels: tuple[int, ...]
-    """Frames, one convolutional layer (or block) each."""
+    """Kernel length in frames of each convolutional layer (or block)."""
     hidden: int = 0
     """Units of each direction of the LSTM."""
     heads: int = 8
-    """Filters that a lightweight convolution has; its channels share them in equal parts."""
+    """Filters of a lightweight convolution; its channels share them in equal parts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class FlowConfig:
     width: int
     heads: int
     ratio: int = 2
-    """Hidden over outer width of the feed-forward layers."""
+    """Width of the feed-forward layers, hidden over outer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Mask2FlowConfig:
     flow: FlowConfig
     mel: MelSpec = field(default_factory=MelSpec)
     frame: FrameSpec = field(default_factory=FrameSpec)
-    """Geometry of the student: what voices are enrolled in, and what gains are taught in."""
+    """Geometry of the student, in which voices are enrolled and gains are taught."""
     embedding: int = 128
 
 
@@ -275,7 +275,7 @@ class VelocityNetwork(nn.Module):
 
 
 Field = Callable[[Tensor, Tensor], Tensor]
-"""Velocity at a state ``[B, ...]`` and times ``[B]``."""
+"""Function that gives the velocity at a state ``[B, ...]`` and times ``[B]``."""
 
 
 def integrate(field: Field, start: Tensor, steps: int, solver: Solver = "euler") -> list[Tensor]:
@@ -298,12 +298,12 @@ def integrate(field: Field, start: Tensor, steps: int, solver: Solver = "euler")
 
 
 class Paths(NamedTuple):
-    """What an extraction went through, all ``[B, T, M]``."""
+    """Stages of an extraction, all ``[B, T, M]``."""
 
     energy: Tensor
-    """Of the mixture."""
+    """Energy of the mixture."""
     gains: list[Tensor]
-    """Of the masked spectrogram, then after each step; the last one is the output's. At most :data:`MAX_GAIN`."""
+    """Gains of the masked spectrogram, then after each step; the last one is the output's. At most :data:`MAX_GAIN`."""
 
 
 class Mask2Flow(nn.Module):
@@ -340,20 +340,20 @@ class Mask2Flow(nn.Module):
         return integrate(field, self.masked(level_BTM, voice_BD), steps, solver)
 
     def paths(self, spectra: Tensor, voice_BD: Tensor, steps: int = 1, solver: Solver = "euler") -> Paths:
-        """The same as gains on the mixture ``[B, E, T, K]``."""
+        """Masked spectrogram and states of the flow as gains on the mixture ``[B, E, T, K]``."""
         energy = self.front.energy(spectra)
         level = self.front.level(energy, energy)
         states = self.states(level, voice_BD, steps, solver)
         return Paths(energy, [(10 ** (state - level)).clamp(max=MAX_GAIN) for state in states])
 
     def forward(self, mixture_BEN: Tensor, voice_BD: Tensor, steps: int = 1, solver: Solver = "euler") -> Tensor:
-        """The talker, ``[B, E, N] -> [B, E, N]``, without delay."""
+        """Extract the talker, ``[B, E, N] -> [B, E, N]``, without delay."""
         spectra = self.front.analyze(mixture_BEN)
         gains = self.paths(spectra, voice_BD, steps, solver).gains[-1]
         return self.front.synthesize(self.front.amplify(spectra, gains), mixture_BEN.shape[-1])
 
     def band_gains(self, mixture_BEN: Tensor, voice_BD: Tensor, steps: int = 1, solver: Solver = "euler") -> tuple[Tensor, Tensor]:
-        """What a student may learn: mask in [0, 1] and velocity in [-1, 1] of its own bands and hops, ``[B, hops, G]`` each.
+        """Targets for a student: mask in [0, 1] and velocity in [-1, 1] of its own bands and hops, ``[B, hops, G]`` each.
 
         The student's gain ``relu(mask + velocity)`` is then that of this network's output. ``N`` must be whole hops of ``frame``.
         """
@@ -364,7 +364,7 @@ class Mask2Flow(nn.Module):
         return mask, (out - mask).clamp(-1, 1)
 
     def _voice(self, voice_BD: Tensor) -> Tensor:
-        """Entries of a unit vector, made of the order of 1."""
+        """Unit vector scaled so that its entries are of the order of 1."""
         return voice_BD * math.sqrt(voice_BD.shape[-1])
 
     def _precision(self, device: torch.device) -> torch.autocast:

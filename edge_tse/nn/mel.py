@@ -30,11 +30,11 @@ class MelSpec:
     hop: int = 160
     mels: int = 80
     floor_db: float = -50.0
-    """Below this, relative to the mean energy of the mixture, levels do not fall."""
+    """Lowest level, relative to the mean energy of the mixture."""
 
     @property
     def bins(self) -> int:
-        """Of one spectrum."""
+        """Bins of one spectrum."""
         return self.n_fft // 2 + 1
 
 
@@ -54,7 +54,7 @@ class MelFront(nn.Module):
         self.register_buffer("spread", _interpolation(spec, bins_hz).float(), persistent=False)
 
     def analyze(self, signal: Tensor) -> Tensor:
-        """``[B, E, N] -> complex [B, E, T, K]``; at least half an FFT of samples."""
+        """Spectra of signals, ``[B, E, N] -> complex [B, E, T, K]``; at least half an FFT of samples."""
         spec = self.spec
         spectra = torch.stft(
             signal.flatten(0, 1), spec.n_fft, spec.hop, spec.window, self.window.to(signal.dtype), return_complex=True
@@ -62,14 +62,14 @@ class MelFront(nn.Module):
         return spectra.transpose(1, 2).unflatten(0, signal.shape[:2])
 
     def synthesize(self, spectra: Tensor, samples: int) -> Tensor:
-        """``complex [B, E, T, K] -> [B, E, samples]``, without delay."""
+        """Signals of spectra, ``complex [B, E, T, K] -> [B, E, samples]``, without delay."""
         spec = self.spec
         flat = spectra.flatten(0, 1).transpose(1, 2)
         out = torch.istft(flat, spec.n_fft, spec.hop, spec.window, self.window, length=samples)
         return out.unflatten(0, spectra.shape[:2])
 
     def energy(self, spectra: Tensor) -> Tensor:
-        """Mean over the ears, ``complex [B, E, T, K] -> [B, T, M]``."""
+        """Energy, mean over the ears, ``complex [B, E, T, K] -> [B, T, M]``."""
         return (spectra.real.square() + spectra.imag.square()).mean(dim=1) @ self.filters
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class MelFront(nn.Module):
         return (energy_BTM / whole + 10 ** (self.spec.floor_db / 10)).log10() / 2
 
     def amplify(self, spectra: Tensor, gains_BTM: Tensor) -> Tensor:
-        """Mel gains, the same on every ear and interpolated between the centres of the bands: ``[B, E, T, K]``."""
+        """Apply mel gains, the same on every ear and interpolated between the centres of the bands: ``[B, E, T, K]``."""
         return spectra * (gains_BTM @ self.spread)[:, None]
 
     def band_gains(self, gains_BTM: Tensor, frame: FrameSpec, hops: int) -> Tensor:
@@ -106,7 +106,7 @@ class MelFront(nn.Module):
 
 
 def _mel(hz: Tensor) -> Tensor:
-    """O'Shaughnessy's scale, as HTK has it."""
+    """Frequency on O'Shaughnessy's mel scale, as HTK has it."""
     return 2595 * (1 + hz / 700).log10()
 
 
@@ -121,10 +121,10 @@ def _triangles(spec: MelSpec, bins_hz: Tensor) -> Tensor:
 
 
 def _interpolation(spec: MelSpec, bins_hz: Tensor) -> Tensor:
-    """``[M, K]``: the same triangles with both ends held, so that every bin's weights sum to 1."""
+    """Interpolation weights ``[M, K]``: the same triangles with both ends held, so that every bin's weights sum to 1."""
     return _around_centres((_mel(bins_hz) / _step_mel(spec)).clamp(1, spec.mels), spec).T
 
 
 def _around_centres(places_K: Tensor, spec: MelSpec) -> Tensor:
-    """1 at a centre (places are counted in steps), falling to 0 at its neighbours."""
+    """Triangle that is 1 at a centre (places are counted in steps) and falls to 0 at its neighbours."""
     return (1 - (places_K[:, None] - torch.arange(1, spec.mels + 1)).abs()).clamp_min(0)

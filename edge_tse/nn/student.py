@@ -52,12 +52,12 @@ class StageConfig:
     channels: int
     hidden: int
     dilations: tuple[int, ...]
-    """One block each; the depthwise taps of a block are this many frames apart."""
+    """Distance in frames between the depthwise taps of each block."""
 
 
 @dataclass(frozen=True)
 class StudentConfig:
-    """Geometry and sizes: everything that shapes the student."""
+    """Geometry and sizes of a student."""
 
     mask: StageConfig
     refine: StageConfig
@@ -67,7 +67,7 @@ class StudentConfig:
     code: int = 64
     """Width of the bottleneck between a voice and its modulations."""
     ahead: bool = False
-    """Whether frames also see what follows them: a teacher may, nothing that streams does."""
+    """Whether frames also see later ones: a teacher may, nothing that streams does."""
     local: int = 0
     """Width of the bottleneck of each layer of the enrollment encoder, whose averages modulate the blocks that match it (local and
     global features, as in LGR-TSE); 0: the embedding alone modulates."""
@@ -98,7 +98,7 @@ TEACHER = StudentConfig(
 
 
 _FIRST_SHARE = math.log(0.3 / 0.7)
-"""Logit of the share of the beam that a new student begins with."""
+"""Logit of the beam's share that a new student begins with."""
 
 
 class Depthwise(nn.Module):
@@ -179,7 +179,7 @@ class Modulated(nn.Module):
 
 
 class _Sum(torch.autograd.Function):
-    """Sum over processes, of values forwards and of gradients backwards."""
+    """Sum over processes: values forwards, gradients backwards."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class _Sum(torch.autograd.Function):
 
 
 class Block(nn.Module):
-    """``x + project(relu(film(expand(depthwise(x)))))``."""
+    """Residual block ``x + project(relu(film(expand(depthwise(x)))))``."""
 
     def __init__(self, config: StageConfig, taps: int, dilation: int, ahead: bool = False) -> None:
         super().__init__()
@@ -231,28 +231,28 @@ class Stage(nn.Module):
 
 
 class Moves(NamedTuple):
-    """What a student makes of a mixture; ``[B, T, G]`` unless said."""
+    """Decisions of a student for a mixture; ``[B, T, G]`` unless said."""
 
     mask: Tensor
     velocity: Tensor
     share: Tensor | None
-    """None: no beam in this geometry."""
+    """Share of the beam; None: no beam in this geometry."""
     beam: Tensor | None
-    """``complex [B, 2, T, K]``; None: one ear, or no beam in this geometry."""
+    """Beam ``complex [B, 2, T, K]``; None: one ear, or no beam in this geometry."""
     hidden: Tensor
     """Stream of the first stage, ``[B, T, C]``."""
     features: Tensor
-    """Of the whole frame, ``[B, T, features]``."""
+    """Features of the whole frame, ``[B, T, features]``."""
     part: Tensor
-    """What the beam took for the talker, in [0, 1]: the mask where there is no beam."""
+    """Part of the talker that pointed the beam, in [0, 1]: the mask where there is no beam."""
 
     @property
     def gain(self) -> Tensor:
-        """On the mixture: ``relu(mask + velocity)``."""
+        """Gain on the mixture: ``relu(mask + velocity)``."""
         return functional.relu(self.mask + self.velocity)
 
     def applied(self, front: Front, spectra: Tensor) -> Tensor:
-        """The talker: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
+        """Apply the decisions: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
         if self.beam is None or self.share is None:
             return front.amplify(spectra, self.gain)
         return front.amplify(spectra, self.gain - self.share * self.mask) + front.amplify(self.beam, self.share)
@@ -316,13 +316,13 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def standardize(self, voices_NE: Tensor) -> None:
-        """Take the spread of each average over these voices (``[N, voice_size]``, the training talkers') as its unit."""
+        """Measure the spread of each average over these voices (``[N, voice_size]``, the training talkers'), to be its unit."""
         averages = voices_NE[:, self.config.embedding :]
         self.local_mean.copy_(averages.mean(dim=0))
         self.local_deviation.copy_(averages.std(dim=0).clamp_min(1e-4))
 
     def encode(self, voice_BE: Tensor, t_B: Tensor | None = None) -> Tensor:
-        """Voice ``[B, voice_size]`` (and flow time) to the code that modulates: the embedding's, then that of each layer."""
+        """Encode a voice ``[B, voice_size]`` (and flow time) into the code that modulates: the embedding's, then each layer's."""
         if voice_BE.shape[-1] != self.config.voice_size:
             raise ValueError(f"a voice of {voice_BE.shape[-1]} values, this student takes {self.config.voice_size}")
         unit, averages = voice_BE.split([self.config.embedding, self.config.voice_size - self.config.embedding], dim=-1)
@@ -381,7 +381,7 @@ class Student(nn.Module):
         return torch.autocast(device.type, torch.bfloat16, enabled=self.mixed_precision)
 
     def forward(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, ...]:
-        """What the integer graph computes: mask, velocity and, with a beam, its share, ``[B, T, G]`` each, from whole features.
+        """Compute as the integer graph does: mask, velocity and, with a beam, its share, ``[B, T, G]`` each, from whole features.
 
         One Euler step at t = 0: the gain on the mixture is ``relu(mask + velocity)``.
         """
@@ -390,7 +390,7 @@ class Student(nn.Module):
         return (mask, velocity) if share is None else (mask, velocity, share)
 
     def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
-        """Both stages on ``complex [B, E, T, K]``, and between them the beam of two ears.
+        """Run both stages on ``complex [B, E, T, K]``, and between them the beam of two ears.
 
         A device points it with the mask and with what was heard of the hops before. Here all frames are made at once: the mask
         points it alone, then each of ``rounds`` with what was heard in the round before. One is near the device's loop, as many as
@@ -409,7 +409,7 @@ class Student(nn.Module):
     def _decided(
         self, front: Front, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
     ) -> Moves:
-        """The second stage's moves, with a beam that is pointed by ``part``."""
+        """Decisions of the second stage, with a beam that is pointed by ``part``."""
         beam = None
         if self.config.frame.beam:
             levels = torch.zeros_like(mask)

@@ -1,4 +1,4 @@
-"""Profiling: where the time and the memory of a step go, and the page that shows it."""
+"""Profiling: time and memory of a step by part and operator, and the page that shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A profile from a model and a choice of engine or target: what `edge-tse profile` measures, and the report it writes."""
+"""A profile of a model on an engine or a target: `edge-tse profile` runs it and writes its report."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _SUFFIXES = (".json", ".html")
 
 
 class Subject(NamedTuple):
-    """What is to be measured."""
+    """Model, engine and target of a measurement."""
 
     engine: str
     target: Target | None
 
 
 def subject(engine: str | None, target: str | None, to: Path | None) -> Subject:
-    """From the options, checked before any work: one of engine and target at most, a suffix that says what to write."""
+    """Check the options before any work: at most one of engine and target, a suffix that says what to write."""
     if engine is not None and target is not None:
         raise TargetError(f"--engine {engine} and --target {target}: a target has its engine, give one of them")
     if to is not None and to.suffix not in _SUFFIXES:
@@ -61,7 +61,7 @@ def measure(
     *,
     quiet: Quiet = nullcontext,
 ) -> dict[str, Any]:
-    """The report as JSON has it, compared with ``before``. ``quiet`` surrounds what makes runtimes print greetings."""
+    """Measure and return the report as JSON, compared with ``before``. ``quiet`` surrounds runtimes that print greetings."""
     board = what.target if what.target is not None else _target_of(what.engine)
     emitted = None
     with ExitStack() as opened:
@@ -93,13 +93,13 @@ def measure(
 
 
 def save(report: Mapping[str, Any], before: Mapping[str, Any] | None, to: Path) -> None:
-    """As JSON or as a page, by the suffix."""
+    """Write a report as JSON or as a page, by the suffix."""
     text = page(report, report["figures"].get("against"), before) if to.suffix == ".html" else to_json(report) + "\n"
     write_bytes(to, text.encode())
 
 
 def _counted(model: Artifact, board: Target | None, ears: int) -> dict[str, Any] | None:
-    """Instructions of a hop on the board's kind of core, or why they are unavailable; None where C is not what runs."""
+    """Instructions of a hop on the board's kind of core, or why they are unavailable; None where the network is not C."""
     count = None if board is None else runtime_named(board.runtime).count
     if board is None or count is None:
         return None
@@ -110,7 +110,7 @@ def _counted(model: Artifact, board: Target | None, ears: int) -> dict[str, Any]
 
 
 def _target_of(engine: str) -> Target | None:
-    """This machine with the runtime of ``engine``."""
+    """The target of this machine that has the runtime of ``engine``."""
     name = runtime_of(engine)
     return None if name is None else find_target(name)
 
@@ -121,7 +121,7 @@ def _runtime(engine: str) -> Runtime | None:
 
 
 def _opener(engine: str) -> Callable[[IntegerGraph], Network] | None:
-    """What opens any graph on ``engine`` in well under a second; None if nothing does."""
+    """Function that opens any graph on ``engine`` in well under a second; None if there is none."""
     if engine == "reference":
         return ReferenceNetwork
     runtime = _runtime(engine)
@@ -134,7 +134,7 @@ def _opener(engine: str) -> Callable[[IntegerGraph], Network] | None:
 def _tracer(
     engine: str, model: Artifact, emitted: Emitted | None, quiet: Quiet
 ) -> Callable[[NDArray[np.int8]], list[OperatorTime]] | None:
-    """What gives the runtime's own times of its operators; None where it keeps none."""
+    """Function that gives the runtime's own times of its operators; None where it keeps none."""
     runtime = _runtime(engine)
     traced = None if runtime is None else runtime.trace
     if traced is None:

@@ -1,4 +1,4 @@
-"""What each operator of a graph costs on an engine that has no profiler: every node timed in a graph of its own.
+"""Operator times on an engine that has no profiler: every node is timed in a graph of its own.
 
 A graph of one node is mostly overhead of the call, so each is timed as a few copies and as many more, alternating, and the
 difference is the node's. Nodes of the same shape are timed once. Alone, a node finds its data in the cache and nothing is fused
@@ -33,10 +33,10 @@ class OperatorTime:
     node: str
     operator: str
     shape: str
-    """Of its output, ``frames x channels``."""
+    """Shape of its output, ``frames x channels``."""
     macs: int
     alone_s: float
-    """As one of many copies of itself."""
+    """Time as one of many copies of itself."""
 
 
 def operator_times(
@@ -66,7 +66,7 @@ def operator_times(
 
 
 def invocation_s(network: Network, features: NDArray[np.int8], clock: Callable[[], float]) -> float:
-    """Seconds of one step inside the runtime; of the whole step where a network does not tell them apart."""
+    """Seconds of one step inside the runtime; of the whole step for a network that does not tell them apart."""
     if isinstance(network, TimedNetwork):
         return network.run_timed(features, clock)[1]
     began = clock()
@@ -82,14 +82,14 @@ def _difference_s(few: Network, many: Network, fed: Tensor, clock: Callable[[], 
 
 
 def _signature(node: Node, graph: IntegerGraph) -> Hashable:
-    """Equal for nodes that cost the same."""
+    """Key that is equal for nodes that cost the same."""
     shapes = tuple(shape(graph.tensors[name]) for name in (*node_inputs(node), node.output))
     weights = node.weight.shape if isinstance(node, Pointwise | Depthwise) else None
     return type(node).__name__, shapes, weights, getattr(node, "dilation", None)
 
 
 def _fed(node: Node) -> str:
-    """The input that a graph of this node is given; a history comes as state."""
+    """The input that a graph of this node takes; a history comes as state."""
     return node.input if isinstance(node, Append) else node_inputs(node)[0]
 
 

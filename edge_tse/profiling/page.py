@@ -178,7 +178,7 @@ def _fit(fit: Mapping[str, Any]) -> str:
 
 
 def _estimate(estimate: Mapping[str, Any]) -> str:
-    """What a vendor's tool says, layer by layer: nothing of it was run."""
+    """Tables of a vendor's estimate, layer by layer: nothing of it was run."""
     plain = [[key.replace("_", " "), _plain(value)] for key, value in estimate.items() if key not in ("tool", "layers")]
     dearest = sorted(estimate["layers"], key=lambda layer: -layer["cycles"])
     most = dearest[0]["share"] or 1.0 if dearest else 1.0

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: front end, network, marshalling, and each operator, with what it costs in memory.
+"""Profile of a step: time of front end, network, marshalling and each operator, and the memory they take.
 
 Times are of this machine, whatever the target: a target adds what its own figures say, with their evidence.
 """
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Steps", "Watched", "compare", "load_profile", "network_parts", "profile", "sound", "steps"]
 
 QUESTION = "Where does a step go?"
-"""What every profile answers, and what a file is recognised by."""
+"""Question that every profile answers, by which its file is recognised."""
 WARM_UP = 250
 """Steps before the first that counts."""
 _TRACED = "the runtime's own profiler, scaled to the inference of the whole (it counts whole microseconds, less is lost)"
@@ -48,7 +48,7 @@ Float = NDArray[np.float32]
 
 
 class Watched:
-    """A network that notes how long each step took."""
+    """A network that records the time of each step."""
 
     def __init__(self, network: Network, clock: Callable[[], float]) -> None:
         self.name = network.name
@@ -57,11 +57,11 @@ class Watched:
         self._clock = clock
 
     def reset(self) -> None:
-        """As the network's."""
+        """Reset the watched network."""
         self._network.reset()
 
     def run(self, features: NDArray[np.int8]) -> tuple[NDArray[np.int8], ...]:
-        """As the network's."""
+        """Run the watched network and record the time."""
         began = self._clock()
         outputs = self._network.run(features)
         self.step_s.append(self._clock() - began)
@@ -70,17 +70,17 @@ class Watched:
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """Every step of a run, and its two parts."""
+    """Times of all steps of a run, and of their two parts."""
 
     step: Timing
     network: Timing
-    """With what carries tensors to the runtime and back."""
+    """Time of the network, with marshalling to the runtime and back."""
     front_end: Timing
-    """Analysis, features, gains, synthesis: the rest of the step."""
+    """Time of the front end: analysis, features, gains, synthesis, the rest of the step."""
 
 
 def sound(artifact: Artifact, hops: int, ears: int, seed: int = 0) -> Float:
-    """``[ears, hops * hop]`` noise at speech level that swells and fades: no operator's time depends on what it hears."""
+    """``[ears, hops * hop]`` noise at speech level that swells and fades: no operator's time depends on its input."""
     rng = np.random.default_rng(seed)
     n = hops * artifact.frame.hop
     swell = 1 + np.sin(np.arange(n) * (2 * np.pi * 3 / artifact.frame.sample_rate_hz))
@@ -89,7 +89,7 @@ def sound(artifact: Artifact, hops: int, ears: int, seed: int = 0) -> Float:
 
 
 def steps(artifact: Artifact, network: Network, signal: Float, clock: Callable[[], float], warm_up: int = WARM_UP) -> Steps:
-    """Time every step over ``signal`` ``[ears, samples]``, but for the first ``warm_up``."""
+    """Time every step over ``signal`` ``[ears, samples]`` after the first ``warm_up``."""
     watched = Watched(network, clock)
     whole: list[float] = []
     live = Extractor(Engine(artifact, watched), len(signal), whole.append, clock)
@@ -180,7 +180,7 @@ def profile(
 
 
 def _arena(graph: IntegerGraph, network: Network, emitted: Emitted | None, planned_bytes: int | None) -> dict[str, int | None]:
-    """Activations as planned, and as the runtime says, or the tool that made the file; None where neither does."""
+    """Arena as planned, and as stated by the runtime or the tool that made the file; None where neither states one."""
     told: int | None = getattr(network, "arena_bytes", None)
     if told is None and emitted is not None:
         told = emitted.needs_bytes.get("arena")
@@ -235,7 +235,7 @@ _COMPARED = (
 
 
 def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, object]:
-    """Two profiles' figures that both have, by name: before, after and their ratio; and what else is not the same."""
+    """Compare two profiles: figures that both have, by name, with before, after and ratio; and other differences."""
     rows = []
     for part, key in _COMPARED:
         old, new = ((report["figures"].get(part) or {}).get(key) for report in (before, after))

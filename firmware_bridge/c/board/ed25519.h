@@ -1,4 +1,4 @@
-/* Ed25519 (RFC 8032): whether a signature is right. There is no secret in it, so nothing here hides how long it takes. */
+/* Ed25519 (RFC 8032), verification of signatures. It handles no secret, so its run time need not be constant. */
 #ifndef ETSE_ED25519_H
 #define ETSE_ED25519_H
 
@@ -7,7 +7,7 @@
 
 #include "sha2.h"
 
-/* 1 if the owner of the key signed these parts, one behind the other; at most ETSE_ED25519_PARTS of them. */
+/* Verify: 1 if the owner of the key signed these parts, one behind the other; at most ETSE_ED25519_PARTS of them. */
 enum { ETSE_ED25519_PARTS = 2 };
 int etse_ed25519_verify(const uint8_t signature[64], const etse_part *message, size_t count, const uint8_t key[32]);
 

@@ -26,7 +26,7 @@ enum {
     ETSE_STATUS_VOICE_INCOMPLETE = 19,
 };
 
-/* Who is there? */
+/* Request: who is there? */
 enum {
     ETSE_MESSAGE_HELLO_REQUEST = 0x01,
     ETSE_HELLO_REQUEST_BYTES = 0,
@@ -62,7 +62,7 @@ enum {
     ETSE_SET_VOICE_BYTES = 8,
 };
 
-/* How much of the voice has arrived. */
+/* Progress of a voice that is being sent. */
 enum {
     ETSE_MESSAGE_VOICE_TAKEN = 0x82,
     ETSE_VOICE_TAKEN_TAKEN_BYTES = 0,
@@ -91,7 +91,7 @@ enum {
     ETSE_NETWORK_FRAME_BYTES = 0,
 };
 
-/* What the network made of it. */
+/* Outputs of the network for a frame. */
 enum {
     ETSE_MESSAGE_GAINS = 0x84,
     ETSE_GAINS_MOVES = 0,
@@ -112,13 +112,13 @@ enum {
     ETSE_TALKER_BYTES = 0,
 };
 
-/* How is it going? */
+/* Request: how is it going? */
 enum {
     ETSE_MESSAGE_STATS_REQUEST = 0x06,
     ETSE_STATS_REQUEST_BYTES = 0,
 };
 
-/* Since the last start, as seen from the board. */
+/* Statistics since the last start, as seen from the board. */
 enum {
     ETSE_MESSAGE_STATS = 0x86,
     ETSE_STATS_COUNTER = 0,
@@ -137,7 +137,7 @@ enum {
     ETSE_STATS_BYTES = 76,
 };
 
-/* The request was refused; nothing changed. */
+/* Answer: the request was refused; nothing changed. */
 enum {
     ETSE_MESSAGE_ERROR = 0xff,
     ETSE_ERROR_STATUS = 0,

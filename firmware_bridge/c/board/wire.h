@@ -1,4 +1,4 @@
-/* Frames over any stream of bytes: what firmware_bridge/wire.py describes. */
+/* Frames over any stream of bytes, as firmware_bridge/wire.py describes them. */
 #ifndef ETSE_WIRE_H
 #define ETSE_WIRE_H
 
@@ -16,21 +16,21 @@ enum {
     ETSE_FRAME_BYTES = ETSE_FRAME_STUFFED_BYTES + 2,
 };
 
-/* A frame under way; all zero at the start. */
+/* State of a decoder; all zero at the start. */
 typedef struct {
     /* stretches between two zeros that were no frame */
     uint32_t damaged;
-    /* of the frame that etse_wire_take has just completed */
+    /* size of the payload of the frame that etse_wire_take has just completed */
     size_t payload_bytes;
     size_t filled;
     int overlong;
     uint8_t bytes[ETSE_FRAME_STUFFED_BYTES];
 } etse_wire_decoder;
 
-/* 1 if this byte completes a frame, which stays until the next call: code and sequence in the first bytes, then the payload. */
+/* Take a byte; returns 1 if it completes a frame, which stays until the next call: code, sequence number, then the payload. */
 int etse_wire_take(etse_wire_decoder *decoder, uint8_t byte);
 
-/* Writes a frame, and returns its bytes.
+/* Write a frame, and return its size in bytes.
  * raw: [ETSE_FRAME_RAW_BYTES], of which head and payload are given; to: [ETSE_FRAME_BYTES]. */
 size_t etse_wire_encode(uint8_t *raw, size_t payload_bytes, uint8_t *to);
 

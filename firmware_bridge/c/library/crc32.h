@@ -4,7 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* CRC-32 as zlib computes it; crc is 0, or that of the bytes before. */
+/* CRC-32 as zlib computes it; crc is 0, or the CRC of the bytes before. */
 uint32_t etse_crc32(uint32_t crc, const uint8_t *from, size_t size);
 
 #endif

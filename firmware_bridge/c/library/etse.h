@@ -3,10 +3,10 @@
  * One model per program, all memory static, no heap, no recursion, no operating system. Nothing here may be called from two
  * threads, or from an interrupt, while another call runs. Geometry (ETSE_HOP, ETSE_EARS, ...) comes from the generated model.h.
  *
- * In a program of your own: compile the generated model.c and frame.c with kernels.c, voice.c, crc32.c, front.c and fft.c, as C11, with
- * -ffp-contract=off (a fused multiply-add rounds once where every other core rounds twice). Needed of the system: memcpy, memset,
- * memcmp, and float registers that round to nearest. Weights, tables, state, arena and voice are in sections of their own, see
- * network.h. ETSE_PORTABLE turns the kernels for particular cores off.
+ * To use it in a product, compile the generated model.c and frame.c with kernels.c, voice.c, crc32.c, front.c and fft.c, as C11,
+ * with -ffp-contract=off (a fused multiply-add rounds once where every other core rounds twice). The system must provide memcpy,
+ * memset and memcmp, and float registers that round to nearest. Weights, tables, state, arena and voice are in sections of their
+ * own, see network.h. ETSE_PORTABLE turns the kernels for particular cores off.
  */
 #ifndef ETSE_H
 #define ETSE_H
@@ -34,7 +34,7 @@ typedef enum {
     ETSE_VOICE_DAMAGED = 5,
 } etse_status;
 
-/* Call first, and again to change the number of ears: forgets the voice and the past.
+/* Initialize: call this first, and again to change the number of ears. It forgets the voice and the past.
  * ears: channels per hop from now on, 1..ETSE_EARS. */
 etse_status etse_init(int ears);
 
@@ -46,22 +46,22 @@ etse_status etse_set_voice(const uint8_t *patch, size_t size);
 /* Forget the past, keep the voice: the next hop is the first. */
 void etse_reset(void);
 
-/* One hop: in and out are [ears][ETSE_HOP]; out lags in by ETSE_DELAY samples. They may be the same memory. */
+/* Process one hop: in and out are [ears][ETSE_HOP] and may be the same memory; out lags in by ETSE_DELAY samples. */
 void etse_process(const int16_t *in, int16_t *out);
 
 /* The three parts of etse_process, which must be called in this order, once per hop. */
 
-/* in: [ears][ETSE_HOP]; features: [ETSE_FEATURES]. */
+/* Compute the features of a hop. in: [ears][ETSE_HOP]; features: [ETSE_FEATURES]. */
 void etse_analyze(const int16_t *in, int8_t *features);
 
-/* features: [ETSE_FEATURES]; moves: [ETSE_MOVES][ETSE_BANDS], mask, velocity and, of a model with a beam, share. Keeps the network's
- * past; needs no etse_analyze before it. */
+/* Run the network. features: [ETSE_FEATURES]; moves: [ETSE_MOVES][ETSE_BANDS], which are mask, velocity and, for a model with a
+ * beam, share. It updates the network's past and may be called without etse_analyze before it. */
 void etse_network(const int8_t *features, int8_t *moves);
 
-/* moves: [ETSE_MOVES][ETSE_BANDS]; out: [ears][ETSE_HOP]. */
+/* Turn the moves into sound. moves: [ETSE_MOVES][ETSE_BANDS]; out: [ears][ETSE_HOP]. */
 void etse_synthesize(const int8_t *moves, int16_t *out);
 
-/* Which kernels run: "c99", "mve", "dsp", "neon" or "neon-dot". */
+/* Name of the kernels that are compiled in: "c99", "mve", "dsp", "neon" or "neon-dot". */
 const char *etse_kernels(void);
 
 #ifdef __cplusplus

@@ -1,4 +1,4 @@
-/* Around the network: sound to features, gains to sound. Constants are made by firmware_bridge/front_end.py. */
+/* The front end around the network: sound to features, gains to sound. Constants are made by firmware_bridge/front_end.py. */
 #ifndef ETSE_FRONT_H
 #define ETSE_FRONT_H
 

@@ -1,9 +1,9 @@
-/* The float arithmetic of the front end, once: the library for boards (front.c, fft.c) and the compiled part of the Python package
- * (edge_tse/_front.c) are made of it. edge_tse/frame.py and edge_tse/transform.py define it and have every operation in this order, so
+/* The float arithmetic of the front end, shared by the library for boards (front.c, fft.c) and the compiled part of the Python
+ * package (edge_tse/_front.c). edge_tse/frame.py and edge_tse/transform.py define it and have every operation in this order, so
  * all of them give the same bits: each operation is rounded once (compile with -ffp-contract=off, never with -ffast-math), and
- * nothing comes from a library, whose logarithm is another on every system.
+ * nothing comes from a library, whose logarithm differs from system to system.
  *
- * Spectra are LIFT times too large here, and gains carry a lift of their own, so that nothing before the last product is subnormal: some
+ * Spectra are scaled up by LIFT here, and gains by a lift of their own, so that nothing before the last product is subnormal: some
  * vector units take such numbers for zero. The windows hold the inverse factors, all of them powers of two.
  */
 #ifndef ETSE_FRONT_MATH_H
@@ -25,7 +25,7 @@ typedef union {
     int32_t bits;
 } etse_float_bits;
 
-/* value to the nearest integer in [low, high], half to even */
+/* Round a value to the nearest integer in [low, high], half to even. */
 ETSE_INLINE int32_t etse_nearest(float value, float low, float high) {
     value = value < low ? low : value;
     value = value > high ? high : value;
@@ -58,19 +58,19 @@ ETSE_INLINE float etse_within_one(float value) { return value < -1.0f ? -1.0f : 
 
 /* One front end. In the library it is a constant, so that the compiler knows every length. */
 typedef struct {
-    /* of the window: the length of the complex transform */
+    /* half the window: the length of the complex transform */
     uint32_t half;
     uint32_t bands, spatial_bands;
-    /* of each stage with twiddle factors: w, w^2, w^3, real parts before imaginary parts */
+    /* w, w^2, w^3 of each stage with twiddle factors, real parts before imaginary parts */
     const float *twiddles;
     /* [half / 2 + 1] cosines, as many sines */
     const float *split;
     /* [bands + 1] */
     const uint16_t *edges;
-    /* of a lifted spectrum: what is zero, and what makes the square of a full-scale sine 1 */
+    /* for a lifted spectrum: the limit below which it is zero, and the factor that makes the square of a full-scale sine 1 */
     float silence, power_unit;
     float power_floor, level_slope, level_offset;
-    /* of int8 features */
+    /* steps per unit of int8 features, and their zero point */
     float feature_steps;
     int32_t feature_zero_point;
     /* the lift of the gains is in the scales */
@@ -198,7 +198,7 @@ ETSE_INLINE int etse_fft_stages(uint32_t half, const float *w, float *re, float 
 
 ETSE_INLINE float etse_audible(const etse_front_t *f, float value) { return __builtin_fabsf(value) < f->silence ? 0.0f : value; }
 
-/* Transform of the even and odd samples to twice the spectrum of all of them, half + 1 bins. */
+/* Combine the transform of the even and odd samples into twice the spectrum of all of them, half + 1 bins. */
 ETSE_INLINE void etse_split(const etse_front_t *f, const float *restrict re, const float *restrict im, float *restrict to_re,
                             float *restrict to_im) {
     const uint32_t half = f->half;
@@ -219,7 +219,7 @@ ETSE_INLINE void etse_split(const etse_front_t *f, const float *restrict re, con
     }
 }
 
-/* The inverse of etse_split, but for its factor, real and imaginary parts exchanged, so that the transform becomes the inverse one. */
+/* Inverse of etse_split, but for its factor, with real and imaginary parts exchanged: so the transform acts as its inverse. */
 ETSE_INLINE void etse_merge(const etse_front_t *f, const float *restrict re, const float *restrict im, float *restrict to_re,
                             float *restrict to_im) {
     const uint32_t half = f->half;
@@ -238,7 +238,7 @@ ETSE_INLINE void etse_merge(const etse_front_t *f, const float *restrict re, con
     }
 }
 
-/* value clamped to what the feature can hold, which is more than [-1, 1] */
+/* Clamp a value to the range of a feature, which is more than [-1, 1]. */
 ETSE_INLINE int8_t etse_feature(const etse_front_t *f, float value) {
     const float low = -128.0f - (float)f->feature_zero_point, high = 127.0f - (float)f->feature_zero_point;
     return (int8_t)(etse_nearest(value * f->feature_steps, low, high) + f->feature_zero_point);
@@ -255,13 +255,13 @@ ETSE_INLINE void etse_band_energies(const etse_front_t *f, const float *restrict
     }
 }
 
-/* Energy of each band to the mean of two ears. */
+/* Average the energy of each band over two ears. */
 ETSE_INLINE void etse_mean(const etse_front_t *f, const float *restrict left, const float *restrict right, float *restrict mean) {
     for (uint32_t b = 0; b < f->bands; b++)
         mean[b] = (left[b] + right[b]) * 0.5f;
 }
 
-/* Takes the energies of a hop into the running level: the factor that brings it to -20 dB. */
+/* Update the running level with the energies of a hop; returns the factor that brings it to -20 dB. */
 ETSE_INLINE float etse_bring(const etse_front_t *f, const float *energy, float *running) {
     float now = energy[0];
     for (uint32_t b = 1; b < f->bands; b++)
@@ -271,7 +271,7 @@ ETSE_INLINE float etse_bring(const etse_front_t *f, const float *energy, float *
     return 1e-2f / (*running > 1e-8f ? *running : 1e-8f);
 }
 
-/* Level of each band: the features of one ear. */
+/* Level of each band, which are all features of one ear. */
 ETSE_INLINE void etse_levels(const etse_front_t *f, const float *energy, int8_t *features) {
     for (uint32_t b = 0; b < f->bands; b++) {
         const float level = etse_log2(energy[b] + f->power_floor) * (f->level_slope * ETSE_LOG10_2) + f->level_offset;
@@ -306,8 +306,8 @@ ETSE_INLINE void etse_interaural(const etse_front_t *f, const float *l_re, const
     }
 }
 
-/* Features of one ear, or of two, from lifted spectra, but for those of a beam. left and right, [bands], are overwritten; mean, [bands],
- * becomes the energy of the ears; running is the level of the hops before. */
+/* Features of one ear or two, without those of a beam, from lifted spectra. left and right, [bands], are overwritten; mean,
+ * [bands], becomes the energy of the ears; running is the level of the hops before. */
 ETSE_INLINE void etse_front_features(const etse_front_t *f, uint32_t ears, const float *l_re, const float *l_im, const float *r_re,
                                      const float *r_im, float *restrict left, float *restrict right, float *restrict mean,
                                      float *running, int8_t *features) {
@@ -339,24 +339,24 @@ ETSE_INLINE void etse_front_features(const etse_front_t *f, uint32_t ears, const
     etse_levels(f, left, features);
 }
 
-/* Lifted gain of band b: what the mask keeps and the flow puts back. */
+/* Lifted gain of band b: the mask plus the velocity of the flow. */
 ETSE_INLINE float etse_gain(const etse_front_t *f, const int8_t *mask, const int8_t *velocity, uint32_t b) {
     const float gain =
         (float)(mask[b] - f->mask_zero_point) * f->mask_scale + (float)(velocity[b] - f->velocity_zero_point) * f->velocity_scale;
     return gain > 0.0f ? gain : 0.0f;
 }
 
-/* The beam: edge_tse/beam.py says what it is. Loops over the bins of whole spectra, so that vectors are full. */
+/* The beam, as edge_tse/beam.py defines it. Loops are over the bins of whole spectra, so that vectors are full. */
 
-/* Covariances are this much too large, so that no product of two is subnormal. */
+/* Covariances are scaled up by this, so that no product of two is subnormal. */
 #define ETSE_COVARIANCE_LIFT 0x1p+19f
 #define ETSE_COVARIANCE_SILENCE 0x1p-51f
 #define ETSE_COVARIANCE_LOUDEST 0x1p+60f
 #define ETSE_FILTER_SILENCE 0x1p-64f
-/* GAIN_LIFT / LIFT of edge_tse/frame.py: what is in the scales of the gains */
+/* GAIN_LIFT / LIFT of edge_tse/frame.py, a factor in the scales of the gains */
 #define ETSE_GAIN_LOWERED 0x1p-39f
 
-/* Of two ears, per bin: left, right, and left times the conjugate of right. */
+/* Covariance of two ears, per bin: left, right, and left times the conjugate of right. */
 typedef struct {
     float *left, *right, *re, *im;
 } etse_covariance_t;
@@ -366,7 +366,7 @@ ETSE_INLINE float etse_loading(float left, float right) { return 1e-3f * (left +
 
 ETSE_INLINE float etse_filter(float value) { return __builtin_fabsf(value) < ETSE_FILTER_SILENCE ? 0.0f : value; }
 
-/* Lifted spectra to what a filter of each bin makes of them. scratch: [half + 1]. */
+/* Filter lifted spectra, one filter per bin. scratch: [half + 1]. */
 ETSE_INLINE void etse_beam_filter(const etse_front_t *f, const etse_covariance_t *s, const etse_covariance_t *n, const float *l_re,
                                   const float *l_im, const float *r_re, const float *r_im, float *restrict to_l_re,
                                   float *restrict to_l_im, float *restrict to_r_re, float *restrict to_r_im, float *restrict scratch) {
@@ -397,7 +397,7 @@ ETSE_INLINE void etse_beam_filter(const etse_front_t *f, const etse_covariance_t
     }
 }
 
-/* Holds a beam down to 3 dB over the mixture in each band, and tells its level. mixture: its energies, [bands]; scratch: [2][bands]. */
+/* Limit a beam to 3 dB over the mixture in each band, and give its level. mixture: its energies, [bands]; scratch: [2][bands]. */
 ETSE_INLINE void etse_beam_hold(const etse_front_t *f, const float *mixture, float *restrict l_re, float *restrict l_im,
                                 float *restrict r_re, float *restrict r_im, float *restrict scratch, int8_t *features) {
     float *const left = scratch, *const right = scratch + f->bands;
@@ -418,12 +418,12 @@ ETSE_INLINE void etse_beam_hold(const etse_front_t *f, const float *mixture, flo
     }
 }
 
-/* What stays of a covariance: nothing that is next to nothing, and nothing at all of a bin beyond all sound. */
+/* Bound a covariance: next to nothing becomes zero, and so does a whole bin beyond all sound. */
 ETSE_INLINE float etse_bounded(float value, float both) {
     return both <= ETSE_COVARIANCE_LOUDEST && __builtin_fabsf(value) >= ETSE_COVARIANCE_SILENCE ? value : 0.0f;
 }
 
-/* A covariance forgets, and takes a hop in with a weight for each bin. */
+/* Update a covariance: it forgets, and takes a hop in with a weight for each bin. */
 ETSE_INLINE void etse_beam_take(const etse_front_t *f, const etse_covariance_t *c, float keeps, const float *weight, const float *l_re,
                                 const float *l_im, const float *r_re, const float *r_im) {
     float *const restrict c_left = c->left, *const restrict c_right = c->right, *const restrict c_re = c->re, *const restrict c_im = c->im;
@@ -440,12 +440,12 @@ ETSE_INLINE void etse_beam_take(const etse_front_t *f, const etse_covariance_t *
     }
 }
 
-/* What the mask keeps of band b, not lifted. */
+/* Mask of band b, not lifted. */
 ETSE_INLINE float etse_kept(const etse_front_t *f, const int8_t *mask, uint32_t b) {
     return (float)(mask[b] - f->mask_zero_point) * (f->mask_scale * ETSE_GAIN_LOWERED);
 }
 
-/* Energy of each band of what an ear hears, a lifted spectrum through lifted gains. power: [half + 1]. */
+/* Energy of each band in an ear's output, a lifted spectrum through lifted gains. power: [half + 1]. */
 ETSE_INLINE void etse_heard_energies(const etse_front_t *f, const float *restrict heard_re, const float *restrict heard_im,
                                      float *restrict power, float *restrict energy) {
     for (uint32_t k = 0; k <= f->half; k++) {
@@ -461,7 +461,7 @@ ETSE_INLINE void etse_heard_energies(const etse_front_t *f, const float *restric
     }
 }
 
-/* How much of each band of a hop is the talker: half by the mask, half by the amplitude that is left of it in what both ears hear.
+/* Share of the talker in each band of a hop: half by the mask, half by the amplitude left of the band in both ears' output.
  * mixture: energies of the hop, [bands]; scratch: [2][bands] and [half + 1], of which the first [bands] are the result. */
 ETSE_INLINE void etse_beam_talker(const etse_front_t *f, const int8_t *mask, const float *mixture, const float *l_re, const float *l_im,
                                   const float *r_re, const float *r_im, float *restrict scratch) {
@@ -475,7 +475,7 @@ ETSE_INLINE void etse_beam_talker(const etse_front_t *f, const int8_t *mask, con
     }
 }
 
-/* So much of a hop, [bands], goes to the talker, the rest to the noise. scratch: [2][half + 1]. */
+/* Learn from a hop: this share of it, [bands], goes to the talker, the rest to the noise. scratch: [2][half + 1]. */
 ETSE_INLINE void etse_beam_learn(const etse_front_t *f, const float *restrict part, const etse_covariance_t *s,
                                  const etse_covariance_t *n, const float *l_re, const float *l_im, const float *r_re, const float *r_im,
                                  float *restrict scratch) {
@@ -491,7 +491,7 @@ ETSE_INLINE void etse_beam_learn(const etse_front_t *f, const float *restrict pa
     etse_beam_take(f, n, 0.999f, noise, l_re, l_im, r_re, r_im);
 }
 
-/* Gain, mask and share of each bin to scratch, [3][half + 1]: gain and share lifted, the mask not. */
+/* Write gain, mask and share of each bin to scratch, [3][half + 1]: gain and share lifted, the mask not. */
 ETSE_INLINE void etse_beam_moves(const etse_front_t *f, const int8_t *mask, const int8_t *velocity, const int8_t *share,
                                  float *restrict scratch) {
     const uint32_t bins = f->half + 1;
@@ -506,7 +506,7 @@ ETSE_INLINE void etse_beam_moves(const etse_front_t *f, const int8_t *mask, cons
     }
 }
 
-/* One part of an ear's beam becomes what is heard: the gain of the spectrum, and its share of what the beam has beyond the mask. */
+/* Mix one part of an ear's beam: the gain of the spectrum, and the share of the beam beyond the mask. */
 ETSE_INLINE void etse_beam_mix(const etse_front_t *f, const float *moves, const float *restrict spectrum, float *restrict beam) {
     const uint32_t bins = f->half + 1;
     for (uint32_t k = 0; k < bins; k++) {

@@ -1,4 +1,4 @@
-/* Portable kernels: what the others are compared with, and what runs where none of them fits. */
+/* Portable kernels: the reference for the others, and the choice where none of them fits. */
 static inline int8_t etse_requantize(int32_t sum, float factor, int32_t zero_point) {
     float value = (float)sum * factor;
     /* Clamping first gives the same: the limits are integers. It leaves what the addition below rounds half to even. */

@@ -1,4 +1,4 @@
-/* Between the generated model.c and the code that is the same for every model. */
+/* Interface between the generated model.c and the code that is the same for every model. */
 #ifndef ETSE_NETWORK_H
 #define ETSE_NETWORK_H
 
@@ -6,7 +6,7 @@
 
 #include "kernels.h"
 
-/* Sections by name, so that a linker script can put weights where there is room and state where it is fast. */
+/* Named sections, so that a linker script can put weights where there is room and state where it is fast. */
 #if defined(__ELF__)
 #define ETSE_IN(name) __attribute__((section(name), aligned(16)))
 #else
@@ -23,7 +23,7 @@ typedef struct {
     int8_t *memory;
     uint16_t rows;
     uint16_t stride;
-    /* what rows hold before the first step */
+    /* value of all rows before the first step */
     int8_t zero_point;
 } etse_ring_t;
 
@@ -33,20 +33,20 @@ static inline int8_t *etse_row(const etse_ring_t *ring, uint32_t head, uint32_t 
     return ring->memory + (slot >= ring->rows ? slot - ring->rows : slot) * ring->stride;
 }
 
-/* Made by firmware_bridge/codegen.py. */
+/* Definitions that firmware_bridge/codegen.py generates. */
 void etse_model_reset(void);
 void etse_model_step(const int8_t *input, int8_t *const *outputs);
-/* Bytes and, between the steps of the network, floats: as a char type, int8_t may look at either. */
+/* The arena holds bytes and, between the steps of the network, floats: as a char type, int8_t may look at either. */
 extern float etse_arena[];
 
-/* What a voice changes: [ETSE_VOICE_CHANNELS], the layers in order, and the same for no voice. */
+/* Factors and biases that a voice replaces: [ETSE_VOICE_CHANNELS], the layers in order, and their values for no voice. */
 extern float etse_voice_factor[];
 extern int32_t etse_voice_bias[];
 extern const float etse_neutral_factor[];
 extern const int32_t etse_neutral_bias[];
 extern const uint8_t etse_model_id[16];
 
-/* Listen to nobody in particular. */
+/* Forget the voice: listen to nobody in particular. */
 void etse_voice_clear(void);
 
 #endif

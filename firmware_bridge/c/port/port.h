@@ -1,4 +1,4 @@
-/* What our own programs ask of where they run: files of the host, a line of text, and an end. The library needs none of it. */
+/* Environment of our own programs: files of the host, a line of text, and an end. The library needs none of it. */
 #ifndef ETSE_PORT_H
 #define ETSE_PORT_H
 
@@ -6,16 +6,16 @@
 #include <stdint.h>
 
 
-/* A handle, or -1. */
+/* Open a file: a handle, or -1. */
 int port_open(const char *path, int write);
 
-/* Bytes read: fewer than size at the end of the file. */
+/* Read bytes and return their number, which is less than size at the end of the file. */
 size_t port_read(int file, void *to, size_t size);
 
-/* 0, or -1 if not everything was written. */
+/* Write bytes: 0, or -1 if not all were written. */
 int port_write(int file, const void *from, size_t size);
 
-/* 0, or -1 if what was written may not all be there. */
+/* Close a file: 0, or -1 if some of its bytes may be missing. */
 int port_close(int file);
 
 void port_print(const char *text);
