@@ -172,7 +172,7 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
     """
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
     seconds = _BEFORE_S + _TURN_S + _AFTER_S
-    dry = dataclasses.replace(_SCENE, seconds=seconds, binaural_every=0, paired=True)
+    dry = dataclasses.replace(_SCENE, seconds=seconds, binaural_every=0)
     batch = Mixer(run.validation, dry, front.frame, seed).batch(0, 2 * items)
     n = batch.mixture.shape[-1]
     turned_deg = np.clip((np.arange(n) / rate - _BEFORE_S) * _TURN_DEG_S, 0, _TURN_DEG_S * _TURN_S)
@@ -204,7 +204,7 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
 def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 79) -> dict[str, float]:
     """Gains of the mask alone and of the whole in rooms of image sources, dB: talkers a metre away, 30 degrees apart or more."""
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
-    dry = dataclasses.replace(_SCENE, binaural_every=0, paired=True)
+    dry = dataclasses.replace(_SCENE, binaural_every=0)
     batch = Mixer(run.validation, dry, front.frame, seed).batch(0, 2 * items)
     gains = []
     for i in range(items):
