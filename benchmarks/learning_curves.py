@@ -29,7 +29,7 @@ def read(path: Path) -> dict[str, list[float]]:
 def drawn(runs: Sequence[Path]) -> Figure:
     """Chart of the output's error in training by hours and by core-hours, and of the gain on unseen talkers by hours."""
     with mpl.rc_context({"svg.hashsalt": "edge-tse"}):
-        figure = Figure(figsize=(12, 4), layout="constrained")
+        figure = Figure(figsize=(14, 4), layout="constrained")
         axes = figure.subplots(1, 3)
         for run in runs:
             log = read(run / "log.csv")
@@ -47,8 +47,9 @@ def drawn(runs: Sequence[Path]) -> Figure:
     ):
         axis.set(xlabel=x, ylabel=y)
         axis.grid(alpha=0.3)
-        if axis.has_data():
-            axis.legend(fontsize="small")
+        if axis.has_data():  # the last one has three lines a run, which its legend would hide
+            beside = {"loc": "upper left", "bbox_to_anchor": (1, 1)} if axis is axes[-1] else {}
+            axis.legend(fontsize="small", **beside)
     return figure
 
 
