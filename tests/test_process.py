@@ -65,7 +65,8 @@ class TestInterrupt:
 
     def test_one_that_fell_into_a_destructor_is_pressed_again(self) -> None:
         code = (
-            "import edge_tse.cli, edge_tse.__main__ as m\n"
+            "import signal, edge_tse.cli, edge_tse.__main__ as m\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs in the background is born deaf to it
             "class Falls:\n    def __del__(self): raise KeyboardInterrupt\n"
             "def main():\n    Falls()\n    import time; time.sleep(20); return 0\n"
             "edge_tse.cli.main = main\nm.run()\n"
