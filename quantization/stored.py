@@ -27,7 +27,8 @@ _AGAIN = "take another copy, or make it again"
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a dictionary of tensors whole or not at all, with a digest over them. ``DataError`` if it cannot be written."""
     with replacing(path, DataError) as temporary:
-        torch.save({**state, _DIGEST: _digest(state)}, temporary)
+        with temporary.open("wb") as file:  # by its path the archive would be named after a file that is soon gone
+            torch.save({**state, _DIGEST: _digest(state)}, file)
 
 
 def load_state(path: Path, what: str) -> dict[str, Any]:
