@@ -26,9 +26,9 @@ _AGAIN = "take another copy, or make it again"
 
 def save_state(path: Path, state: dict[str, Any]) -> None:
     """Write a dictionary of tensors whole or not at all, with a digest over them. ``DataError`` if it cannot be written."""
-    with replacing(path, DataError) as temporary:
-        with temporary.open("wb") as file:  # by its path the archive would be named after a file that is soon gone
-            torch.save({**state, _DIGEST: _digest(state)}, file)
+    # As an open file: by its path the archive would be named after a temporary one.
+    with replacing(path, DataError) as temporary, temporary.open("wb") as file:
+        torch.save({**state, _DIGEST: _digest(state)}, file)
 
 
 def load_state(path: Path, what: str) -> dict[str, Any]:
