@@ -31,7 +31,7 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import student_of
-from quantization.mixing import Mixer, Scene
+from quantization.mixing import Batch, Mixer, Scene
 from quantization.quantize import prepare
 from quantization.run import Run
 
@@ -73,11 +73,13 @@ def scenes(run: Run, heads: Sequence[Path], items: int, seed: int = 77) -> Scene
     """Unseen talkers around ``heads``, the same ones for the same seed."""
     mixer = Mixer(run.validation, _SCENE, run.recipe.student.frame, seed, hrirs=heads)
     batch = mixer.batch(0, items)
-    voices = [
-        run.held_out.draw(np.random.default_rng([seed, i]), talker, int(utterance))
-        for i, (talker, utterance) in enumerate(zip(batch.talker, batch.utterance, strict=True))
-    ]
-    return Scenes(batch.mixture, batch.target, torch.from_numpy(np.stack(voices)))
+    return Scenes(batch.mixture, batch.target, torch.cat([_voice(run, batch, seed, i) for i in range(items)]))
+
+
+def _voice(run: Run, batch: Batch, seed: int, i: int) -> Tensor:
+    """Voice ``[1, values]`` of the target of an item."""
+    drawn = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
+    return torch.from_numpy(drawn)[None]
 
 
 def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
@@ -186,10 +188,10 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
             _around(batch.target[j, 0].numpy(), responses, azimuths, at + turned_deg)
             for j, at in ((i, first), (items + i, first + apart))
         )
-        voice = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
         mixture = torch.from_numpy(target + other)[None]
-        moves = student.listen(front, front.analyze(mixture), torch.from_numpy(voice)[None])
-        heard = front.synthesize(moves.applied(front, front.analyze(mixture)))[0, :, front.frame.delay :].numpy()
+        spectra = front.analyze(mixture)
+        moves = student.listen(front, spectra, _voice(run, batch, seed, i))
+        heard = front.synthesize(moves.applied(front, spectra))[0, :, front.frame.delay :].numpy()
         curves.append(_over_time(heard, (target + other)[:, : heard.shape[1]], target[:, : heard.shape[1]], rate))
     left, there = np.sum(curves, axis=0)
     gain = 10 * np.log10(there / left)
@@ -220,9 +222,8 @@ def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], i
         )
         other *= np.sqrt((target**2).sum() / (other**2).sum()) * 10 ** (rng.uniform(-5, 5) / 20)
         mixture = torch.from_numpy(target + other)[None]
-        voice = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
         spectra = front.analyze(mixture)
-        moves = student.listen(front, spectra, torch.from_numpy(voice)[None])
+        moves = student.listen(front, spectra, _voice(run, batch, seed, i))
         estimates = (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
         gains.append([float(_gains(front, x, mixture, torch.from_numpy(target)[None])[0]) for x in estimates])
     mask, whole = np.array(gains).T

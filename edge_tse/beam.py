@@ -42,6 +42,7 @@ RATIO_FLOOR, RATIO_SLOPE = np.float32(1e-12), np.float32(0.2 * np.log(2))
 LOUDEST_RATIO = np.float32(2)
 """Loudest a beam may be over the mixture in a band, as an energy ratio: 3 dB."""
 HALF = np.float32(0.5)
+"""Weight of the mask, and of what was heard, in what points the beam."""
 
 
 class Beam:
@@ -74,7 +75,7 @@ class Beam:
         The talker's part of a band is the mean of the mask ``[bands]`` and of the amplitude that is left of the band in what is
         ``heard`` of the hop, ``[2, bins]``.
         """
-        ratio = (over_ears(self._frame.band_energy(_sound(heard))) + RATIO_FLOOR) / self._whole
+        ratio = (over_ears(self._frame.band_energy(_silenced(heard.copy()))) + RATIO_FLOOR) / self._whole
         left = np.sqrt(np.where(ratio < 1, ratio, np.float32(1)))
         kept = np.minimum(np.maximum(mask, np.float32(0)), np.float32(1)) * HALF + left * HALF
         left_out = np.float32(1) - kept
@@ -111,7 +112,7 @@ class Beam:
         out.imag[0] = (w11 * l_im + turn * l_re) + (w21_re * r_im - w21_im * r_re)
         out.real[1] = (w12_re * l_re + w12_im * l_im) + (w22 * r_re + turn * r_im)
         out.imag[1] = (w12_re * l_im - w12_im * l_re) + (w22 * r_im - turn * r_re)
-        return _sound(out)
+        return _silenced(out)
 
 
 def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Float) -> Complex:
@@ -124,12 +125,11 @@ def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Flo
     return out
 
 
-def _sound(spectrum: Complex) -> Complex:
-    """The spectrum with next to nothing set to zero."""
-    out = spectrum.copy()
-    for part in (out.real, out.imag):
+def _silenced(spectrum: Complex) -> Complex:
+    """Make zero, in place, what is next to nothing in a spectrum; returns it."""
+    for part in (spectrum.real, spectrum.imag):
         part[np.abs(part) < SILENCE] = 0
-    return out
+    return spectrum
 
 
 def _audible(x: Float) -> Float:

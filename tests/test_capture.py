@@ -498,6 +498,12 @@ class TestSupervision:
         assert sys.getswitchinterval() == kept
 
 
+def replaying(files: Path) -> list[str]:
+    """The command that repeats what ``live`` recorded, with its voice and its model."""
+    named = ["--voice", str(files / "a.voice"), "--artifact", str(files / "model.etse")]
+    return ["replay", str(files / "s.flac"), *named, "--json"]
+
+
 class TestCommands:
     """The verbs on PortAudio's double: it plays what is asked of it as fast as it can."""
 
@@ -578,20 +584,7 @@ class TestCommands:
         assert figures["block"] == hop
         assert figures["latency"]["algorithmic_ms"] == pytest.approx(hop / 8)
         assert figures["health"]["failed_hops"] == 0
-        assert (
-            main(
-                [
-                    "replay",
-                    str(files / "s.flac"),
-                    "--voice",
-                    str(files / "a.voice"),
-                    "--artifact",
-                    str(files / "model.etse"),
-                    "--json",
-                ]
-            )
-            == 0
-        )
+        assert main(replaying(files)) == 0
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_a_board_is_recorded_and_replayed(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
@@ -605,15 +598,7 @@ class TestCommands:
         figures = json.loads(capfd.readouterr().out)
         assert figures["engine"].endswith(" on host")
         assert figures["health"]["hops"] > figures["health"]["failed_hops"] == 0
-        again = [
-            "replay",
-            str(files / "s.flac"),
-            "--voice",
-            str(files / "a.voice"),
-            "--artifact",
-            str(files / "model.etse"),
-            "--json",
-        ]
+        again = replaying(files)
         assert main([*again, *there]) == 0
         assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
         assert main([*again, "--engine", "device"]) == 2
@@ -635,20 +620,7 @@ class TestCommands:
         err = capfd.readouterr().err
         assert err.splitlines()[-1].startswith("edge-tse: the sound device vanished and did not come back")
         assert "Traceback" not in err
-        assert (
-            main(
-                [
-                    "replay",
-                    str(files / "s.flac"),
-                    "--voice",
-                    str(files / "a.voice"),
-                    "--artifact",
-                    str(files / "model.etse"),
-                    "--json",
-                ]
-            )
-            == 0
-        )
+        assert main(replaying(files)) == 0
         assert json.loads(capfd.readouterr().out)["blocks"] == 300
 
     def test_ctrl_c_is_a_way_to_end(self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
@@ -709,20 +681,7 @@ class TestCommands:
         assert fake.open_instances == 0
         assert [thread.name for thread in threading.enumerate() if "edge-tse" in thread.name] == []
         if (files / "s.flac").exists():
-            assert (
-                main(
-                    [
-                        "replay",
-                        str(files / "s.flac"),
-                        "--voice",
-                        str(files / "a.voice"),
-                        "--artifact",
-                        str(files / "model.etse"),
-                        "--json",
-                    ]
-                )
-                == 0
-            )
+            assert main(replaying(files)) == 0
             assert json.loads(capfd.readouterr().out)["differing_samples"] == 0
 
     def test_an_engine_that_fails_is_one_line_and_the_room_is_heard(

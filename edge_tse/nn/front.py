@@ -112,7 +112,7 @@ class Front(nn.Module):
         held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
 
-    def left(self, heard: Tensor, spectra: Tensor) -> Tensor:
+    def remaining(self, heard: Tensor, spectra: Tensor) -> Tensor:
         """Amplitude left of each band in the sound that both ears hear of a mixture, ``2 x complex [B, 2, T, K] -> [B, T, G]`` in
         [0, 1]."""
         after, before = (self.energy(x).mean(dim=1) + _RATIO_FLOOR for x in (heard, spectra))

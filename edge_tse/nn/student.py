@@ -402,8 +402,8 @@ class Student(nn.Module):
         for _ in range(rounds if self.config.frame.beam and spectra.shape[1] == 2 else 0):
             with torch.no_grad():
                 heard = self._decided(front, spectra, voice_BE, hidden, mask, features, part).applied(front, spectra)
-                left = front.left(heard, spectra)
-            part = (mask + left) / 2
+                remaining = front.remaining(heard, spectra)
+            part = (mask + remaining) / 2
         return self._decided(front, spectra, voice_BE, hidden, mask, features, part)
 
     def _decided(

@@ -20,6 +20,23 @@ int port_close(int file);
 
 void port_print(const char *text);
 
+/* Print a line with a name and a number. */
+static inline void port_number(const char *name, int32_t value) {
+    char digits[12];
+    char *end = digits + sizeof digits - 1;
+    uint32_t rest = value < 0 ? -(uint32_t)value : (uint32_t)value;
+    *end = 0;
+    do
+        *--end = (char)('0' + rest % 10);
+    while (rest /= 10);
+    if (value < 0)
+        *--end = '-';
+    port_print(name);
+    port_print(" ");
+    port_print(end);
+    port_print("\n");
+}
+
 /* Highest use of the stack so far, or -1 where nobody knows. */
 int32_t port_stack_bytes(void);
 

@@ -23,22 +23,6 @@ static int write(void *to, uint32_t at, const uint8_t *from, uint32_t size) {
     return 0;
 }
 
-static void number(const char *name, int32_t value) {
-    char digits[12];
-    char *end = digits + sizeof digits - 1;
-    uint32_t rest = value < 0 ? -(uint32_t)value : (uint32_t)value;
-    *end = 0;
-    do
-        *--end = (char)('0' + rest % 10);
-    while (rest /= 10);
-    if (value < 0)
-        *--end = '-';
-    port_print(name);
-    port_print(" ");
-    port_print(end);
-    port_print("\n");
-}
-
 int program(int count, const char **words) {
     if (count != 3)
         return USAGE;
@@ -58,7 +42,7 @@ int program(int count, const char **words) {
     const int slot = etse_boot_start(&slots, &writer);
     if (port_write(to, memory, size) != 0 || port_close(to) != 0)
         return FAILED;
-    number("slot", slot);
-    number("stack_bytes", port_stack_bytes());
+    port_number("slot", slot);
+    port_number("stack_bytes", port_stack_bytes());
     return 0;
 }

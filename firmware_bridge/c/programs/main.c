@@ -32,22 +32,6 @@ static int failed(const char *what, const char *path) {
     return FAILED;
 }
 
-static void number(const char *name, int32_t value) {
-    char digits[12];
-    char *end = digits + sizeof digits - 1;
-    uint32_t rest = value < 0 ? -(uint32_t)value : (uint32_t)value;
-    *end = 0;
-    do
-        *--end = (char)('0' + rest % 10);
-    while (rest /= 10);
-    if (value < 0)
-        *--end = '-';
-    port_print(name);
-    port_print(" ");
-    port_print(end);
-    port_print("\n");
-}
-
 static int set_voice(const char *path) {
     static uint8_t patch[ETSE_VOICE_PATCH_BYTES + 1];
     const int file = port_open(path, 0);
@@ -56,7 +40,7 @@ static int set_voice(const char *path) {
     const size_t size = port_read(file, patch, sizeof patch);
     port_close(file);
     const etse_status status = etse_set_voice(patch, size);
-    number("voice", (int32_t)status);
+    port_number("voice", (int32_t)status);
     return status == ETSE_OK ? 0 : FAILED;
 }
 
@@ -115,7 +99,7 @@ int program(int count, const char **words) {
     port_print("kernels ");
     port_print(etse_kernels());
     port_print("\n");
-    number("hops", hops);
-    number("stack_bytes", port_stack_bytes());
+    port_number("hops", hops);
+    port_number("stack_bytes", port_stack_bytes());
     return 0;
 }
