@@ -53,8 +53,8 @@ def summary(results: Path, names: Sequence[str]) -> str:
         core = boards[name]["Cortex-M55, Helium"]
         return f"{core['instructions_per_hop']:,} instructions (emulated), {core['memory_bytes'] / 1000:,.0f} kB of RAM"
 
-    step = f"{speed['figures']['step']['p50_ms']:.3f} ms of 4 (one core of {speed['environment']['cpu']})"
-    npu = f"{npus['ethos-u55-128']['weights in SRAM, 1 hops a call']['us_per_hop'] / 1000:.1f} ms of 4 (Vela's estimate)"
+    step = f"{speed['figures']['step']['p50_ms']:.3f} ms of 4 (hardware: one core of {speed['environment']['cpu']})"
+    npu = f"{npus['ethos-u55-128']['weights in SRAM, 1 hops a call']['us_per_hop'] / 1000:.1f} ms of 4 (estimate of Arm's Vela)"
     rows = [
         ("gain for two ears, median (mean)", *(gain(name, "two_ears") for name in names)),
         ("gain for one ear", *(gain(name, "two_talkers") for name in names)),
