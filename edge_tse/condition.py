@@ -59,25 +59,29 @@ class Condition:
 
     def remarks(self, level_invariant: bool = False) -> tuple[str, ...]:
         """One line for each thing that is wrong, with its numbers and what to do."""
-        out = []
+        return tuple(self.remarks_by_kind(level_invariant).values())
+
+    def remarks_by_kind(self, level_invariant: bool = False) -> dict[str, str]:
+        """:meth:`remarks` by what is wrong, which stays the same while its numbers change."""
+        out = {}
         if self.bandwidth_hz is not None and self.bandwidth_hz < NARROW_HZ:
-            out.append(narrow(self.bandwidth_hz))
+            out["narrow"] = narrow(self.bandwidth_hz)
         least = FAINT_DBFS if level_invariant else QUIET_DBFS
         if self.level_dbfs < least:
-            out.append(
+            out["quiet"] = (
                 f"the sound is quiet: louder parts at {self.level_dbfs:.0f} dBFS, at least {least:.0f} is needed: turn it up"
             )
         if self.dead_ear is not None and self.ears_db is not None:
-            out.append(
+            out[f"{_NAMES[self.dead_ear]} dead"] = (
                 f"the {_NAMES[self.dead_ear]} ear is {abs(self.ears_db):.0f} dB below the other, a pair differs by less than "
                 f"{DEAD_DB:.0f} dB: the ear is dead or far too quiet, look at its microphone"
             )
         if self.inverted:
-            out.append(
+            out["inverted"] = (
                 f"one ear is inverted: coherence at long wavelengths is {self.coherence:.2f}, a pair has more than 0: "
                 "swap the wires of one, or use `sox IN OUT remix 1 2i`"
             )
-        return tuple(out)
+        return out
 
 
 def narrow(bandwidth_hz: float) -> str:

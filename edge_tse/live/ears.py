@@ -25,13 +25,8 @@ class EarWatch:
         found = examine(heard, self._rate_hz)
         if found.level_dbfs < -60 and found.dead_ear is None:
             return []
-        kinds = {_kind(line): line for line in found.remarks(self._invariant)}
+        kinds = found.remarks_by_kind(self._invariant)
         self._since = {kind: self._since.get(kind, now_s) for kind in kinds}
         due = [kind for kind, since in self._since.items() if now_s - since >= self._lasts_s and kind not in self._said]
         self._said.update(due)
         return [kinds[kind] for kind in due]
-
-
-def _kind(line: str) -> str:
-    """First words of a remark, without the numbers."""
-    return " ".join(line.split()[:3])
