@@ -123,6 +123,10 @@ def _begun(state: dict[str, Any]) -> Any:
 
 def _recipe_of(path: Path, state: dict[str, Any]) -> Recipe:
     made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
+    rate = state.get("rate", made.lr)  # older checkpoints do not say: theirs is the recipe's
+    if not isinstance(rate, float) or not 0 < rate <= 1:
+        raise DataError(f"{path}: not a checkpoint of this version: its rate is {shown(rate)}: {_AGAIN}")
+    made = dataclasses.replace(made, lr=rate)
     if _begun(state):
         made = made.without_easy_start
     if "teaching" in state:

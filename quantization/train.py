@@ -50,6 +50,7 @@ def train(
     teacher: Path | None = None,
     teaching: Teaching | None = None,
     steps: int | None = None,
+    rate: float | None = None,
     embeddings: Path | None = None,
     cut: float | None = None,
     watch: Watch = lambda progress: None,
@@ -58,8 +59,8 @@ def train(
 
     ``resume`` continues bit for bit where the last checkpoint of the same recipe was written. ``start`` names a checkpoint whose
     student and encoder a new run begins with (its optimizer and schedule are the new run's own); a smaller student is grown.
-    ``teacher`` names a checkpoint to distil, its encoder the one that enrolls; ``teaching`` says how much of it, and ``steps`` how
-    long, instead of the recipe's.
+    ``teacher`` names a checkpoint to distil, its encoder the one that enrolls; ``teaching`` says how much of it, ``steps`` how
+    long and ``rate`` the learning rate, instead of the recipe's; a run that goes on keeps its rate unless it is given another.
     ``cut`` branches off a run at a constant rate (``start``, of the same recipe): its weights and its optimizer's state go on, and
     the rate falls to zero within so many minutes' worth of the run's steps.
     ``embeddings`` names a folder of another model's embeddings (:mod:`quantization.external`) to listen to instead of an encoder's.
@@ -82,7 +83,7 @@ def train(
         made = of_external_size(made, previous.recipe.student.embedding)
     fabric = launch()
     folder.mkdir(parents=True, exist_ok=True)
-    begins = _beginning(made, last, previous, start, teacher, cut, keeps_steps=steps is None)
+    begins = _beginning(made, last, previous, start, teacher, cut, rate, keeps_steps=steps is None)
     _train(begins, folder, data, external, fabric, stop_at, watch)
     return last
 
@@ -125,11 +126,13 @@ def _beginning(
     start: Path | None,
     teacher: Path | None,
     cut: float | None,
+    rate: float | None,
     *,
     keeps_steps: bool,
 ) -> _Beginning:
     """Find the run's beginning. ``DataError`` if the recipe cannot go on from it, or learn from the teacher."""
     begun = load_checkpoint(start) if start and not previous else None
+    made = _at_rate(made, rate, previous or (begun if cut is not None else None))
     if begun and (begun.encoder is None) != (made.encoder is None):
         raise DataError(
             f"{start}: this run or the new one alone listens to embeddings of another model: give --embeddings for both or neither"
@@ -148,8 +151,8 @@ def _beginning(
         falls_from = begun.step
         made = dataclasses.replace(made, steps=begun.step + max(1, round(cut * 60 * _steps_per_s(start))))
     if previous and falls_from is not None and keeps_steps:
-        made = previous.recipe
-    if previous and previous.recipe != made:
+        made = dataclasses.replace(previous.recipe, lr=made.lr)
+    if previous and dataclasses.replace(previous.recipe, lr=made.lr) != made:
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
         )
@@ -232,7 +235,7 @@ class _Keeper:
         ends = step == made.steps or (self._stop_at is not None and time.monotonic() >= self._stop_at)
         if ends or (self._curve and time.monotonic() - self._judged > VALIDATE_EVERY_S):
             figures |= self._validated(step)
-        state = {"recipe": made.name, "steps": made.steps, "step": step, "resume": optimizers, "figures": figures}
+        state = {"recipe": made.name, "steps": made.steps, "rate": made.lr, "step": step, "resume": optimizers, "figures": figures}
         state |= {
             "teaching": dataclasses.asdict(made.teaching),
             "falls_from": self._begins.falls_from,
@@ -271,6 +274,15 @@ def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2
     if isinstance(network, Student) and network.config.local:
         network.standardize(torch.from_numpy(run.enrollments.every))
     return network
+
+
+def _at_rate(made: Recipe, rate: float | None, goes_on: Checkpoint | None) -> Recipe:
+    """The recipe at the rate asked for, else at that of the run that goes on or is cut."""
+    if rate is not None and not 0 < rate <= 1:
+        raise DataError(f"a learning rate of {rate:g}: above 0 and at most 1")
+    if rate is None:
+        rate = goes_on.recipe.lr if goes_on else made.lr
+    return dataclasses.replace(made, lr=rate)
 
 
 def _steps_per_s(run: Path) -> float:

@@ -187,6 +187,23 @@ class TestWithoutEnd:
         assert before.step == 4, "the run itself has not moved"
         train("smoke_beam", tmp_path / "cut", data, start=run, cut=50 / 60, resume=True)  # nothing left to do
 
+    def test_a_run_keeps_the_rate_that_it_was_given_and_so_does_its_cut(self, data, run, tmp_path):
+        slow = tmp_path / "slow"
+        train("smoke_beam", slow, data, start=run, minutes=0, rate=1e-3)
+        train("smoke_beam", slow, data, minutes=0, resume=True)
+        checkpoint = load_checkpoint(slow)
+        assert (checkpoint.step, checkpoint.recipe.lr) == (2, 1e-3)
+        train("smoke_beam", slow, data, minutes=0, rate=5e-5, resume=True)
+        log = slow / "log.csv"
+        log.write_text("step,steps_per_s\n1,1\n")
+        train("smoke_beam", tmp_path / "cut", data, start=slow, cut=1 / 60)
+        assert load_checkpoint(tmp_path / "cut").recipe.lr == 5e-5
+
+    @pytest.mark.parametrize("rate", [0.0, -1e-3, 2.0, float("nan")])
+    def test_a_rate_that_is_none_is_refused(self, data, tmp_path, rate):
+        with pytest.raises(DataError, match="a learning rate of .*: above 0 and at most 1"):
+            train("smoke_beam", tmp_path / "run", data, rate=rate)
+
     def test_only_a_run_at_a_constant_rate_is_cut(self, data, finished, tmp_path):
         with pytest.raises(DataError, match="--cut branches off a run of 'smoke_beam'"):
             train("smoke_beam", tmp_path / "cut", data, start=finished, cut=1)

@@ -46,6 +46,9 @@ _Cut = Annotated[
         help="Branch off --start, a run at a constant rate, and let the rate fall for this long.",
     ),
 ]
+_Rate = Annotated[
+    float | None, typer.Option("--rate", metavar="RATE", help="Learning rate instead of the recipe's, or of the run that goes on.")
+]
 _Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder, bit for bit.")]
 _Followed = Annotated[
     Path | None,
@@ -83,6 +86,7 @@ def train(
     steps: StepsOption = None,
     start: _Start = None,
     teacher: _Teacher = None,
+    rate: _Rate = None,
     embeddings: _Embeddings = None,
     cut: _Cut = None,
     resume: _Resume = False,
@@ -98,6 +102,7 @@ def train(
             steps=steps,
             start=start,
             teacher=teacher,
+            rate=rate,
             embeddings=embeddings,
             cut=cut,
             resume=resume,
