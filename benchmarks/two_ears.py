@@ -86,7 +86,7 @@ def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
     """Output of a mixture's time-varying filters for a part of it, all ``complex [B, 2, T, K]``."""
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
-    bins = moves.part.index_select(-1, front.band_of_bin)
+    bins = front.over_bins(moves.part)
     free = front.energy(beamed(spectra, bins, front.unit)).mean(dim=1)
     held = (front.energy(moves.beam).mean(dim=1) / (free + 1e-20)).clamp_max(1).sqrt()
     through = front.amplify(beamed(spectra, bins, front.unit, part), held)

@@ -201,7 +201,7 @@ class TestWithoutEnd:
 
     @pytest.mark.parametrize("rate", [0.0, -1e-3, 2.0, float("nan")])
     def test_a_rate_that_is_none_is_refused(self, data, tmp_path, rate):
-        with pytest.raises(DataError, match="a learning rate of .*: above 0 and at most 1"):
+        with pytest.raises(DataError, match=r"a learning rate of .*: above 0 and at most 1"):
             train("smoke_beam", tmp_path / "run", data, rate=rate)
 
     def test_only_a_run_at_a_constant_rate_is_cut(self, data, finished, tmp_path):

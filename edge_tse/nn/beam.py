@@ -1,7 +1,8 @@
 """The beam of :mod:`edge_tse.beam` in torch: whole signals at once, differentiable in the masks that point it.
 
 ``B`` items, 2 ears, ``T`` frames, ``K`` bins. A recursion that forgets is a running sum of what was scaled up before and is scaled
-down after, so all frames are made together.
+down after, so the frames of a stretch are made together. Stretches are short: what a stretch needs then stays in a processor's
+second cache.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from torch import Tensor
 
 from edge_tse.beam import COVARIANCE_LIFT, LOADING, LOADING_FLOOR, NOISE_KEEPS, TARGET_KEEPS, TRACE_FLOOR
 
-__all__ = ["Covariance", "beamed", "covariance"]
+__all__ = ["beamed"]
 
+_TARGET_KEEPS, _NOISE_KEEPS = float(TARGET_KEEPS), float(NOISE_KEEPS)
 _LOADING, _LOADING_FLOOR = float(LOADING), float(LOADING_FLOOR / COVARIANCE_LIFT)
 _TRACE_FLOOR = float(TRACE_FLOOR)
-_CHUNK = 1000
-"""Frames summed at a time: 0.996 ** -1000 is 55, far within float32."""
+_STRETCH = 64
+"""Frames made together."""
 
 
-class Covariance(NamedTuple):
+class _Covariance(NamedTuple):
     """A Hermitian 2 x 2 matrix per frame and bin, ``[B, T, K]`` each."""
 
     left: Tensor
@@ -29,64 +31,87 @@ class Covariance(NamedTuple):
     real: Tensor
     """Real part of left times the conjugate of right."""
     imaginary: Tensor
-    floor: Tensor | float = _LOADING_FLOOR
-    """Least loading."""
 
 
-def _running(x_BTK: Tensor, keeps: float) -> Tensor:
-    """Recursion ``s[t] = keeps * s[t - 1] + (1 - keeps) * x[t]``, as it stands *before* each frame."""
-    out = []
-    carry = torch.zeros_like(x_BTK[:, :1])
-    for chunk in x_BTK.split(_CHUNK, dim=1):
-        n = torch.arange(chunk.shape[1], device=chunk.device, dtype=torch.float32)[None, :, None]
-        grown = (chunk * ((1 - keeps) * keeps ** -(n + 1))).cumsum(dim=1)
-        after = (grown + carry) * keeps ** (n + 1)
-        out.append(torch.cat([carry, after[:, :-1]], dim=1))
-        carry = after[:, -1:]
-    return torch.cat(out, dim=1)
+class _Ears(NamedTuple):
+    """Spectra of two ears, ``[B, T, K]`` each."""
+
+    left_real: Tensor
+    left_imaginary: Tensor
+    right_real: Tensor
+    right_imaginary: Tensor
+
+    @staticmethod
+    def stretches(spectra: Tensor) -> list[_Ears]:
+        """Split ``complex [B, 2, T, K]``."""
+        parts = (x[:, ear].contiguous().split(_STRETCH, dim=1) for ear in (0, 1) for x in (spectra.real, spectra.imag))
+        return [_Ears(*stretch) for stretch in zip(*parts, strict=True)]
+
+    @property
+    def products(self) -> _Covariance:
+        """Products of both ears in each frame."""
+        a, b, c, d = self
+        return _Covariance(a * a + b * b, c * c + d * d, a * c + b * d, b * c - a * d)
 
 
-def covariance(spectra: Tensor, weight_BTK: Tensor, unit: float, keeps: float) -> Covariance:
-    """Covariance of two ears ``complex [B, 2, T, K]``, each frame weighted, before each frame; a full-scale sine is 1."""
-    left, right = spectra[:, 0], spectra[:, 1]
-    w = weight_BTK * unit
-    parts = (
-        left.real.square() + left.imag.square(),
-        right.real.square() + right.imag.square(),
-        left.real * right.real + left.imag * right.imag,
-        left.imag * right.real - left.real * right.imag,
-    )
-    return Covariance(*(_running(w * part, keeps) for part in parts))
+class _Memory:
+    """A covariance that forgets; :meth:`before` each frame of a stretch, then of the next."""
 
+    def __init__(self, keeps: float, like: Tensor) -> None:
+        frames = torch.arange(1, _STRETCH + 1, device=like.device, dtype=torch.float32)[:, None]
+        self._up, self._down = (1 - keeps) * keeps**-frames, keeps**frames
+        nothing = torch.zeros_like(like[:, :1])
+        self._now = _Covariance(nothing, nothing, nothing, nothing)
 
-def _unit_trace(c: Covariance) -> Covariance:
-    """The covariance with a trace of 1, or as near to that as the floor lets silence come."""
-    unit = (c.left + c.right + _LOADING_FLOOR).detach().reciprocal()
-    return Covariance(c.left * unit, c.right * unit, c.real * unit, c.imaginary * unit, _LOADING_FLOOR * unit)
+    def before(self, products: _Covariance, weight_BTK: Tensor) -> _Covariance:
+        """Recursion ``c <- keeps * c + (1 - keeps) * weight * products``, as it stands *before* each frame."""
+        frames = weight_BTK.shape[1]
+        weight_BTK, down = weight_BTK * self._up[:frames], self._down[:frames]
+        after = [((weight_BTK * new).cumsum(dim=1) + now) * down for new, now in zip(products, self._now, strict=True)]
+        before = (torch.cat([now, x[:, :-1]], dim=1) for now, x in zip(self._now, after, strict=True))
+        self._now = _Covariance(*(x[:, -1:] for x in after))
+        return _Covariance(*before)
 
 
 def beamed(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
     """Beam towards the talker, whose part of each bin is in [0, 1]: ``complex [B, 2, T, K]``, each ear as heard there.
 
-    ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before. ``heard`` is what goes through the filters
-    instead of the sound that points them: a part of it, to see what becomes of that.
+    ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before, in which a full-scale sine is 1. ``heard``
+    is what goes through the filters instead of the sound that points them: a part of it, to see what becomes of that.
     """
-    s = covariance(spectra, part_BTK.square(), unit, float(TARGET_KEEPS))
-    n = covariance(spectra, (1 - part_BTK).square(), unit, float(NOISE_KEEPS))
+    target, noise = (_Memory(keeps, part_BTK) for keeps in (_TARGET_KEEPS, _NOISE_KEEPS))
+    pointing = _Ears.stretches(spectra)
+    through = pointing if heard is None else _Ears.stretches(heard)
+    out = []
+    for points, goes, part in zip(pointing, through, part_BTK.split(_STRETCH, dim=1), strict=True):
+        products = points.products
+        s = target.before(products, part.square() * unit)
+        n = noise.before(products, (1 - part).square() * unit)
+        out.append(_filtered(s, n, goes))
+    return torch.cat(out, dim=2)
+
+
+def _filtered(s: _Covariance, n: _Covariance, ears: _Ears) -> Tensor:
+    """Apply the filters of two covariances, ``complex [B, 2, T, K]``."""
     # A filter does not depend on how large they are: with a trace of 1 no gradient of their products leaves float32.
-    s, n = _unit_trace(s), _unit_trace(n)
-    load = _LOADING * (n.left + n.right) + n.floor
+    (s, _), (n, floor) = _unit_trace(s), _unit_trace(n)
+    load = _LOADING * (n.left + n.right) + floor
     n1, n2 = n.left + load, n.right + load
     along = n.real * s.real + n.imaginary * s.imaginary
     across = n.imaginary * s.real - n.real * s.imaginary
     # B = adj(N) S; its trace is real.
     b11, b22 = n2 * s.left - along, n1 * s.right - along
-    b12 = torch.complex(n2 * s.real - s.right * n.real, n2 * s.imaginary - s.right * n.imaginary)
-    b21 = torch.complex(n1 * s.real - s.left * n.real, s.left * n.imaginary - n1 * s.imaginary)
+    b12, b12i = n2 * s.real - s.right * n.real, n2 * s.imaginary - s.right * n.imaginary
+    b21, b21i = n1 * s.real - s.left * n.real, s.left * n.imaginary - n1 * s.imaginary
     determinant = n1 * n2 - n.real.square() - n.imaginary.square()
     share = torch.reciprocal(b11 + b22 + _TRACE_FLOOR * determinant)
-    through = spectra if heard is None else heard
-    left, right = through[:, 0] * share, through[:, 1] * share
-    return torch.stack(
-        [torch.complex(b11, across) * left + b21.conj() * right, b12.conj() * left + torch.complex(b22, -across) * right], dim=1
-    )
+    a, b, c, d = (x * share for x in ears)
+    left = torch.complex(b11 * a - across * b + b21 * c + b21i * d, b11 * b + across * a + b21 * d - b21i * c)
+    right = torch.complex(b12 * a + b12i * b + b22 * c + across * d, b12 * b - b12i * a + b22 * d - across * c)
+    return torch.stack([left, right], dim=1)
+
+
+def _unit_trace(c: _Covariance) -> tuple[_Covariance, Tensor]:
+    """The covariance with a trace of 1, or as near to that as the floor lets silence come; the floor in the same unit."""
+    unit = (c.left + c.right + _LOADING_FLOOR).detach().reciprocal()
+    return _Covariance(*(x * unit for x in c)), _LOADING_FLOOR * unit

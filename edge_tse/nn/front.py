@@ -34,8 +34,8 @@ class Front(nn.Module):
 
     analysis: Tensor
     synthesis: Tensor
-    band_of_bin: Tensor
     band_sum: Tensor
+    part_sum: Tensor
 
     def __init__(self, frame: FrameSpec) -> None:
         super().__init__()
@@ -43,8 +43,8 @@ class Front(nn.Module):
         self.register_buffer("analysis", torch.from_numpy(frame.analysis_window.copy()), persistent=False)
         self.register_buffer("synthesis", torch.from_numpy(frame.synthesis_window.copy()), persistent=False)
         band = torch.from_numpy(frame.band_of_bin.copy())
-        self.register_buffer("band_of_bin", band, persistent=False)
         self.register_buffer("band_sum", functional.one_hot(band, frame.bands).float(), persistent=False)
+        self.register_buffer("part_sum", self.band_sum.repeat_interleave(2, dim=0), persistent=False)
         self.unit = float(frame.power_unit)
 
     def analyze(self, signal: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Front(nn.Module):
 
     def energy(self, spectra: Tensor) -> Tensor:
         """Band energies relative to a full-scale sine, ``[B, E, T, K] -> [B, E, T, G]``."""
-        return (spectra.real.square() + spectra.imag.square()) @ self.band_sum * self.unit
+        return _parts(spectra).square() @ self.part_sum * self.unit
 
     def running_level(self, energy_BTG: Tensor) -> Tensor:
         """Factor ``[B, T, 1]`` that brings a slow running level of the sum over bands to -20 dB: fast to rise, 2 s to fall."""
@@ -74,7 +74,7 @@ class Front(nn.Module):
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
         """Real part of the band-summed cross spectrum, ``2 x [B, E, T, K] -> [B, E, T, G]``."""
-        return (left.real * right.real + left.imag * right.imag) @ self.band_sum * self.unit
+        return (_parts(left) * _parts(right)) @ self.part_sum * self.unit
 
     def features(self, spectra: Tensor) -> Tensor:
         """Features ``[B, E, T, K] -> [B, T, heard]`` in [-1, 1]: all but the beam's, which takes a mask."""
@@ -107,7 +107,7 @@ class Front(nn.Module):
 
         Nowhere more than 3 dB louder than the mixture in a band.
         """
-        beam = beamed(spectra, part_BTG.index_select(-1, self.band_of_bin), self.unit)
+        beam = beamed(spectra, self.over_bins(part_BTG), self.unit)
         ratio = (self.energy(beam).mean(dim=1) + _RATIO_FLOOR) / (self.energy(spectra).mean(dim=1) + _RATIO_FLOOR)
         held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
@@ -123,6 +123,16 @@ class Front(nn.Module):
         """Energy relative to a full-scale sine to [-1, 1], linear in dB from -90 to -10."""
         return ((energy + _FLOOR).log() * (float(LEVEL_SLOPE) / math.log(10)) + float(LEVEL_OFFSET)).clamp(-1, 1)
 
+    def over_bins(self, of_bands: Tensor) -> Tensor:
+        """Values of bands at their bins, ``[..., G] -> [..., K]``: a product, whose gradient is far cheaper than an index's."""
+        return of_bands @ self.band_sum.T
+
     def amplify(self, spectra: Tensor, band_gains: Tensor) -> Tensor:
         """Shared band gains on every ear, ``[B, E, T, K], [B, T, G] -> [B, E, T, K]``."""
-        return spectra * band_gains[:, None].index_select(-1, self.band_of_bin)
+        amplified = _parts(spectra) * (band_gains @ self.part_sum.T)[:, None]
+        return torch.view_as_complex(amplified.unflatten(-1, (-1, 2)))
+
+
+def _parts(spectra: Tensor) -> Tensor:
+    """Real and imaginary parts side by side, ``complex [..., K] -> [..., 2 K]``: real numbers multiply several times as fast."""
+    return torch.view_as_real(spectra).flatten(-2)
