@@ -31,7 +31,7 @@ from edge_tse.universal import Reach
 from edge_tse.voice import VoiceModel
 from edge_tse.voice_weights import check_voice_model
 
-__all__ = ["SCHEMA", "Artifact", "shipped_names", "shipped_with_hop", "verify"]
+__all__ = ["SCHEMA", "Artifact", "shipped_names", "verify"]
 
 SCHEMA = 1
 """Version of the file layout; raised when an older edge-tse could not read what a newer one writes."""
@@ -213,19 +213,6 @@ def verify(artifact: Artifact, network: Network, tolerance_lsb: int | None = Non
             f"({parity.mismatch_rate:.2%} of values over {parity.frames} frames): do not deploy; report it with `edge-tse doctor`"
         )
     return parity
-
-
-def shipped_with_hop(hop_s: float) -> Artifact:
-    """The shipped model with this hop, the default one if it has it. ``ArtifactError`` lists the hops there are."""
-    models = {name: Artifact.shipped(name) for name in sorted(shipped_names(), key=lambda name: (name != _DEFAULT, name))}
-    for model in models.values():
-        if math.isclose(model.frame.period_s, hop_s, rel_tol=1e-3):
-            return model
-    there = ", ".join(f"{model.frame.period_s * 1e3:g} ms ({name})" for name, model in models.items()) or "none"
-    raise ArtifactError(
-        f"no model with a hop of {hop_s * 1e3:g} ms is shipped, there are: {there}; "
-        "choose one of these, or give a file with --artifact"
-    )
 
 
 def shipped_names() -> list[str]:

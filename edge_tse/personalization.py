@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from edge_tse.quant import INT8_MAX, INT8_MIN
 from edge_tse.universal import STEPS, Modulation, Reach, grid
 from edge_tse.voice import Voice, VoiceModel
 
-__all__ = ["check_voice", "personalize", "universal", "voice_inputs"]
+__all__ = ["check_voice", "personalize", "universal", "voice_inputs", "with_voices"]
 
 Int8 = NDArray[np.int8]
 
@@ -58,6 +58,16 @@ def universal(artifact: Artifact, voice: Voice | None = None) -> Artifact:
         )
     made = artifact.with_graph(_graph(artifact.graph, artifact.reach))
     return made if voice is None else made.with_graph(replace(made.graph, voice=voice_inputs(made, voice)))
+
+
+def with_voices(artifact: Artifact, voices: Sequence[Voice]) -> Artifact:
+    """The artifact for these voices, of which it hears the first: one is folded in, several need the universal form.
+
+    ``ArtifactError`` if a voice was enrolled with another model.
+    """
+    for voice in voices:
+        check_voice(artifact.voice_model, voice)
+    return personalize(artifact, voices[0]) if len(voices) == 1 else universal(artifact, voices[0])
 
 
 def voice_inputs(artifact: Artifact, voice: Voice) -> dict[str, Int8]:

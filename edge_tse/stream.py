@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.frame import FrameSpec
 
-__all__ = ["AnyEngine", "AnyStep", "GainStep"]
+if TYPE_CHECKING:
+    from edge_tse.voice import Voice
+
+__all__ = ["AnyEngine", "AnyStep", "GainStep", "VoicedEngine"]
 
 Float = NDArray[np.float32]
 
@@ -31,6 +35,14 @@ class GainStep(AnyStep, Protocol):
     @property
     def gain(self) -> Float:
         """Gain of the last hop, ``[bands]``."""
+
+
+@runtime_checkable
+class VoicedEngine(Protocol):
+    """An engine that may hear somebody else while it runs: :class:`edge_tse.engines.Engine` on a universal model."""
+
+    def switch_to(self, voice: Voice, /) -> Callable[[], None]:
+        """Prepare a switch to this voice, which then takes effect with the next step and keeps the past."""
 
 
 class AnyEngine(Protocol):

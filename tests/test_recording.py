@@ -26,7 +26,7 @@ from edge_tse.hearing.chain import Chain, Hearing
 from edge_tse.hearing.prescription import Audiogram
 from edge_tse.live.loop import Loop
 from edge_tse.live.recording import Recorder, load_recording, replay
-from edge_tse.live.recording_head import Head
+from edge_tse.live.recording_head import Head, HeardVoice
 from edge_tse.live.session import GRID, Session
 from edge_tse.voice import Voice, save_voice, voice_bytes
 from tests.test_session import HOP, Faulty, Plain, engine, loop, play, sound
@@ -118,8 +118,7 @@ def head(hearing: Hearing = Hearing(), calibration: Calibration = UNCALIBRATED) 
     return Head(
         engine="reference",
         artifact="0" * 64,
-        voice_digest=VOICE.digest,
-        voice=VOICE,
+        voices=(HeardVoice(name="", digest=VOICE.digest, voice=VOICE),),
         hearing=hearing,
         calibration=calibration,
     )
@@ -141,9 +140,10 @@ class TestHead:
         stated = made.to_json(with_voice=with_voice)
         Recorder(tmp_path / "s.flac", stated, loop(), FRAME, lambda line: None).close()
         again = Head.from_json(load_recording(tmp_path / "s.flac").head, "s.flac")
-        assert (again.voice is not None) == with_voice
-        assert again.voice is None or voice_bytes(again.voice) == voice_bytes(VOICE)
-        assert (again.engine, again.artifact, again.hearing, again.calibration, again.voice_digest) == (
+        (own,) = again.voices
+        assert (own.voice is not None) == with_voice
+        assert own.voice is None or voice_bytes(own.voice) == voice_bytes(VOICE)
+        assert (again.engine, again.artifact, again.hearing, again.calibration, own.digest) == (
             made.engine,
             made.artifact,
             made.hearing,
@@ -153,20 +153,22 @@ class TestHead:
 
     def test_recordings_of_before_hold_the_voice_and_no_digest(self) -> None:
         stated = written(with_voice=True)
-        del stated["voice_digest"]
-        assert Head.from_json(stated, "s.flac").voice_digest == VOICE.digest
+        (own,) = stated.pop("voices")
+        assert Head.from_json({**stated, "voice": own["voice"]}, "s.flac").voices[0].digest == VOICE.digest
+        named = Head.from_json({**stated, "voice_digest": VOICE.digest}, "s.flac").voices[0]
+        assert (named.digest, named.voice) == (VOICE.digest, None)
 
     def test_the_voice_is_the_one_that_it_names(self, tmp_path: Path) -> None:
         own, other = tmp_path / "a.voice", tmp_path / "b.voice"
         save_voice(VOICE, own)
         save_voice(dataclasses.replace(VOICE, source="another"), other)
         named = Head.from_json(written(with_voice=False), "s.flac")
-        assert named.spoken(own, "s.flac").digest == VOICE.digest
+        assert named.spoken([own], "s.flac")[""].digest == VOICE.digest
         with pytest.raises(ArtifactError, match=rf"made with voice {VOICE.digest[:12]}, .*b.voice is [0-9a-f]{{12}}: give that"):
-            named.spoken(other, "s.flac")
+            named.spoken([other], "s.flac")
         with pytest.raises(ArtifactError, match=rf"only its digest {VOICE.digest[:12]}: give that voice with --voice"):
-            named.spoken(None, "s.flac")
-        assert Head.from_json(written(with_voice=True), "s.flac").spoken(None, "s.flac").digest == VOICE.digest
+            named.spoken([], "s.flac")
+        assert Head.from_json(written(with_voice=True), "s.flac").spoken([], "s.flac")[""].digest == VOICE.digest
 
 
 class TestFiles:

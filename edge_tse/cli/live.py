@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
@@ -23,31 +22,38 @@ from edge_tse.cli.options import (
     CalibrationOption,
     ChannelsOption,
     HearingOption,
-    HopOption,
     InputOption,
     Json,
     OutputOption,
     OwnVoiceOption,
     PortOption,
     RateOption,
-    VoiceOption,
     app,
+    artifact_of,
 )
-from edge_tse.cli.sound import engine_for, opened, until_interrupted, wired
+from edge_tse.cli.sound import engine_for, until_interrupted, wired
 from edge_tse.files import check_output
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.hearing.calibration import Calibration
     from edge_tse.hearing.chain import Hearing
+    from edge_tse.live.console import Console
     from edge_tse.live.devices import Wiring
     from edge_tse.live.running import Finished
-    from edge_tse.live.session import Session
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
 __all__ = ["devices", "live"]
 
+_Voices = Annotated[
+    list[Path],
+    typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`; several, to switch between while it runs."),
+]
+_Presets = Annotated[Path | None, typer.Option("--presets", metavar="TOML", help="Named settings to switch to while it runs.")]
+_Control = Annotated[
+    Path | None, typer.Option("--control", metavar="SOCKET", help="Unix socket on which programs steer the session, JSON lines.")
+]
 _Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Time that a hop may be late before it is heard, in ms.")]
 _Seconds = Annotated[
     float | None, typer.Option("--seconds", min=0, metavar="S", help="Length of the session; until Ctrl-C if left out.")
@@ -86,7 +92,7 @@ def devices(as_json: Json = False) -> None:
 
 @app.command()
 def live(
-    voice: VoiceOption,
+    voice: _Voices,
     input_device: InputOption = None,
     output_device: OutputOption = None,
     channels: ChannelsOption = "",
@@ -103,11 +109,12 @@ def live(
     alarm_db: AlarmOption = None,
     max_output: _Loudest = None,
     calibration: CalibrationOption = None,
+    presets: _Presets = None,
+    control: _Control = None,
     report: _Page = None,
     core: _Core = None,
     realtime: _Realtime = False,
     artifact: ArtifactOption = None,
-    hop: HopOption = "",
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
     port: PortOption = None,
@@ -115,16 +122,15 @@ def live(
 ) -> None:
     """Play the enrolled talker into the ears, live."""
     if report is not None:
-        check_output(report, [voice])
-    in_air = {"own_voice_db": own_voice_db, "alarm_db": alarm_db, "max_output_db_spl": max_output}
-    worn = _worn(hearing, audiogram, calibration, ambient_db, in_air)
-    universal = opened(artifact, hop)
-    spoken = _voice(voice, universal)
+        check_output(report, voice)
+    worn = _worn(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
+    universal = artifact_of(artifact)
+    voices = _voices(voice, universal)
+    steered = _Steered(presets, control, as_json)
     wiring = wired(universal.frame, input_device, output_device, channels, rate, block)
-    with engine_for(universal, spoken, engine, target, port) as running, until_interrupted() as stopped:
+    with engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
         how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
-        finished = _played(universal, spoken, worn, wiring, running, stopped, how, as_json)
-    _show(finished, report, as_json)
+        _show(_played(universal, voices, worn, wiring, running, stopped, how, steered), report, as_json)
 
 
 class _How(NamedTuple):
@@ -138,26 +144,54 @@ class _How(NamedTuple):
     realtime: bool
 
 
+class _Steered:
+    """Ways to steer a session: keys and panel of a terminal, presets, a socket."""
+
+    def __init__(self, presets: Path | None, control: Path | None, as_json: bool) -> None:
+        from edge_tse.cli.panel import Panel
+        from edge_tse.live.steering import load_presets
+
+        self.presets = load_presets(presets) if presets is not None else {}
+        self.panel, self._control = Panel(as_json), control
+
+    @contextmanager
+    def by(self, console: Console) -> Iterator[None]:
+        """Carry out what keys and programs ask for until the end of the block."""
+        from edge_tse.live.socket import answering
+
+        with self.panel.of(console), nullcontext() if self._control is None else answering(self._control, console):
+            yield
+
+
 def _played(
     universal: Artifact,
-    voice: Voice,
+    voices: Mapping[str, Voice],
     worn: tuple[Hearing, Calibration],
     wiring: Wiring,
     running: tuple[AnyEngine, str],
     stopped: Callable[[], bool],
     how: _How,
-    as_json: bool,
+    steered: _Steered,
 ) -> Finished:
     """Run the session from its first block to its end. Ctrl-C asks for the end: a second one must not cut the recording."""
-    from edge_tse.live.recording_head import Head
+    from edge_tse.live.recording_head import Head, HeardVoice
     from edge_tse.live.running import run_live
-    from edge_tse.personalization import personalize
+    from edge_tse.personalization import with_voices
 
     (engine, name), (wanted, levels) = running, worn
-    digest = personalize(universal, voice).digest
-    head = Head(engine=name, artifact=digest, voice_digest=voice.digest, voice=voice, hearing=wanted, calibration=levels)
-    tell = _narrator(as_json)
-    return run_live(engine, head, wiring, stopped=stopped, tell=tell, **how._asdict())
+    digest = with_voices(universal, list(voices.values())).digest
+    heard = tuple(HeardVoice(name=name, digest=voice.digest, voice=voice) for name, voice in voices.items())
+    head = Head(engine=name, artifact=digest, voices=heard, hearing=wanted, calibration=levels)
+    return run_live(
+        engine,
+        head,
+        wiring,
+        stopped=stopped,
+        tell=steered.panel,
+        presets=steered.presets,
+        steered=steered.by,
+        **how._asdict(),
+    )
 
 
 def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
@@ -175,7 +209,13 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
 
 
 def _worn(
-    file: Path | None, audiogram: str, calibration: Path | None, ambient_db: float | None, in_air: Mapping[str, float | None]
+    file: Path | None,
+    audiogram: str,
+    calibration: Path | None,
+    ambient_db: float | None,
+    own_voice_db: float | None,
+    alarm_db: float | None,
+    max_output: float | None,
 ) -> tuple[Hearing, Calibration]:
     """The wearer's needs, from a file and from options that override it, and the calibration.
 
@@ -189,6 +229,7 @@ def _worn(
     if audiogram:
         left, right = parse_audiogram(audiogram)
         wanted = replace(wanted, left=left, right=right)
+    in_air = {"own_voice_db": own_voice_db, "alarm_db": alarm_db, "max_output_db_spl": max_output}
     typed = {"ambient_db": ambient_db, **in_air}
     wanted = replace(wanted, **{name: value for name, value in typed.items() if value is not None})  # type: ignore[arg-type]
     if calibration is not None:
@@ -198,31 +239,16 @@ def _worn(
     return wanted, UNCALIBRATED
 
 
-def _voice(path: Path, universal: Artifact) -> Voice:
-    """Load the voice and check that the model knows it, before devices are looked for."""
+def _voices(paths: Sequence[Path], universal: Artifact) -> dict[str, Voice]:
+    """Load the voices by the names of their files and check that the model knows them, before devices are looked for."""
+    from edge_tse.errors import ArtifactError
     from edge_tse.personalization import check_voice
     from edge_tse.voice import load_voice
 
-    voice = load_voice(path)
-    check_voice(universal.voice_model, voice)
-    return voice
-
-
-def _narrator(as_json: bool) -> Callable[[Session], None]:
-    """Tell events as they happen, a line each; on a terminal also a running status."""
-    said, shown_s = 0, 0.0
-    watched = sys.stderr.isatty() and not as_json
-
-    def tell(session: Session) -> None:
-        nonlocal said, shown_s
-        events = session.events
-        for event in events[said:]:
-            sys.stderr.write(("\r" if watched else "") + f"edge-tse: {event.what}\n")
-        said = len(events)
-        if watched and (now := time.monotonic()) - shown_s > 0.5:
-            shown_s, health = now, session.health
-            line = f"{health.samples / session.loop.rate_hz:7.1f} s  late {health.late_blocks}  failed {health.failed_hops}"
-            sys.stderr.write(f"\r{line}  xruns {health.input_overruns + health.output_underruns}  (Ctrl-C ends)")
-            sys.stderr.flush()
-
-    return tell
+    voices: dict[str, Voice] = {}
+    for path in paths:
+        if path.stem in voices:
+            raise ArtifactError(f"two voices are named {path.stem}: a session switches by name, rename one of the files")
+        voices[path.stem] = load_voice(path)
+        check_voice(universal.voice_model, voices[path.stem])
+    return voices

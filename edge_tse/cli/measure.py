@@ -22,6 +22,7 @@ from edge_tse.cli.options import (
     PortOption,
     RateOption,
     app,
+    artifact_of,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _AtMicrophones = Annotated[
 ]
 _AtReceivers = Annotated[str, typer.Option("--receiver", metavar="L,R", help="Meter readings of the --tone, dB SPL.")]
 _Spoken = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option("--voice", metavar="FILE", help="Voice file of the session; recordings of `live --with-voice` hold the voice."),
 ]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
@@ -57,9 +58,9 @@ def latency(
 ) -> None:
     """Measure the round trip of a device with a pseudo-random sequence, and what `live` adds to it."""
     from edge_tse.artifact import Artifact
+    from edge_tse.live.latency import session_latency
     from edge_tse.live.loop import Loop
     from edge_tse.live.round_trip import round_trip, sequence
-    from edge_tse.live.session import session_latency
 
     frame = Artifact.shipped().frame
     wiring = sound.wired(frame, input_device, output_device, channels, rate, block)
@@ -163,15 +164,15 @@ def replay(
     if to is not None:
         audio.check_format(to)
         check_output(to, [recording], AudioError)
-    session, universal = load_recording(recording), sound.opened(artifact)
+    session, universal = load_recording(recording), artifact_of(artifact)
     head = Head.from_json(session.head, str(recording))
-    spoken = head.spoken(voice, str(recording))
+    spoken = head.spoken(voice or [], str(recording))
     model = head.model(universal, spoken, str(recording))
     opened = sound.engine_for(universal, spoken, engine, target, port)
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
             output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")
-        got = replay_live(session, head, running, tell)
+        got = replay_live(session, head, spoken, running, tell)
     if to is not None:
         audio.write(to, got.signal, got.rate_hz, inputs=[recording])
     got.check(str(recording), f"recorded on {head.engine}, replayed on {name}")

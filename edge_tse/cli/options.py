@@ -68,9 +68,6 @@ AlarmOption = Annotated[
 CalibrationOption = Annotated[
     Path | None, typer.Option("--calibration", metavar="TOML", help="Calibration file made by `edge-tse calibrate`.")
 ]
-HopOption = Annotated[
-    str, typer.Option("--hop", metavar="MS", help="Use the shipped model with this hop; enroll with the same --artifact.")
-]
 AnyEngineOption = Annotated[str, typer.Option("--engine", metavar="NAME", help="Runtime for the network, or `device` for a board.")]
 BoardOption = Annotated[str, typer.Option("--target", metavar="NAME", help="Board for --engine device.")]
 PortOption = Annotated[str | None, typer.Option("--port", metavar="P", help="Port of the board, as for `edge-tse board`.")]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
-__all__ = ["engine_for", "listen", "opened", "take_clip", "until_interrupted", "wired"]
+__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wired"]
 
 Float = NDArray[np.float32]
 
@@ -105,10 +104,12 @@ def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_jso
 
 
 @contextmanager
-def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port: str | None) -> Iterator[tuple[AnyEngine, str]]:
-    """The engine that runs the model with this voice, here or on a board, and its name."""
+def engine_for(
+    universal: Artifact, voices: Mapping[str, Voice], engine: str, target: str, port: str | None
+) -> Iterator[tuple[AnyEngine, str]]:
+    """The engine that runs the model with these voices, here or on a board, and its name; it hears the first."""
     from edge_tse.engines import Engine
-    from edge_tse.personalization import personalize
+    from edge_tse.personalization import with_voices
 
     if engine == "device":
         from edge_tse.deployment.boards import boards, state_folder
@@ -116,30 +117,13 @@ def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port
 
         if not target:
             raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
+        if len(voices) > 1:
+            raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
         with boards().connected(find_target(target), port, state_folder()) as board:
-            board.use(universal, voice)
+            board.use(universal, *voices.values())
             board.confirm()
             yield board.engine(), board.name
         return
-    model = personalize(universal, voice)
+    model = with_voices(universal, list(voices.values()))
     network = output.open_quietly(model, engine)
     yield Engine(model, network), network.name
-
-
-def opened(path: Path | None, hop: str = "") -> Artifact:
-    """The model of a file, the shipped one, or the shipped one with a hop of ``hop`` milliseconds."""
-    from edge_tse.artifact import Artifact, shipped_with_hop
-    from edge_tse.errors import ArtifactError
-
-    if not hop:
-        return Artifact.find(path)
-    try:
-        hop_s = float(hop.removesuffix("ms")) / 1e3
-    except ValueError:
-        raise ArtifactError(f"--hop {hop} is not a time in milliseconds: give for instance 4, or 4ms") from None
-    if path is None:
-        return shipped_with_hop(hop_s)
-    model = Artifact.find(path)
-    if abs(model.frame.period_s - hop_s) > 1e-6:
-        raise ArtifactError(f"{path} has a hop of {model.frame.period_s * 1e3:g} ms, not {hop_s * 1e3:g}: leave one of the two out")
-    return model

@@ -6,6 +6,8 @@ runtime, each the only importer of it, loaded when it is asked for.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -85,10 +87,14 @@ class Engine:
         For the :func:`~edge_tse.personalization.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is
         another model's, ``EngineError`` if this network cannot.
         """
-        inputs = voice_inputs(self.artifact, voice)
-        if not isinstance(self.network, UniversalNetwork):
-            raise EngineError(f"{self.network.name} takes no voice while it runs: choose one of {', '.join(engines())}")
-        self.network.set_voice(inputs)
+        self.switch_to(voice)()
+
+    def switch_to(self, voice: Voice) -> Callable[[], None]:
+        """Prepare :meth:`set_voice`, which then only copies bytes: for a switch while sound is running. Errors as there."""
+        inputs, network = voice_inputs(self.artifact, voice), self.network
+        if not isinstance(network, UniversalNetwork):
+            raise EngineError(f"{network.name} takes no voice while it runs: choose one of {', '.join(engines())}")
+        return partial(network.set_voice, inputs)
 
     def _current(self, step: Step) -> bool:
         return self._step is step

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ from edge_tse.hearing.openings import Openings
 from edge_tse.hearing.prescription import BANDS_HZ, Audiogram, compression_ratio, nal_r_db, speech_levels_db, take
 from edge_tse.table import load_table
 
-__all__ = ["Chain", "Hearing", "load_hearing"]
+__all__ = ["LEVELS_DB", "Chain", "Hearing", "load_hearing"]
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -34,6 +35,10 @@ _LOOK = 128  # samples a level is measured over: 8 ms
 _TAPS = 128
 _STILL_DB = 0.05  # a filter is made anew when a gain moves by more
 _ATTACK_S, _RELEASE_S = 0.005, 0.06
+_LOUDNESS_S = 2.0  # over which talker and room are compared for a bypass
+
+LEVELS_DB = {"talker_db": (-60.0, 20.0), "ambient_db": (-60.0, 20.0)}
+"""Levels that the mix can be given; a room may also be left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +67,7 @@ class Hearing:
 
     def __post_init__(self) -> None:
         for name, low, high in (
-            ("talker_db", -60, 20),
+            ("talker_db", *LEVELS_DB["talker_db"]),
             ("max_gain_db", 0, 60),
             ("max_output_db_spl", 50, 130),
             ("knee_below_speech_db", 0, 60),
@@ -83,7 +88,7 @@ class Chain:
 
     def __init__(self, hearing: Hearing, frame: FrameSpec, ears: int, calibration: Calibration = UNCALIBRATED) -> None:
         self.hearing, self.calibration = hearing, calibration
-        self._talker, self._ambient = (np.float32(10 ** (db / 20)) for db in (hearing.talker_db, hearing.ambient_db))
+        self._mix = _Mix(frame, hearing.talker_db, hearing.ambient_db)
         self.limiter = Limiter(calibration.ceiling(hearing.max_output_db_spl), frame.hop, frame.sample_rate_hz)
         microphones, receivers = (np.array(pair[:ears]) for pair in (calibration.microphones_db_spl, calibration.receivers_db_spl))
         self._transducers_db = microphones - receivers
@@ -101,18 +106,75 @@ class Chain:
         """Insertion gain of the last hop, ``[ears, bands]`` at :data:`.prescription.BANDS_HZ`; zeros without audiograms."""
         return np.zeros((len(self._level), len(BANDS_HZ))) if self._shaper is None else self._shaper.gain_db
 
+    def steer(self, *, talker_db: float, ambient_db: float, bypass: bool = False, mute: bool = False) -> None:
+        """Mix otherwise, from the next hop on and gradually over it. ``bypass`` plays the room as loud as the mix was."""
+        self._mix.steer(talker_db, ambient_db, bypass=bypass, mute=mute)
+
     def __call__(self, talker: Float, ambient: Float) -> Float:
-        if self.openings is None:
-            mixed = scrub(talker) * self._talker
-            if self._ambient:
-                mixed = mixed + scrub(ambient) * self._ambient
-        else:
-            room = scrub(ambient)
-            passed = np.maximum(self.openings(room), self._ambient)
-            # The talker is in the room, too, at the same moment: what passes there need not be added.
-            mixed = scrub(talker) * np.maximum(self._talker - (passed - self._ambient), 0) + room * passed
+        talker, room = scrub(talker), scrub(ambient)
+        mixed = self._mix(talker, room, None if self.openings is None else self.openings(room))
         shaped = mixed * self._level if self._shaper is None else self._shaper(mixed)
         return self.limiter(shaped)
+
+
+class _Mix:
+    """Talker and room, each at its level, and how these change."""
+
+    def __init__(self, frame: FrameSpec, talker_db: float, ambient_db: float) -> None:
+        self._levels = _levels(talker_db, ambient_db)
+        self._next: _Levels | None = None
+        self._compared = True
+        self._ramp = (np.arange(frame.hop, dtype=np.float32) + 1) / np.float32(frame.hop)
+        self._keep = math.exp(-frame.period_s / _LOUDNESS_S)
+        self._loudness = np.zeros(2)
+        """Mean squares of mix and room while the mix was heard."""
+
+    def steer(self, talker_db: float, ambient_db: float, *, bypass: bool, mute: bool) -> None:
+        """Go to other levels over the next hop."""
+        self._compared = not (bypass or mute)
+        mix, room = self._loudness
+        nothing, whole = np.float32(0), np.float32(1)
+        if mute:
+            self._next = _Levels(nothing, nothing, nothing)
+        elif bypass:
+            self._next = _Levels(nothing, np.float32(math.sqrt(mix / room)) if mix and room else whole, whole)
+        else:
+            self._next = _levels(talker_db, ambient_db)
+
+    def __call__(self, talker: Float, room: Float, opened: Float | None) -> Float:
+        """Mix a hop, ``[ears, hop]`` each. ``opened [hop]`` is the least gain of the room, for sounds that should pass."""
+        to_talker, to_room, to_opened = self._gains()
+        if opened is not None:
+            passed = np.maximum(opened * to_opened, to_room)
+            # The talker is in the room, too, at the same moment: what passes there need not be added.
+            mixed: Float = talker * np.maximum(to_talker - (passed - to_room), 0) + room * passed
+        else:
+            mixed = talker * to_talker
+            if np.any(to_room):
+                mixed = mixed + room * to_room
+        if self._compared:
+            now = np.array([np.square(x, dtype=np.float64).sum() for x in (mixed, room)])
+            self._loudness = self._keep * self._loudness + (1 - self._keep) * now
+        return mixed
+
+    def _gains(self) -> _Levels | tuple[Float, ...]:
+        """Gains of a hop: numbers while they stay, ``[hop]`` where they change."""
+        if self._next is None:
+            return self._levels
+        before, self._levels, self._next = self._levels, self._next, None
+        return tuple(old + (new - old) * self._ramp for old, new in zip(before, self._levels, strict=True))
+
+
+class _Levels(NamedTuple):
+    """Amplitudes of talker, room, and of what opens the room's path."""
+
+    talker: np.float32
+    room: np.float32
+    opened: np.float32
+
+
+def _levels(talker_db: float, ambient_db: float) -> _Levels:
+    return _Levels(np.float32(10 ** (talker_db / 20)), np.float32(10 ** (ambient_db / 20)), np.float32(1))
 
 
 class _Shaper:

@@ -11,8 +11,9 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,6 +27,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.ring import Ring
 from edge_tse.live.session import GRID, Session
+from edge_tse.live.steering import Change, Steering
 from edge_tse.stream import AnyEngine
 from edge_tse.table import parse_json, read_table, shown
 
@@ -34,10 +36,11 @@ __all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 Float = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
-SCHEMA = 1
+SCHEMA = 2
 _HELD_S = 5.0  # what may wait for a disk
 _RESERVE_BYTES = 2**20
-_BLOCK, _SKIPPED, _END = 1, 2, 5  # kinds of a word of the journal, in its three lowest bits; from 2 on the fates in their order
+# Kinds of a word of the journal, in its three lowest bits; from 2 on the fates in their order. A change is a hop and then a text.
+_BLOCK, _SKIPPED, _END, _CHANGE, _TEXT = 1, 2, 5, 6, 7
 _PAYLOAD = 2**20
 _LONGEST_SHORTAGE = _PAYLOAD // 4 - 1
 
@@ -89,6 +92,13 @@ class Recorder:
     def hop(self, index: int, fate: Fate) -> None:
         """Record a hop that was not extracted; called by the engine's thread."""
         self._words.append(_SKIPPED - 1 + fate + 8 * (index % _PAYLOAD))
+
+    def change(self, index: int, change: Change) -> None:
+        """Record a change and the hop from which it holds; called by the engine's thread."""
+        text = json.dumps(change.to_json(), separators=(",", ":"))
+        text += " " * (len(text) % 2)
+        pairs = np.frombuffer(text.encode("ascii"), "<u2")
+        self._words.extend([_CHANGE + 8 * (index % _PAYLOAD), *(_TEXT + 8 * int(pair) for pair in pairs)])
 
     @property
     def seconds(self) -> float:
@@ -195,6 +205,8 @@ class Recording:
     blocks: tuple[tuple[int, int, int], ...]
     """Position, shortage and flags of each block."""
     fates: Mapping[int, Fate]
+    changes: Mapping[int, Sequence[Change]]
+    """Changes at the beginning of a hop, in their order."""
 
     def figures(self) -> dict[str, int]:
         """Figures by name, ready for a report."""
@@ -253,19 +265,49 @@ def load_recording(path: Path) -> Recording:
         raise AudioError(f"{path}: its journal holds {int(journal.min())}, which no session writes: it is damaged")
     at = np.flatnonzero(journal % 8 == _BLOCK)
     blocks = tuple((int(i), int(journal[i]) // 8 // 4, int(journal[i]) // 8 % 4) for i in at)
-    fates = {}
-    for i in np.flatnonzero((journal % 8 >= _SKIPPED) & (journal % 8 < _END)):
-        kind, low = int(journal[i]) % 8, int(journal[i]) // 8
-        # The index is written modulo 2**20: 70 minutes; it is the one nearest before its place in the stream.
-        near = int(i * hop_rate_hz / rate_hz) + 1
-        fates[low + max(0, near - low + _PAYLOAD // 2) // _PAYLOAD * _PAYLOAD] = Fate(kind - _SKIPPED + 1)
+    fates = {
+        _hop_at(int(i), int(journal[i]), hop_rate_hz / rate_hz): Fate(int(journal[i]) % 8 - _SKIPPED + 1)
+        for i in np.flatnonzero((journal % 8 >= _SKIPPED) & (journal % 8 < _END))
+    }
+    changes = _changes(path, journal, hop_rate_hz / rate_hz)
+    if type(from_hop := head.get("from_hop", 0)) is not int or from_hop < 0:
+        raise AudioError(f"{path}: it begins at hop {shown(from_hop)}, which cannot be: {wanted}")
     last = np.flatnonzero(journal % 8 == _END)
     if len(last):
         n = int(last[-1])
     else:  # it ended before the session, maybe within a block
         blocks, n = blocks[:-1], blocks[-1][0] if blocks else 0
     heard = (rows[:n, : loop.ears] / GRID).astype(np.float32)
-    return Recording(head=head, loop=loop, heard=heard, played=rows[:n, loop.ears : 2 * loop.ears], blocks=blocks, fates=fates)
+    played = rows[:n, loop.ears : 2 * loop.ears]
+    return Recording(head=head, loop=loop, heard=heard, played=played, blocks=blocks, fates=fates, changes=changes)
+
+
+def _hop_at(place: int, word: int, hops_per_sample: float) -> int:
+    """Number of the hop that a word of the journal names.
+
+    It is written modulo 2**20, 70 minutes, and is the one nearest before its place in the stream.
+    """
+    low, near = word // 8, int(place * hops_per_sample) + 1
+    return low + max(0, near - low + _PAYLOAD // 2) // _PAYLOAD * _PAYLOAD
+
+
+def _changes(path: Path, journal: Int32, hops_per_sample: float) -> dict[int, list[Change]]:
+    """Changes by hop. A text that the end of the file cuts off never took effect where it could be heard."""
+    found: dict[int, list[Change]] = {}
+    words = [(int(i), int(journal[i])) for i in np.flatnonzero(journal % 8 >= _SKIPPED)]
+    starts = [n for n, (_, word) in enumerate(words) if word % 8 == _CHANGE]
+    for start in starts:
+        pairs = [word // 8 for _, word in takewhile(lambda placed: placed[1] % 8 == _TEXT, words[start + 1 :])]
+        where = f"{path}: the change at {words[start][0]} samples"
+        try:
+            text = b"".join(pair.to_bytes(2, "little") for pair in pairs)
+        except OverflowError as failure:
+            raise AudioError(f"{where} holds {max(pairs)}, which no session writes: it is damaged") from failure
+        if start + 1 + len(pairs) == len(words) and not text.rstrip().endswith(b"}"):
+            break
+        told = parse_json(text, where, AudioError, "the recording is damaged")
+        found.setdefault(_hop_at(*words[start], hops_per_sample), []).append(Change.from_json(told, where))
+    return found
 
 
 def replay(
@@ -273,9 +315,18 @@ def replay(
     engine: AnyEngine,
     shape: Callable[[Float, Float], Float] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
+    steering: Steering | None = None,
 ) -> Replayed:
-    """Run the same blocks through the same session; lateness and failures come from the journal instead of happening."""
-    session = Session(engine, recording.loop, shape=shape, fates=recording.fates)
+    """Run the same blocks through the same session; lateness, failures and changes come from the journal instead of happening.
+
+    ``AudioError`` for a recording that begins within its session: what came before is not in it.
+    """
+    if from_hop := recording.head.get("from_hop", 0):
+        raise AudioError(
+            f"the recording begins at hop {from_hop} of its session, a replay needs one from hop 0: make it with `live --record`, "
+            "or listen to this one with any player"
+        )
+    session = Session(engine, recording.loop, shape=shape, steering=steering, fates=recording.fates, changes=recording.changes)
     n = len(recording.heard)
     out = np.zeros_like(recording.heard)
     fade = max(1, round(recording.loop.fade_s * recording.loop.rate_hz))

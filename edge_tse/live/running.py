@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from edge_tse.errors import EngineError
 from edge_tse.hearing.chain import Chain
+from edge_tse.live.console import Console
 from edge_tse.live.devices import Duplex, Wiring
 from edge_tse.live.ears import EarWatch
 from edge_tse.live.loop import Loop
 from edge_tse.live.recording import Recorder, Recording, Replayed, replay
 from edge_tse.live.recording_head import Head
 from edge_tse.live.session import Session
+from edge_tse.live.steering import Change, Settings, Steering
 from edge_tse.live.supervision import Run, supervise
 from edge_tse.report import memory
-from edge_tse.stream import AnyEngine
+from edge_tse.stream import AnyEngine, VoicedEngine
+from edge_tse.voice import Voice
 
-__all__ = ["Finished", "replay_live", "run_live"]
+__all__ = ["Finished", "replay_live", "run_live", "steering"]
 
 _LOOK_EVERY_S = 1.0
 
@@ -105,12 +110,15 @@ def run_live(
     tell: Callable[[Session], None] = lambda session: None,
     core: int | None = None,
     realtime: bool = False,
+    presets: Mapping[str, Change] | None = None,
+    steered: Callable[[Console], AbstractContextManager[None]] = lambda console: nullcontext(),
 ) -> Finished:
     """Play what ``engine`` extracts, through the hearing chain of ``head``, until ``seconds`` have passed or ``stopped`` says so.
 
-    ``record`` keeps the session in a file, which names its voice, or holds it (``with_voice``). What is wrong with the ears becomes
-    an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second. Errors as of
-    :func:`edge_tse.live.supervision.supervise` and :class:`edge_tse.live.recording.Recorder`.
+    ``record`` keeps the session in a file, which names its voices, or holds them (``with_voice``). What is wrong with the ears
+    becomes an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second.
+    ``steered`` is given the session's console and lets keys or programs use it while it runs. Errors as of
+    :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and :func:`steering`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_s, ceiling=ceiling)
@@ -128,29 +136,54 @@ def run_live(
             session.note(notes.pop(0))
         tell(session)
 
-    stated = head.to_json(with_voice=with_voice)
-    recorder = None if record is None else Recorder(record, stated, loop, engine.frame, notes.append)
+    def recorder(path: Path, hop: int) -> Recorder:
+        return Recorder(path, {**head.to_json(with_voice=with_voice), "from_hop": hop}, loop, engine.frame, notes.append)
+
+    chain = Chain(head.hearing, engine.frame, wiring.ears, head.calibration)
+    steers = steering(head, {each.name: each.voice for each in head.voices if each.voice is not None}, engine, chain)
+    first = None if record is None else recorder(record, 0)
+    session = Session(engine, loop, shape=chain, tap=first, steering=steers)
+    console = Console(session, presets=presets, recorder=first, record=recorder)
     try:
-        shape = Chain(head.hearing, engine.frame, wiring.ears, head.calibration)
-        session = Session(engine, loop, shape=shape, tap=recorder)
-        run = supervise(
-            session,
-            lambda current: Duplex(wiring, current.exchange),
-            seconds=seconds,
-            stopped=stopped,
-            tell=told,
-            core=core,
-            realtime=realtime,
-        )
+        with steered(console):
+            run = supervise(
+                session,
+                lambda current: Duplex(wiring, current.exchange),
+                seconds=seconds,
+                stopped=lambda: stopped() or console.ended.is_set(),
+                tell=told,
+                core=core,
+                realtime=realtime,
+            )
     finally:
-        if recorder is not None:
-            recorder.close()
+        console.close()
     return Finished(session=session, run=run, wiring=wiring, head=head, began_s=began_s, recording=record, notes=tuple(notes))
 
 
 def replay_live(
-    recording: Recording, head: Head, engine: AnyEngine, progress: Callable[[float], None] = lambda fraction: None
+    recording: Recording,
+    head: Head,
+    voices: Mapping[str, Voice],
+    engine: AnyEngine,
+    progress: Callable[[float], None] = lambda fraction: None,
 ) -> Replayed:
-    """Run a recorded session again, through an engine with the voice of ``head`` and the hearing chain of that session."""
-    shape = Chain(head.hearing, engine.frame, recording.loop.ears, head.calibration)
-    return replay(recording, engine, shape, progress)
+    """Run a recorded session again, through an engine with its voices by name and the hearing chain of that session."""
+    chain = Chain(head.hearing, engine.frame, recording.loop.ears, head.calibration)
+    return replay(recording, engine, chain, progress, steering(head, voices, engine, chain))
+
+
+def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: Chain) -> Steering:
+    """Steering of a session: of its chain and, where it has several voices, of its engine.
+
+    ``EngineError`` if the engine takes no voice while it runs.
+    """
+    switches: dict[str, Callable[[], None]] = {}
+    if len(voices) > 1:
+        if not isinstance(engine, VoicedEngine):
+            raise EngineError(f"this engine keeps one voice while it runs, {len(voices)} were given: give one --voice")
+        switches = {name: engine.switch_to(voice) for name, voice in voices.items()}
+
+    def mix(settings: Settings) -> None:
+        chain.steer(talker_db=settings.talker_db, ambient_db=settings.ambient_db, bypass=settings.bypass, mute=settings.mute)
+
+    return Steering(Settings.of(head.hearing, head.voices[0].name), switches, mix)

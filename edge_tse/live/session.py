@@ -10,26 +10,26 @@ where the engine was late it is that same input itself, cross-faded. docs/decisi
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from math import gcd
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.frame import FrameSpec
-from edge_tse.live.loop import Event, Fate, Health, Latency, Loop
+from edge_tse.live.latency import ahead, device_hop
+from edge_tse.live.loop import Event, Fate, Health, Loop
 from edge_tse.live.resampling import Resampler
 from edge_tse.live.ring import Ring
+from edge_tse.live.steering import Change, Settings, Steering
 from edge_tse.report import Timing
 from edge_tse.stream import AnyEngine
 
-__all__ = ["GRID", "Session", "Tap", "session_latency"]
+__all__ = ["GRID", "Session", "Tap"]
 
 Float = NDArray[np.float32]
 
@@ -49,6 +49,9 @@ class Tap(Protocol):
     def hop(self, index: int, fate: Fate) -> None:
         """Told each hop that was not extracted, by the engine's thread."""
 
+    def change(self, index: int, change: Change) -> None:
+        """Told each change, and the hop from which it holds, by the engine's thread."""
+
 
 class Session:
     """One stream through one engine. Give :meth:`exchange` to a device, or call it and :meth:`work` by turns."""
@@ -63,20 +66,26 @@ class Session:
         shape: Callable[[Float, Float], Float] | None = None,
         tap: Tap | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        steering: Steering | None = None,
         fates: Mapping[int, Fate] | None = None,
+        changes: Mapping[int, Sequence[Change]] | None = None,
     ) -> None:
         """``shape`` turns a hop of the talker and the same hop dry, ``[ears, hop]`` each, into the hop played, without delay.
 
-        ``fates`` decides instead of circumstances what becomes of each hop (those it does not name are extracted): a replay.
+        ``steering`` makes the changes that :meth:`change` is asked for. In a replay ``fates`` decides instead of circumstances what
+        becomes of each hop (those it does not name are extracted), and ``changes`` what is changed at each.
         """
         self.loop, self.frame = loop, engine.frame
-        self._engine, self._shape, self._tap, self._clock, self._fates = engine, shape, tap, clock, fates
+        self._engine, self._shape, self.tap, self._clock, self._fates = engine, shape, tap, clock, fates
+        self.steering = Steering(Settings()) if steering is None else steering
+        self._asked: deque[Change] = deque()
+        self._changes = changes or {}
         self._step = engine.start(loop.ears)
         frame, ears = self.frame, loop.ears
         self._down = Resampler(loop.rate_hz, frame.sample_rate_hz, ears)
         self._up = Resampler(frame.sample_rate_hz, loop.rate_hz, ears)
-        start, self.latency_samples, self.latency = _ahead(frame, loop)
-        hop = _device_hop(frame, loop)
+        start, self.latency_samples, self.latency = ahead(frame, loop)
+        hop = device_hop(frame, loop)
         self._fade = max(1, round(loop.fade_s * loop.rate_hz))
         capacity = round(_HISTORY_S * loop.rate_hz) + 2 * self.latency_samples + 4 * loop.block
         self._heard = Ring(capacity, ears)
@@ -104,6 +113,7 @@ class Session:
         self._fated = [0] * len(Fate)
         self._blocks = self._late = self._short = self._lost = self._overruns = self._underruns = 0
         self._longest_s = 0.0
+        self._least: float = _HISTORY_S * loop.rate_hz
         self._events: deque[Event] = deque(maxlen=1000)
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -137,13 +147,14 @@ class Session:
         wet = self._wet[:n]
         self._talker.read(position, wet)
         shortage = position + n + self._fade - reach
+        self._least = min(self._least, -shortage)
         if shortage > 0 or self._gain < 1 or position - self._good_from < self._fade:
             self._blend(wet, position, reach, shortage > 0)
         np.clip(wet, -self.loop.ceiling, self.loop.ceiling, out=out)
         self._played = position + n
         self._blocks += 1
-        if self._tap is not None:
-            self._tap.block(clean, out, max(0, shortage), flags)
+        if self.tap is not None:
+            self.tap.block(clean, out, max(0, shortage), flags)
 
     def _blend(self, wet: Float, position: int, reach: int, late: bool) -> None:
         """Replace samples that the engine did not deliver by those heard at that moment; the weight moves by at most 1 / fade."""
@@ -187,6 +198,7 @@ class Session:
 
     def _hop(self, hop: Float) -> Float:
         """The samples that are played for one hop ``[ears, hop]``."""
+        self._steer()
         joined = np.concatenate([self._before, hop], axis=1)
         dry, self._before = joined[:, : self.frame.hop], joined[:, self.frame.hop :]
         talker, fate = self._extracted(hop)
@@ -197,10 +209,25 @@ class Session:
         self._last, self._was = heard[:, -1].copy(), fate
         if fate is not Fate.EXTRACTED:
             self._fated[fate] += 1
-            if self._tap is not None:
-                self._tap.hop(self._hops, fate)
+            if self.tap is not None:
+                self.tap.hop(self._hops, fate)
         self._hops += 1
         return heard if self._shape is None else self._shape(heard, dry)
+
+    def _steer(self) -> None:
+        """Make what changes at this hop."""
+        for change in self._changes.get(self._hops, ()):
+            self.steering.apply(change)
+        while self._asked:
+            change, began = self._asked.popleft(), self._clock()
+            try:
+                self.steering.apply(change)
+            except Exception as failure:  # as with an engine that fails: the wearer must go on hearing
+                self.note(f"{change.said}: not done ({' '.join(str(failure).split())})")
+                continue
+            self.note(f"{change.said} ({(self._clock() - began) * 1e3:.2f} ms)")
+            if self.tap is not None:
+                self.tap.change(self._hops, change)
 
     def _extracted(self, hop: Float) -> tuple[Float | None, Fate]:
         fate = self._fate()
@@ -292,17 +319,33 @@ class Session:
 
     # Everybody
 
+    def change(self, change: Change) -> None:
+        """Change settings, or make a mark, at the beginning of the next hop. ``AudioError`` if this session cannot."""
+        self.steering.check(change)
+        self._asked.append(change)
+
     def note(self, what: str) -> None:
         """Add an event, now."""
         self._events.append(Event(at_s=self._clock(), what=what))
 
     def recent(self, seconds: float) -> Float:
         """Sound heard last, ``[ears, samples]``: of two seconds at most, and of no more than there is."""
-        end = self._heard.end
+        return self._last_of(self._heard, self._heard.end, seconds)
+
+    def recently_played(self, seconds: float) -> Float:
+        """Sound played last, as :meth:`recent`, but for what was late."""
+        return self._last_of(self._talker, self._played, seconds)
+
+    def _last_of(self, ring: Ring, end: int, seconds: float) -> Float:
         n = min(end, round(min(seconds, _HISTORY_S) * self.loop.rate_hz))
         out = np.zeros((n, self.loop.ears), np.float32)
-        self._heard.read(end - n, out)
+        ring.read(end - n, out)
         return out.T
+
+    def reserve_s(self) -> float:
+        """Least time, since the last call, by which the engine's output was there before it was due; negative: it was late."""
+        least, self._least = self._least, _HISTORY_S * self.loop.rate_hz
+        return float(least / self.loop.rate_hz)
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -334,38 +377,6 @@ class Session:
             output_underruns=self._underruns,
             longest_exchange_s=self._longest_s,
         )
-
-
-def session_latency(frame: FrameSpec, loop: Loop) -> Latency:
-    """Latency of a session with this geometry in its parts, before there is a session."""
-    return _ahead(frame, loop)[2]
-
-
-def _device_hop(frame: FrameSpec, loop: Loop) -> int:
-    """Samples of the device in a hop, rounded up."""
-    return math.ceil(frame.hop * (loop.rate_hz / frame.sample_rate_hz))
-
-
-def _ahead(frame: FrameSpec, loop: Loop) -> tuple[int, int, Latency]:
-    """Position of the talker's first sample, and the latency in samples of the device and in its parts."""
-    device_hz, model_hz = loop.rate_hz, frame.sample_rate_hz
-    delay_s = Resampler(device_hz, model_hz, 1).delay_s + Resampler(model_hz, device_hz, 1).delay_s
-    ratio, hop = loop.rate_hz / frame.sample_rate_hz, _device_hop(frame, loop)
-    resampling = math.ceil(delay_s * loop.rate_hz)
-    shared = gcd(loop.block, hop) if loop.steady and not resampling else 1
-    margin = round(loop.margin_s * loop.rate_hz)
-    # Once a block is in, the engine has until the next to turn it into hops: 0015 shows that this many samples always suffice.
-    start = loop.block + hop - shared + resampling + margin
-    # Samples of the device between a sound in a block and the same sound in another.
-    samples = start + round(frame.delay * ratio)
-    seconds = frame.algorithmic_latency_s, resampling / loop.rate_hz, margin / loop.rate_hz
-    latency = Latency(
-        algorithmic_s=seconds[0],
-        resampling_s=seconds[1],
-        margin_s=seconds[2],
-        turnaround_s=samples / loop.rate_hz - sum(seconds),
-    )
-    return start, samples, latency
 
 
 def _clean(heard: Float, out: Float, finite: NDArray[np.bool_]) -> None:
