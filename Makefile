@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz lint clean
+.PHONY: help demo test test-slow fuzz lint audit sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -23,6 +23,8 @@ help:
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
 	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
 	@echo "make lint                       ruff and mypy alone"
+	@echo "make audit                      known vulnerabilities of what is installed, where the service that knows them can be reached"
+	@echo "make sbom                       bills of materials (CycloneDX) of the wheel, a C archive, a firmware image and the boot code, in dist/"
 	@echo "make clean                      remove demo/, builds and caches; .venv stays"
 
 demo: $(VENV)/.installed-litert
@@ -30,7 +32,7 @@ demo: $(VENV)/.installed-litert
 
 test: lint
 	@echo "==> pytest"
-	@$(RUN) -m pytest -n auto $(or $(ARGS),-m 'not slow and not alone')
+	@$(RUN) -m pytest -n auto $(or $(ARGS),-m 'not slow and not alone' --cov --cov-report=term)
 	@$(if $(ARGS),,echo "==> pytest: what needs the machine to itself" && $(RUN) -m pytest -m 'alone and not slow')
 
 test-slow: $(VENV)/.installed-dev
@@ -48,8 +50,12 @@ lint: $(VENV)/.installed-dev
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
 
+audit: $(VENV)/.installed-dev
+	@echo "==> pip-audit"
+	@$(RUN) .ci/audit.py
+
 clean:
-	rm -rf demo build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A half-made environment (Debian without python3-venv leaves one) has a python and no pip.

@@ -290,8 +290,11 @@ class TestDamage:
             "import resource, signal, sys\n"
             "from edge_tse.cli import main\n"
             "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-            "resource.setrlimit(resource.RLIMIT_FSIZE, (50000, 50000))\n"
-            "sys.exit(main(sys.argv[1:]))"
+            "before = resource.getrlimit(resource.RLIMIT_FSIZE)\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (50000, before[1]))\n"
+            "code = main(sys.argv[1:])\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, before)\n"  # what measures coverage writes at the end
+            "sys.exit(code)"
         )
         line = ["extract", files.mixture, "--voice", files.voice, "-o", files.folder / "out.wav", "--artifact", files.artifact]
         command = [sys.executable, "-c", program, *map(str, line)]
@@ -418,6 +421,7 @@ class TestLab:
             "embeddings": None,
             "cut": None,
             "resume": True,
+            "rate": None,
         }
 
     def test_training_is_logged_where_nobody_watches(self, run: Run, module: Callable[..., None], tmp_path: Path) -> None:

@@ -22,8 +22,13 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 
 MODULES = {
     "ai-edge-litert": "ai_edge_litert.interpreter",
+    "cyclonedx-bom": "cyclonedx_py",
+    "cyclonedx-python-lib": "cyclonedx",
     "lightning-fabric": "lightning_fabric",
+    "pip-audit": "pip_audit",
     "pyserial": "serial",
+    "pytest-cov": "pytest_cov",
+    "pytest-randomly": "pytest_randomly",
     "pytest-xdist": "xdist",
     "tflite-micro": "tflite_micro",
     "tflite-runtime": "tflite_runtime.interpreter",
