@@ -29,8 +29,8 @@ def sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
 def small_png(pixels: Any, colours: NDArray[np.uint8]) -> bytes:
     """PNG of pixels ``[height, width, 4]`` in these colours ``[at most 256, 3]``, each pixel in the nearest one.
 
-    A page with such a picture is less than half as long. The colours are those that were drawn with: a palette chosen by how often a
-    colour occurs (median cut) turned the rarest gains, the largest, from orange into slate.
+    A page with such a picture is less than half as long. The colours are those that were drawn with: a palette chosen by how often
+    a colour occurs (median cut) turned the rarest gains, the largest, from orange into slate.
     """
     from PIL import Image  # matplotlib brings it
 
