@@ -18,7 +18,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.frame import SILENCE, FrameSpec, over_ears
+from edge_tse.frame import SILENCE, FrameSpec
+from edge_tse.level import over_ears
 from edge_tse.transform import log2
 
 __all__ = ["COVARIANCE_LIFT", "COVARIANCE_LOUDEST", "COVARIANCE_SILENCE", "Beam", "mixed"]

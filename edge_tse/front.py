@@ -16,19 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.beam import Beam, mixed
-from edge_tse.frame import (
-    GAIN_LIFT,
-    LEVEL_OFFSET,
-    LEVEL_SLOPE,
-    LIFT,
-    POWER_FLOOR,
-    SILENCE,
-    Analyzer,
-    FrameSpec,
-    RunningLevel,
-    Synthesizer,
-    over_ears,
-)
+from edge_tse.frame import GAIN_LIFT, LIFT, SILENCE, Analyzer, FrameSpec, Synthesizer
+from edge_tse.level import LEVEL_OFFSET, LEVEL_SLOPE, POWER_FLOOR, RunningLevel, over_ears
 from edge_tse.operators import Tensor
 from edge_tse.quant import dequantize, quantize
 

@@ -21,10 +21,12 @@ from edge_tse.artifact import Artifact, verify  # noqa: E402
 from edge_tse.beam import Beam, mixed  # noqa: E402
 from edge_tse.engines import open_network  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
-from edge_tse.frame import FrameSpec, RunningLevel, over_ears  # noqa: E402
+from edge_tse.frame import FrameSpec  # noqa: E402
+from edge_tse.level import RunningLevel, over_ears  # noqa: E402
 from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
-from edge_tse.nn.student import BASE, NANO, SMALL, Depthwise, Student  # noqa: E402
+from edge_tse.nn.stage import Depthwise  # noqa: E402
+from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
 from quantization.loop import Plan, Teacher  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402

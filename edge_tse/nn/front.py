@@ -9,16 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_tse.beam import LOUDEST_RATIO, RATIO_FLOOR, RATIO_SLOPE
-from edge_tse.frame import (
-    LEVEL_ATTACK,
-    LEVEL_OFFSET,
-    LEVEL_QUIETEST,
-    LEVEL_REFERENCE,
-    LEVEL_RELEASE,
-    LEVEL_SLOPE,
-    POWER_FLOOR,
-    FrameSpec,
-)
+from edge_tse.frame import FrameSpec
+from edge_tse.level import LEVEL_ATTACK, LEVEL_OFFSET, LEVEL_QUIETEST, LEVEL_REFERENCE, LEVEL_RELEASE, LEVEL_SLOPE, POWER_FLOOR
 from edge_tse.nn.beam import beamed
 
 __all__ = ["Front"]
