@@ -24,7 +24,8 @@ from torch.nn import functional
 from benchmarks import RESULTS
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
-from edge_tse.nn.student import Stage, Student
+from edge_tse.nn.stage import Stage
+from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import load_checkpoint, student_of
 from quantization.loop import Plan, descend, optimizers_of

@@ -14,7 +14,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.golden import Golden
 from edge_tse.graph import IntegerGraph, State
 from edge_tse.nn.encoder import BLOCKS, Encoder
-from edge_tse.nn.student import Block, Stage, Student
+from edge_tse.nn.stage import Block, Stage
+from edge_tse.nn.student import Student
 from edge_tse.operators import Add, Append, Depthwise, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.quant import quantize_bias
 from edge_tse.voice import VoiceModel

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from edge_tse.nn.student import Block, Depthwise, Modulated, Stage, Student, causal_taps
+from edge_tse.nn.stage import Block, Depthwise, Modulated, Stage, causal_taps
+from edge_tse.nn.student import Student
 
 __all__ = [
     "CALIBRATIONS",
@@ -161,7 +162,7 @@ class QuantPointwise(nn.Module):
 
 
 class QuantModulated(QuantPointwise):
-    """:class:`~edge_tse.nn.student.Modulated`, folded: voice scale and shift act on the accumulator."""
+    """:class:`~edge_tse.nn.stage.Modulated`, folded: voice scale and shift act on the accumulator."""
 
     def forward(self, x: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:  # type: ignore[override]
         weight, scale, grid = self.weight_and_grid()
@@ -176,7 +177,7 @@ class QuantModulated(QuantPointwise):
 
 
 class QuantDepthwise(nn.Module):
-    """:class:`~edge_tse.nn.student.Depthwise` with integer taps and an int8 output."""
+    """:class:`~edge_tse.nn.stage.Depthwise` with integer taps and an int8 output."""
 
     def __init__(
         self,

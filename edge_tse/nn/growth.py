@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 
 from edge_tse.frame import FrameSpec
-from edge_tse.nn.student import StageConfig, Student, StudentConfig
+from edge_tse.nn.stage import StageConfig
+from edge_tse.nn.student import Student, StudentConfig
 
 __all__ = ["can_grow", "grown"]
 
