@@ -40,7 +40,7 @@ from edge_tse.personalization import personalize, universal, voice_inputs
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
 from edge_tse.voice import Voice
-from quantization.evaluate import Trial, read_trials
+from quantization.trial_list import Trial, read_trials
 from quantization.trials import make_trials
 
 Hear = Callable[[Voice], Network]

@@ -34,7 +34,7 @@ from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, environment
 from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
-from quantization.evaluate import Listener, Trial, personal_listener, read_trials, score, summary
+from quantization.evaluate import personal_listener
 from quantization.float_listener import float_listener
 from quantization.freeze import freeze
 from quantization.qat import CALIBRATIONS, WeightFormat
@@ -50,6 +50,9 @@ from quantization.quantize import (
     twin_of,
 )
 from quantization.run import Progress as Told
+from quantization.score_summary import summary
+from quantization.scores import Listener, score
+from quantization.trial_list import Trial, read_trials
 from quantization.trials import CONDITIONS, make_trials
 
 __all__ = ["ROWS", "Study", "candidates", "page", "paired"]

@@ -34,10 +34,10 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import Checkpoint, student_of
-from quantization.evaluate import Trial, read_trials
 from quantization.float_listener import enrolled
 from quantization.qat import Activation, Fixed, QuantDepthwise, QuantPointwise
 from quantization.quantize import SCHEMES, calibration_batches, prepare, twin_of
+from quantization.trial_list import Trial, read_trials
 from quantization.trials import make_trials
 
 __all__ = ["Probe", "chart", "layers", "only", "sensitivity"]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edge_tse.demo.cases import Case, case_of
 from edge_tse.errors import DataError
-from quantization.evaluate import Item, Trial, read_trials
+from quantization.scores import Item
+from quantization.trial_list import Trial, read_trials
 
 __all__ = ["examples"]
 

@@ -13,8 +13,9 @@ from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.nn.student import Student
 from quantization.analyse import mean_over, signals
 from quantization.checkpoint import Checkpoint, load_checkpoint
-from quantization.evaluate import Float, Trial
 from quantization.float_listener import enrolled
+from quantization.scores import Float
+from quantization.trial_list import Trial
 
 __all__ = ["STEPS", "analyse_checkpoint"]
 

@@ -17,8 +17,10 @@ from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.voice import VoiceModel
 from quantization.checkpoint import Checkpoint
-from quantization.evaluate import Float, Item, Listener, Trial, enrollment_clips, read_trials, score, summary, tails
 from quantization.freeze import float_voice_model
+from quantization.score_summary import summary, tails
+from quantization.scores import Float, Item, Listener, score
+from quantization.trial_list import Trial, enrollment_clips, read_trials
 from quantization.validation import estimated
 
 __all__ = ["enrolled", "evaluate_checkpoint", "float_listener"]

@@ -1,4 +1,4 @@
-"""Fixed validation trials from a data folder, the same bytes for the same seed: what :mod:`quantization.evaluate` reads.
+"""Fixed validation trials from a data folder, the same bytes for the same seed: what :mod:`quantization.evaluate` scores.
 
     python -m quantization.trials --data DIR -o OUT --split choose
 
@@ -25,7 +25,7 @@ from edge_tse import audio
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.files import write_bytes
 from quantization.corpus import Corpus, mono_at, open_corpus
-from quantization.evaluate import COLUMNS
+from quantization.trial_list import COLUMNS
 
 __all__ = ["CONDITIONS", "HARDER", "SPLITS", "Condition", "make_trials"]
 

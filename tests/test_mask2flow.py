@@ -25,12 +25,12 @@ from edge_tse.nn.front import Front  # noqa: E402
 from edge_tse.nn.mask2flow import MAX_GAIN, PAPER_V1, PAPER_V2, TINY, DiTBlock, Mask2Flow, integrate, rotated  # noqa: E402
 from edge_tse.nn.mel import MelFront, MelSpec  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
-from quantization.evaluate import read_trials  # noqa: E402
 from quantization.float_analysis import STEPS, analyse_checkpoint  # noqa: E402
 from quantization.float_listener import enrolled, evaluate_checkpoint  # noqa: E402
 from quantization.loop import Teacher  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
 from quantization.train import train  # noqa: E402
+from quantization.trial_list import read_trials  # noqa: E402
 from tests.speech import utterance  # noqa: E402
 
 

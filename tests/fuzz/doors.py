@@ -384,7 +384,7 @@ def _trials(rng: Random) -> bytes:
 
 
 def _read_trials(content: bytes, folder: Path) -> None:
-    from quantization.evaluate import read_trials
+    from quantization.trial_list import read_trials
 
     for name in ("a.wav", "b.wav"):
         (folder / name).write_bytes(b"x")
