@@ -29,7 +29,8 @@ from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import load_checkpoint, student_of
 from quantization.loop import Plan, descend, optimizers_of
-from quantization.mixing import Mixer, Scene
+from quantization.mixing import Mixer
+from quantization.mixture import Scene
 from quantization.run import Run
 
 __all__ = ["Refiner", "cues", "phase_advance"]

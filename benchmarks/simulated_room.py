@@ -1,6 +1,6 @@
 """A head in a simulated room: image sources of pyroomacoustics, each heard from its direction.
 
-A second opinion on what was learned from rooms that :mod:`quantization.mixing` draws and judged in a measured one; and, around a
+A second opinion on what was learned from rooms that :mod:`quantization.mixture` draws and judged in a measured one; and, around a
 rigid sphere instead of somebody's head, the room of the demonstration.
 """
 

@@ -26,7 +26,7 @@ from edge_tse.nn.student import NANO, Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
 from quantization.loop import Plan, descend, optimizers_of
-from quantization.mixing import Scene
+from quantization.mixture import Scene
 from quantization.recipes import Recipe, recipe
 from quantization.run import Run
 from quantization.validation import validate

@@ -31,7 +31,8 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import student_of
-from quantization.mixing import Batch, Mixer, Scene
+from quantization.mixing import Batch, Mixer
+from quantization.mixture import Scene
 from quantization.quantize import prepare
 from quantization.run import Run
 

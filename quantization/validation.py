@@ -15,7 +15,8 @@ from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.nn.student import Student
-from quantization.mixing import Mixer, Scene
+from quantization.mixing import Mixer
+from quantization.mixture import Scene
 from quantization.run import Run, tensors_of
 
 __all__ = ["CURVE", "KINDS", "SUMMARY", "estimated", "summed_up", "two_ears", "unseen_gains", "validate"]

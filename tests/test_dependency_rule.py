@@ -41,7 +41,7 @@ LEAVES = {
     "pyaudio": ("edge_tse/live/devices.py",),
     "pystoi": ("quantization/scores.py",),
     "rich": ("edge_tse/cli/",),
-    "scipy": ("quantization/mixing.py", "quantization/trials.py"),
+    "scipy": ("quantization/mixing.py", "quantization/mixture.py", "quantization/trials.py"),
     "serial": ("firmware_bridge/link.py",),
     "soundfile": ("edge_tse/audio.py",),
     "soxr": ("edge_tse/audio.py",),
