@@ -76,7 +76,7 @@ class Refiner(nn.Module):
         frame, front = self.student.config.frame, self.front
         spectra = front.analyze(mixture_BEN)
         with torch.no_grad():
-            hidden, mask = self.student.masked(front.features(spectra), voice_BE)
+            hidden, mask = self.student.predict_mask(front.features(spectra), voice_BE)
         code = functional.relu(self.code(voice_BE * math.sqrt(voice_BE.shape[-1])))
         films = [(scale.tanh().exp(), shift) for scale, shift in (film(code).chunk(2, dim=-1) for film in self.films)]
         x = self.from_hidden(hidden) + self.from_gain(mask)

@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_tse.errors import EdgeTseError
 
-__all__ = ["centred", "sheet", "small_png"]
+__all__ = ["norm_around_zero", "sheet", "small_png"]
 
 
 def sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
@@ -33,7 +33,7 @@ def small_png(pixels: Any) -> bytes:
     return buffer.getvalue()
 
 
-def centred(low: float, high: float) -> Any:
+def norm_around_zero(low: float, high: float) -> Any:
     """Colour range from ``low`` to ``high`` with 0 in the middle."""
     from matplotlib.colors import TwoSlopeNorm
 

@@ -58,7 +58,7 @@ def evaluate(
         hearing_scores.check()
     trials = read_trials(path)[:limit]
     items: list[Item] = []
-    for item in _scored(trials, artifact, engine, ears) if jobs == 1 else _shared(trials, artifact, engine, jobs, ears):
+    for item in _score(trials, artifact, engine, ears) if jobs == 1 else _share(trials, artifact, engine, jobs, ears):
         items.append(item)
         if progress is not None:
             progress(len(items) / len(trials))
@@ -81,10 +81,8 @@ def evaluate(
     }
 
 
-def _shared(
-    trials: Sequence[Trial], artifact: Artifact, engine: str, jobs: int, ears: hearing_scores.Ears | None
-) -> Iterator[Item]:
-    """Scores as of :func:`_scored`, in processes that inherit nothing, so that no runtime is forked with its threads."""
+def _share(trials: Sequence[Trial], artifact: Artifact, engine: str, jobs: int, ears: hearing_scores.Ears | None) -> Iterator[Item]:
+    """Scores as of :func:`_score`, in processes that inherit nothing, so that no runtime is forked with its threads."""
     content = artifact.to_bytes()
     source = iter(trials)
     chunks = list(iter(lambda: list(islice(source, _CHUNK)), []))
@@ -94,10 +92,10 @@ def _shared(
 
 
 def _chunk(content: bytes, engine: str, ears: hearing_scores.Ears | None, trials: list[Trial]) -> list[Item]:
-    return list(_scored(trials, Artifact.from_bytes(content), engine, ears))
+    return list(_score(trials, Artifact.from_bytes(content), engine, ears))
 
 
-def _scored(trials: Sequence[Trial], artifact: Artifact, engine: str, ears: hearing_scores.Ears | None) -> Iterator[Item]:
+def _score(trials: Sequence[Trial], artifact: Artifact, engine: str, ears: hearing_scores.Ears | None) -> Iterator[Item]:
     enrolled: tuple[Path, ...] = ()
     voice: Voice | None = None
     listener: Listener | str = ""
@@ -117,10 +115,10 @@ def personal_listener(trial: Trial, artifact: Artifact, engine: str) -> tuple[Vo
     except AudioError as failure:
         return None, str(failure)
     own = personalize(artifact, voice)
-    return voice, partial(_extracted, Engine(own, open_network(own, engine)))
+    return voice, partial(_extract, Engine(own, open_network(own, engine)))
 
 
-def _extracted(engine: Engine, mixture: Float) -> Float:
+def _extract(engine: Engine, mixture: Float) -> Float:
     return extract(mixture, engine.frame.sample_rate_hz, engine).signal
 
 

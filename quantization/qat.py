@@ -147,7 +147,7 @@ class QuantPointwise(nn.Module):
         scale = q.scale.flatten().expand(len(q.value))
         return q.value, scale, self.source.module.scale * scale
 
-    def accumulated(self, x: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
+    def accumulate(self, x: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
         """Accumulator as training sees it, in reals."""
         if self.exact:
             return functional.linear(x, self.holder.weight, self.bias)
@@ -156,7 +156,7 @@ class QuantPointwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight, scale, grid = self.weight_and_grid()
         if self.training:
-            return self.output.module(self.accumulated(x, weight, grid))
+            return self.output.module(self.accumulate(x, weight, grid))
         acc = functional.linear(_steps(x, self.source.module.scale), _steps(weight, scale[:, None]), _steps(self.bias, grid))
         return self.output.module.requantize(acc, grid / self.output.module.scale)
 
@@ -168,7 +168,7 @@ class QuantModulated(QuantPointwise):
         weight, scale, grid = self.weight_and_grid()
         if self.training:
             shift = shift_BH if self.exact else _on_grid(shift_BH, grid * scale_BH)
-            return self.output.module(torch.addcmul(shift[:, None], self.accumulated(x, weight, grid), scale_BH[:, None]))
+            return self.output.module(torch.addcmul(shift[:, None], self.accumulate(x, weight, grid), scale_BH[:, None]))
         source, output = self.source.module.scale, self.output.module
         folded_BH = scale * scale_BH
         bias_BH = _steps(self.bias, grid) + _steps(shift_BH.double(), source.double() * folded_BH.double()).float()
@@ -333,7 +333,7 @@ def quantized_twin(
             assert isinstance(block.depthwise, Depthwise)
             assert isinstance(block.expand, Modulated)
             tapped, hidden = activation(f"{name}.{i}.depthwise"), activation(f"{name}.{i}.expand", unsigned=True)
-            weight, bias = block.expand.folded()
+            weight, bias = block.expand.fold()
             block.depthwise = _owning(QuantDepthwise(block.depthwise, stream, tapped, depthwise_format), tapped)
             block.expand = _owning(QuantModulated(weight, bias, tapped, hidden, pointwise_format), hidden)
             block.project = pointwise(block.project, hidden, stream)

@@ -61,7 +61,7 @@ def score(
     if isinstance(listener, str):
         return {**item, "failed": listener, "scores": {}, "not_computed": {}}
     mixture = _read_at(rate_hz, trial, "mixture", trial.mixture)
-    target = None if trial.target is None else _aligned(_read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")
+    target = None if trial.target is None else _align(_read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")
     if target is not None and audio.is_silent(target):
         target = None
     try:
@@ -88,9 +88,7 @@ def _circumstances(trial: Trial, mixture: Float, target: Float, rate_hz: int) ->
     if len(trial.sexes) > 1 and all(trial.sexes):
         out["same_sex"] = trial.sexes[0] in trial.sexes[1:]
     try:
-        others = [
-            _aligned(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer") for path in trial.interferers
-        ]
+        others = [_align(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer") for path in trial.interferers]
     except DataError:  # scores["wrong_talker"] says so
         return out
     if others and (power := float(sum(np.sum(np.square(x, dtype=np.float64)) for x in others))):
@@ -140,7 +138,7 @@ def _present(
 def _resembles_another(trial: Trial, estimate: Float, mixture: Float, after: float, rate_hz: int) -> bool:
     """Whether the output is nearer to an interfering talker than to the target."""
     for path in trial.interferers:
-        other = _aligned(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer")
+        other = _align(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer")
         if si_sdr(estimate, other) > after:
             return True
     return False
@@ -181,7 +179,7 @@ def _read_at(rate_hz: int, trial: Trial, column: str, path: Path) -> Float:
     return audio.resample(signal, file_hz, rate_hz)
 
 
-def _aligned(signal: Float, mixture: Float, trial: Trial, column: str) -> Float:
+def _align(signal: Float, mixture: Float, trial: Trial, column: str) -> Float:
     """A reference, cut or padded where resampling left it a sample off."""
     if signal.shape[0] != mixture.shape[0] or abs(signal.shape[1] - mixture.shape[1]) > 1:
         sizes = " and ".join(f"{x.shape[0]} x {x.shape[1]}" for x in (signal, mixture))

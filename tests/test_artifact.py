@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_tse.artifact import SCHEMA, Artifact, shipped_with_hop
+from edge_tse.artifact import SCHEMA, Artifact, find_shipped
 from edge_tse.errors import ArtifactError
 from edge_tse.golden import Golden
 from edge_tse.voice import VoiceModel
@@ -205,9 +205,9 @@ class TestShipped:
             Artifact.shipped("absent")
 
     def test_by_its_hop(self) -> None:
-        assert shipped_with_hop(0.004).digest == Artifact.shipped().digest
+        assert find_shipped(0.004).digest == Artifact.shipped().digest
         with pytest.raises(ArtifactError, match=r"no model with a hop of 3 ms is shipped, there are: 4 ms \(small\).*--artifact"):
-            shipped_with_hop(0.003)
+            find_shipped(0.003)
 
     def test_a_file_comes_before_a_name(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "small").write_bytes(b"of the user's own")

@@ -161,12 +161,12 @@ class TestHead:
         save_voice(VOICE, own)
         save_voice(dataclasses.replace(VOICE, source="another"), other)
         named = Head.from_json(written(with_voice=False), "s.flac")
-        assert named.spoken(own, "s.flac").digest == VOICE.digest
+        assert named.resolve_voice(own, "s.flac").digest == VOICE.digest
         with pytest.raises(ArtifactError, match=rf"made with voice {VOICE.digest[:12]}, .*b.voice is [0-9a-f]{{12}}: give that"):
-            named.spoken(other, "s.flac")
+            named.resolve_voice(other, "s.flac")
         with pytest.raises(ArtifactError, match=rf"only its digest {VOICE.digest[:12]}: give that voice with --voice"):
-            named.spoken(None, "s.flac")
-        assert Head.from_json(written(with_voice=True), "s.flac").spoken(None, "s.flac").digest == VOICE.digest
+            named.resolve_voice(None, "s.flac")
+        assert Head.from_json(written(with_voice=True), "s.flac").resolve_voice(None, "s.flac").digest == VOICE.digest
 
 
 class TestFiles:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, StepsOption, app, artifact_of, given
+from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, StepsOption, app, artifact_of, given_paths
 from edge_tse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def quantize(
     """Fine-tune a checkpoint to int8 and freeze it into an artifact."""
     from edge_tse.files import check_output
 
-    check_output(to, [checkpoint, *given(teacher)])
+    check_output(to, [checkpoint, *given_paths(teacher)])
     with output.phases(as_json) as watch:
         with needs("train"):
             from quantization.quantize import quantize as quantize_checkpoint
@@ -154,7 +154,7 @@ def evaluate(
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
 
-    check_output(to, [trials, *given(artifact, hearing)])
+    check_output(to, [trials, *given_paths(artifact, hearing)])
     ears = None if hearing is None else _audiograms(hearing)
     model = artifact_of(artifact)
     with output.progress("evaluating", as_json) as tell:

@@ -33,7 +33,7 @@ from edge_tse.cli.options import (
     VoiceOption,
     app,
 )
-from edge_tse.cli.sound import engine_for, opened, until_interrupted, wired
+from edge_tse.cli.sound import engine_for, open_model, until_interrupted, wire_devices
 from edge_tse.files import check_output
 
 if TYPE_CHECKING:
@@ -117,13 +117,13 @@ def live(
     if report is not None:
         check_output(report, [voice])
     in_air = {"own_voice_db": own_voice_db, "alarm_db": alarm_db, "max_output_db_spl": max_output}
-    worn = _worn(hearing, audiogram, calibration, ambient_db, in_air)
-    universal = opened(artifact, hop)
+    worn = _read_wearer(hearing, audiogram, calibration, ambient_db, in_air)
+    universal = open_model(artifact, hop)
     spoken = _voice(voice, universal)
-    wiring = wired(universal.frame, input_device, output_device, channels, rate, block)
+    wiring = wire_devices(universal.frame, input_device, output_device, channels, rate, block)
     with engine_for(universal, spoken, engine, target, port) as running, until_interrupted() as stopped:
         how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
-        finished = _played(universal, spoken, worn, wiring, running, stopped, how, as_json)
+        finished = _play(universal, spoken, worn, wiring, running, stopped, how, as_json)
     _show(finished, report, as_json)
 
 
@@ -138,7 +138,7 @@ class _How(NamedTuple):
     realtime: bool
 
 
-def _played(
+def _play(
     universal: Artifact,
     voice: Voice,
     worn: tuple[Hearing, Calibration],
@@ -174,7 +174,7 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
     output.result(finished.figures(), as_json, *(output.table(title, rows) for title, rows in tables.items()))
 
 
-def _worn(
+def _read_wearer(
     file: Path | None, audiogram: str, calibration: Path | None, ambient_db: float | None, in_air: Mapping[str, float | None]
 ) -> tuple[Hearing, Calibration]:
     """The wearer's needs, from a file and from options that override it, and the calibration.

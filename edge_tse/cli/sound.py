@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
-__all__ = ["engine_for", "listen", "opened", "take_clip", "until_interrupted", "wired"]
+__all__ = ["engine_for", "listen", "open_model", "take_clip", "until_interrupted", "wire_devices"]
 
 Float = NDArray[np.float32]
 
 
-def wired(
+def wire_devices(
     frame: FrameSpec,
     input_device: str | None,
     output_device: str | None,
@@ -82,19 +82,19 @@ def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json
     take = Take(samples, wiring.ears, play)
     stated: list[float] = []
 
-    def opened(current: Take) -> Duplex:
+    def open_duplex(current: Take) -> Duplex:
         device = Duplex(wiring, current)
         stated.append(device.latency_s)
         return device
 
     with until_interrupted() as stopped, output.progress(label, as_json) as tell:
-        heard = record(take, opened, stopped=stopped, tell=tell)
+        heard = record(take, open_duplex, stopped=stopped, tell=tell)
     return heard, stated[0], take.flags
 
 
 def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
     """A recording ``[ears, n]`` for enrollment and its rate; says when to talk, or in a ``scene`` when to look."""
-    wiring = wired(frame, input_device, None, "", None, None, plays=False)
+    wiring = wire_devices(frame, input_device, None, "", None, None, plays=False)
     if not as_json:
         what = (
             "look at the talker, for {} s, and keep your head still" if scene else "talk now, for {} s, alone and as you usually do"
@@ -116,7 +116,7 @@ def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port
 
         if not target:
             raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
-        with boards().connected(find_target(target), port, state_folder()) as board:
+        with boards().connect(find_target(target), port, state_folder()) as board:
             board.use(universal, voice)
             board.confirm()
             yield board.engine(), board.name
@@ -126,9 +126,9 @@ def engine_for(universal: Artifact, voice: Voice, engine: str, target: str, port
     yield Engine(model, network), network.name
 
 
-def opened(path: Path | None, hop: str = "") -> Artifact:
+def open_model(path: Path | None, hop: str = "") -> Artifact:
     """The model of a file, the shipped one, or the shipped one with a hop of ``hop`` milliseconds."""
-    from edge_tse.artifact import Artifact, shipped_with_hop
+    from edge_tse.artifact import Artifact, find_shipped
     from edge_tse.errors import ArtifactError
 
     if not hop:
@@ -138,7 +138,7 @@ def opened(path: Path | None, hop: str = "") -> Artifact:
     except ValueError:
         raise ArtifactError(f"--hop {hop} is not a time in milliseconds: give for instance 4, or 4ms") from None
     if path is None:
-        return shipped_with_hop(hop_s)
+        return find_shipped(hop_s)
     model = Artifact.find(path)
     if abs(model.frame.period_s - hop_s) > 1e-6:
         raise ArtifactError(f"{path} has a hop of {model.frame.period_s * 1e3:g} ms, not {hop_s * 1e3:g}: leave one of the two out")

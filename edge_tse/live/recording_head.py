@@ -13,7 +13,7 @@ from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.hearing.calibration import Calibration
 from edge_tse.hearing.chain import Hearing
 from edge_tse.personalization import personalize
-from edge_tse.table import read_table, shown
+from edge_tse.table import quote, read_table
 from edge_tse.voice import Voice, load_voice, parse_voice, voice_bytes
 
 __all__ = ["Head"]
@@ -47,7 +47,7 @@ class Head:
         }
         return head if self.voice is None or not with_voice else {**head, "voice": voice_bytes(self.voice).decode()}
 
-    def spoken(self, path: Path | None, source: str) -> Voice:
+    def resolve_voice(self, path: Path | None, source: str) -> Voice:
         """The voice that was heard: the recording's or, checked to be the same, that of a file. ``ArtifactError`` if none."""
         if path is None:
             if self.voice is None:
@@ -79,7 +79,7 @@ class Head:
         for name, due in (("engine", True), ("artifact", True), ("voice_digest", False), ("voice", False)):
             texts[name] = head.get(name, "" if not due else None)
             if not isinstance(texts[name], str):
-                raise AudioError(f"{source}: its {name} is {shown(texts[name])}, not a text: it is no recorded session")
+                raise AudioError(f"{source}: its {name} is {quote(texts[name])}, not a text: it is no recorded session")
         if not texts["voice_digest"] and not texts["voice"]:
             raise AudioError(f"{source}: it names no voice: it is no recorded session")
         voice = _voice(texts["voice"], source) if texts["voice"] else None

@@ -118,7 +118,7 @@ def run_live(
     watch = EarWatch(wiring.rate_hz, engine.frame.level_invariant)
     began_s = looked_s = time.perf_counter()
 
-    def told(session: Session) -> None:
+    def watch_and_tell(session: Session) -> None:
         nonlocal looked_s
         if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
             looked_s = now
@@ -138,7 +138,7 @@ def run_live(
             lambda current: Duplex(wiring, current.exchange),
             seconds=seconds,
             stopped=stopped,
-            tell=told,
+            tell=watch_and_tell,
             core=core,
             realtime=realtime,
         )

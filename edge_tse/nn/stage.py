@@ -75,12 +75,12 @@ class Modulated(nn.Module):
         self.eps, self.momentum = 1e-5, 0.02
 
     def forward(self, x_BTC: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:
-        h = self._normalized(self.linear(x_BTC))
+        h = self._normalize(self.linear(x_BTC))
         return functional.relu(torch.addcmul(shift_BH[:, None].to(h.dtype), h, scale_BH[:, None].to(h.dtype)))
 
-    def _normalized(self, h_BTH: Tensor) -> Tensor:
+    def _normalize(self, h_BTH: Tensor) -> Tensor:
         if self.training and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            mean, variance = self._shared_moments(h_BTH.float())
+            mean, variance = self._share_moments(h_BTH.float())
             gain = self.gain * (variance + self.eps).rsqrt()
             return torch.addcmul((self.offset - mean * gain).to(h_BTH.dtype), h_BTH, gain.to(h_BTH.dtype))
         flat = functional.batch_norm(
@@ -88,7 +88,7 @@ class Modulated(nn.Module):
         )
         return flat.unflatten(0, h_BTH.shape[:2])
 
-    def _shared_moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
+    def _share_moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
         both = torch.stack([h.mean(dim=(0, 1)), h.square().mean(dim=(0, 1))])
         mean, square = _Sum.apply(both) / torch.distributed.get_world_size()
         variance = (square - mean.square()).clamp_min(0)
@@ -98,7 +98,7 @@ class Modulated(nn.Module):
         return mean, variance
 
     @torch.no_grad()
-    def folded(self) -> tuple[Tensor, Tensor]:
+    def fold(self) -> tuple[Tensor, Tensor]:
         """Weight ``[H, C]`` and bias ``[H]`` with the running moments folded in."""
         gain = self.gain * (self.variance + self.eps).rsqrt()
         return self.linear.weight * gain[:, None], self.offset - self.mean * gain

@@ -107,7 +107,7 @@ class Moves(NamedTuple):
         """Gain on the mixture: ``relu(mask + velocity)``."""
         return functional.relu(self.mask + self.velocity)
 
-    def applied(self, front: Front, spectra: Tensor) -> Tensor:
+    def apply(self, front: Front, spectra: Tensor) -> Tensor:
         """Apply the decisions: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
         if self.beam is None or self.share is None:
             return front.amplify(spectra, self.gain)
@@ -203,14 +203,14 @@ class Student(nn.Module):
                 out.append((scale.tanh().exp(), shift))
         return out
 
-    def masked(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
+    def predict_mask(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
         """Stage 1: hidden stream ``[B, T, C]`` and mask ``[B, T, G]`` in (0, 1)."""
         with self._precision(features_BTF.device):
             x = self.mask(self.stem(self.entry(features_BTF)), self.modulations("mask", self.encode(voice_BE)))
             logits = self.mask_head(x)
         return x, self.mask_out(logits.float())
 
-    def refined(
+    def predict_velocity(
         self,
         hidden_BTC: Tensor,
         gain_BTG: Tensor,
@@ -241,8 +241,8 @@ class Student(nn.Module):
 
         One Euler step at t = 0: the gain on the mixture is ``relu(mask + velocity)``.
         """
-        hidden, mask = self.masked(features_BTF[..., : self.config.frame.heard], voice_BE)
-        velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features_BTF)
+        hidden, mask = self.predict_mask(features_BTF[..., : self.config.frame.heard], voice_BE)
+        velocity, share = self.predict_velocity(hidden, mask, voice_BE, features_BTF=features_BTF)
         return (mask, velocity) if share is None else (mask, velocity, share)
 
     def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
@@ -253,16 +253,16 @@ class Student(nn.Module):
         there are frames would be it. No gradient goes back through what was heard.
         """
         features = front.features(spectra)
-        hidden, mask = self.masked(features, voice_BE)
+        hidden, mask = self.predict_mask(features, voice_BE)
         part = mask
         for _ in range(rounds if self.config.frame.beam and spectra.shape[1] == 2 else 0):
             with torch.no_grad():
-                heard = self._decided(front, spectra, voice_BE, hidden, mask, features, part).applied(front, spectra)
+                heard = self._decide(front, spectra, voice_BE, hidden, mask, features, part).apply(front, spectra)
                 remaining = front.remaining(heard, spectra)
             part = (mask + remaining) / 2
-        return self._decided(front, spectra, voice_BE, hidden, mask, features, part)
+        return self._decide(front, spectra, voice_BE, hidden, mask, features, part)
 
-    def _decided(
+    def _decide(
         self, front: Front, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
     ) -> Moves:
         """Decisions of the second stage, with a beam that is pointed by ``part``."""
@@ -272,7 +272,7 @@ class Student(nn.Module):
             if spectra.shape[1] == 2:
                 beam, levels = front.beam(spectra, part)
             features = torch.cat([features, levels], dim=-1)
-        velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features)
+        velocity, share = self.predict_velocity(hidden, mask, voice_BE, features_BTF=features)
         return Moves(mask, velocity, share, beam, hidden, features, part)
 
     @property
