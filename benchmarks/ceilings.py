@@ -22,7 +22,7 @@ from edge_tse.nn.front import Front
 from edge_tse.nn.mask2flow import MAX_GAIN
 from edge_tse.nn.mel import MelFront, MelSpec
 from edge_tse.report import Report, environment
-from quantization.evaluate import read_trials
+from quantization.trial_list import read_trials
 
 _TINY = 1e-12
 

@@ -28,7 +28,7 @@ from quantization.checkpoint import Checkpoint, load_checkpoint
 from quantization.loop import Plan, Teacher, descend, optimizers_of
 from quantization.recipes import Recipe, recipe
 from quantization.run import Run
-from quantization.validation import summed_up, unseen_gains
+from quantization.validation import summarize, unseen_gains
 
 __all__ = ["ARMS", "table"]
 
@@ -80,7 +80,7 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
 
 
 def _summary(gains: NDArray[np.float64]) -> dict[str, float]:
-    return {key: round(value, 2) for key, value in summed_up(gains).items()}
+    return {key: round(value, 2) for key, value in summarize(gains).items()}
 
 
 def table(figures: Mapping[str, Any]) -> str:

@@ -24,11 +24,13 @@ from torch.nn import functional
 from benchmarks import RESULTS
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import Front
-from edge_tse.nn.student import Stage, Student
+from edge_tse.nn.stage import Stage
+from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import load_checkpoint, student_of
 from quantization.loop import Plan, descend, optimizers_of
-from quantization.mixing import Mixer, Scene
+from quantization.mixing import Mixer
+from quantization.mixture import Scene
 from quantization.run import Run
 
 __all__ = ["Refiner", "cues", "phase_advance"]
@@ -74,7 +76,7 @@ class Refiner(nn.Module):
         frame, front = self.student.config.frame, self.front
         spectra = front.analyze(mixture_BEN)
         with torch.no_grad():
-            hidden, mask = self.student.masked(front.features(spectra), voice_BE)
+            hidden, mask = self.student.predict_mask(front.features(spectra), voice_BE)
         code = functional.relu(self.code(voice_BE * math.sqrt(voice_BE.shape[-1])))
         films = [(scale.tanh().exp(), shift) for scale, shift in (film(code).chunk(2, dim=-1) for film in self.films)]
         x = self.from_hidden(hidden) + self.from_gain(mask)

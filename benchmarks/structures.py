@@ -21,11 +21,12 @@ from benchmarks import RESULTS
 from benchmarks.band_students import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.front import Front
 from edge_tse.nn.losses import extraction_losses
-from edge_tse.nn.student import NANO, StageConfig, Student
+from edge_tse.nn.stage import StageConfig
+from edge_tse.nn.student import NANO, Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
 from quantization.loop import Plan, descend, optimizers_of
-from quantization.mixing import Scene
+from quantization.mixture import Scene
 from quantization.recipes import Recipe, recipe
 from quantization.run import Run
 from quantization.validation import validate

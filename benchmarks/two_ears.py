@@ -23,19 +23,20 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import RESULTS, interval
-from benchmarks.simulated_room import Room, heard_in
+from benchmarks.simulated_room import Room, head_responses
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.beam import beamed
+from edge_tse.nn.beam import beamform
 from edge_tse.nn.front import Front
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import student_of
-from quantization.mixing import Batch, Mixer, Scene
+from quantization.mixing import Batch, Mixer
+from quantization.mixture import Scene
 from quantization.quantize import prepare
 from quantization.run import Run
 
-__all__ = ["EARS", "cues", "shadow", "simulated", "turning", "unequal"]
+__all__ = ["EARS", "cues", "shadow", "simulate", "turning", "unequal"]
 
 Float = NDArray[np.float64]
 _SCENE = Scene(seconds=6.0, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=1)
@@ -87,9 +88,9 @@ def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
     bins = front.over_bins(moves.part)
-    free = front.energy(beamed(spectra, bins, front.unit)).mean(dim=1)
+    free = front.energy(beamform(spectra, bins, front.unit)).mean(dim=1)
     held = (front.energy(moves.beam).mean(dim=1) / (free + 1e-20)).clamp_max(1).sqrt()
-    through = front.amplify(beamed(spectra, bins, front.unit, part), held)
+    through = front.amplify(beamform(spectra, bins, front.unit, part), held)
     return front.amplify(part, moves.gain - moves.share * moves.mask) + front.amplify(through, moves.share)
 
 
@@ -117,7 +118,7 @@ def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str
         moves = student.listen(front, spectra, given.voice)
         mask, whole = (
             _gains(front, estimate, mixture, target)
-            for estimate in (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
+            for estimate in (front.amplify(spectra, moves.mask), moves.apply(front, spectra))
         )
         more, half = interval(whole - mask)
         out[name] = {"mask": float(mask.mean()), "whole": float(whole.mean()), "whole_over_mask": more, "half_interval": half}
@@ -191,7 +192,7 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
         mixture = torch.from_numpy(target + other)[None]
         spectra = front.analyze(mixture)
         moves = student.listen(front, spectra, _voice(run, batch, seed, i))
-        heard = front.synthesize(moves.applied(front, spectra))[0, :, front.frame.delay :].numpy()
+        heard = front.synthesize(moves.apply(front, spectra))[0, :, front.frame.delay :].numpy()
         curves.append(_over_time(heard, (target + other)[:, : heard.shape[1]], target[:, : heard.shape[1]], rate))
     left, there = np.sum(curves, axis=0)
     gain = 10 * np.log10(there / left)
@@ -203,7 +204,7 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
 
 
 @torch.no_grad()
-def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 79) -> dict[str, float]:
+def simulate(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 79) -> dict[str, float]:
     """Gains of the mask alone and of the whole in rooms of image sources, dB: talkers a metre away, 30 degrees apart or more."""
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
     dry = dataclasses.replace(_SCENE, binaural_every=0)
@@ -214,7 +215,7 @@ def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], i
             responses, azimuths = file["ir"].astype(np.float32), file["azimuth_deg"]
         first, apart = rng.uniform(-180, 180), rng.uniform(30, 180) * rng.choice((-1, 1))
         places = [(azimuth, rng.uniform(0.7, 1.5)) for azimuth in (first, first + apart)]
-        around = heard_in(Room(t60_s=rng.uniform(0.2, 0.6)), places, responses, azimuths, rate)
+        around = head_responses(Room(t60_s=rng.uniform(0.2, 0.6)), places, responses, azimuths, rate)
         dry_pair = (batch.target[j, 0].numpy() for j in (i, items + i))
         target, other = (
             np.stack([scipy.signal.oaconvolve(x, ear)[: len(x)] for ear in response]).astype(np.float32)
@@ -224,7 +225,7 @@ def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], i
         mixture = torch.from_numpy(target + other)[None]
         spectra = front.analyze(mixture)
         moves = student.listen(front, spectra, _voice(run, batch, seed, i))
-        estimates = (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
+        estimates = (front.amplify(spectra, moves.mask), moves.apply(front, spectra))
         gains.append([float(_gains(front, x, mixture, torch.from_numpy(target)[None])[0]) for x in estimates])
     mask, whole = np.array(gains).T
     p10, median = np.percentile(whole, (10, 50))
@@ -288,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "items": given.items,
         "unequal": unequal(student, front, around),
         "cues": cues(student, front, around),
-        "simulated_room": simulated(student, front, run, heads, given.items),
+        "simulated_room": simulate(student, front, run, heads, given.items),
         "turning": turning(student, front, run, heads, given.items),
     }
     question = "What does the beam do to cues, in a simulated room, to a head that turns, and to ears that are not a pair?"

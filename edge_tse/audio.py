@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
 from edge_tse.files import check_output, write_bytes
-from edge_tse.quiet import muted
+from edge_tse.quiet import mute
 
 __all__ = [
     "better_ear",
@@ -62,7 +62,7 @@ def read(path: Path) -> tuple[Float, int]:
 
     ``AudioError`` too if less is there than the file states, with both numbers.
     """
-    with _opened(path, _CONVERT) as file:
+    with _open_file(path, _CONVERT) as file:
         if file.frames > _LONGEST:
             raise AudioError(f"{path} does not state its length: it is truncated or was streamed; convert it to WAV")
         samples, rate_hz, stated = _read_all(file, "float32", path), file.samplerate, file.frames
@@ -122,7 +122,7 @@ def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
 
     A file whose writer was killed does not state its length: the samples that had reached the disk are returned.
     """
-    with _opened(path, "it is damaged, or cut short") as file:
+    with _open_file(path, "it is damaged, or cut short") as file:
         rate_hz, comment = file.samplerate, file.comment
         if file.frames <= _LONGEST:
             return _read_all(file, "int32", path) >> 8, rate_hz, comment
@@ -134,7 +134,7 @@ def read_integers(path: Path) -> tuple[NDArray[np.int32], int, str]:
 
 
 @contextmanager
-def _opened(path: Path, advice: str) -> Iterator[Any]:
+def _open_file(path: Path, advice: str) -> Iterator[Any]:
     """Open a sound file; ``AudioError`` for everything that is wrong with it."""
     soundfile = _module("soundfile")
     if not path.exists():
@@ -145,7 +145,7 @@ def _opened(path: Path, advice: str) -> Iterator[Any]:
     if path.suffix.lower() in _HEADERLESS and not _has_header(path):
         raise AudioError(f"{path} has no header that states its rate and format: {_RAW}")
     try:
-        with muted(), soundfile.SoundFile(str(path)) as file:
+        with mute(), soundfile.SoundFile(str(path)) as file:
             yield file
     # Whatever soundfile finds wrong is about the file: it is given no options.
     except (soundfile.LibsndfileError, soundfile.SoundFileRuntimeError, OSError, ValueError, TypeError) as failure:

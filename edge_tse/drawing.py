@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import EdgeTseError
 
-__all__ = ["centred", "colours", "sheet", "small_png"]
+__all__ = ["colours", "norm_around_zero", "sheet", "small_png"]
 
 _COLOURS, _GREYS = 256, 16
 
@@ -60,7 +60,7 @@ def colours(ink: str, paper: str, *maps: str) -> NDArray[np.uint8]:
     return found
 
 
-def centred(low: float, high: float) -> Any:
+def norm_around_zero(low: float, high: float) -> Any:
     """Colour range from ``low`` to ``high`` with 0 in the middle."""
     from matplotlib.colors import TwoSlopeNorm
 

@@ -26,9 +26,9 @@ from firmware_bridge.flash import (
     boot_record,
     choose,
     confirm,
-    confirmed,
     image_in,
     install,
+    is_confirmed,
     start,
 )
 from firmware_bridge.flash_memory import FileFlash
@@ -100,7 +100,7 @@ class EmulatedBoard:
 
     def trust(self, keys: Sequence[bytes]) -> None:
         """Take and start only images signed by one of these from now on."""
-        with self.memory.locked():
+        with self.memory.lock():
             write_trust(self.memory, self.slots.trust_at, keys, self.trusted.minimum_counter)
 
     def install(self, content: bytes, progress: Tell = lambda told: None) -> int:
@@ -108,19 +108,19 @@ class EmulatedBoard:
 
         The image is on trial: once started, it is kept only if the link to it is confirmed.
         """
-        with self.memory.locked():
-            self._checked(content, "the image")
+        with self.memory.lock():
+            self._check(content, "the image")
             return install(self.memory, self.slots, content, progress)
 
     def start(self) -> Link:
         """Boot the installed image. ``DeviceError`` if there is none, ``ArtifactError`` if none is trusted."""
-        with self.memory.locked():
-            _asked(self.memory, self.slots.trust_at)
+        with self.memory.lock():
+            _require_trust(self.memory, self.slots.trust_at)
             slot = choose(self.memory, self.slots)
             record = None if slot is None else boot_record(self.memory, self.slots, slot)
             if slot is None or record is None:
                 raise self._nothing_boots()
-            image = self._checked(image_in(self.memory, self.slots, slot) or b"", "the installed image")
+            image = self._check(image_in(self.memory, self.slots, slot) or b"", "the installed image")
             # An emulator that is not installed is no failed trial.
             link = emulator.start(self._core, image.payload)
             start(self.memory, self.slots)
@@ -129,9 +129,9 @@ class EmulatedBoard:
     def confirm(self, slot: int, started: BootRecord | None = None) -> None:
         """Keep the image that runs from this slot. ``DeviceError`` if the slot holds another image than was ``started``."""
         found = boot_record(self.memory, self.slots, slot)
-        if started is not None and found == started and confirmed(self.memory, self.slots, slot):
+        if started is not None and found == started and is_confirmed(self.memory, self.slots, slot):
             return
-        with self.memory.locked():
+        with self.memory.lock():
             if started is not None and started != boot_record(self.memory, self.slots, slot):
                 raise DeviceError(
                     f"{self.memory.path}: slot {'AB'[slot]} holds another image than the one that runs: flash the one you mean", 0
@@ -152,8 +152,8 @@ class EmulatedBoard:
                 return refusal
         return DeviceError(f"{name} has no image: `edge-tse flash --target {name}` first", 0)
 
-    def _checked(self, content: bytes, source: str) -> Image:
-        image = _asked(self.memory, self.slots.trust_at).check(content, source)
+    def _check(self, content: bytes, source: str) -> Image:
+        image = _require_trust(self.memory, self.slots.trust_at).check(content, source)
         check_for(image, target=self._target.name, core=self._target.core, source=source)
         return image
 
@@ -226,7 +226,7 @@ def flash(
     through_gdb = port is not None and port.startswith("gdb://")
     if target.flasher in _HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, _memory(target, port, state))
-        with board.memory.locked():
+        with board.memory.lock():
             slot = board.install(content, progress)
             if trusted is not None:
                 board.trust(trusted)
@@ -234,9 +234,9 @@ def flash(
                 prove(board.start())
         return Flashed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot)
     memory, at = _boot_region(target, state)
-    with memory.locked():
+    with memory.lock():
         # Nothing on the way of a tool asks: this machine does, as the board's own boot code would.
-        asked = _asked(memory, at)
+        asked = _require_trust(memory, at)
         asked.check(content, "the image")
         if through_gdb:
             assert port is not None
@@ -255,7 +255,7 @@ def flash(
     return done
 
 
-def _asked(memory: FileFlash, at: tuple[int, int]) -> Trust:
+def _require_trust(memory: FileFlash, at: tuple[int, int]) -> Trust:
     """Requirements of a boot region. ``ArtifactError`` if it is damaged throughout, and no image would ever satisfy it."""
     trust = read_trust(memory, at)
     if trust.keys == ():
@@ -317,17 +317,17 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
             ]
         case "adb":
             adb = ("adb", *(() if port is None else ("-s", port)))
-            return _renamed((*adb, "push", str(program)), "/data/local/tmp/", "", (*adb, "shell"), program)
+            return _replace((*adb, "push", str(program)), "/data/local/tmp/", "", (*adb, "shell"), program)
         case "ssh":
             if port is None:
                 raise TargetError("a board behind ssh needs --port USER@HOST")
             quiet = ("-o", "BatchMode=yes")  # no questions
-            return _renamed(("scp", "-q", *quiet, str(program)), "", f"{port}:", ("ssh", *quiet, port), program)
+            return _replace(("scp", "-q", *quiet, str(program)), "", f"{port}:", ("ssh", *quiet, port), program)
         case _:
             raise TargetError(f"nothing here drives {way}: start its debug server and give --port gdb://HOST:PORT")
 
 
-def _renamed(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[Step]:
+def _replace(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[Step]:
     """Commands that copy, compare, and only then rename a program."""
     place = f"{folder}{_REMOTE}"
     digest = hashlib.sha256(program.read_bytes()).hexdigest()

@@ -58,7 +58,7 @@ class GdbRemote:
             block = content[offset : offset + _BLOCK_BYTES]
             what = f"write {len(block)} bytes at {at + offset:#x}"
             if self._binary:
-                answer = self.ask(b"X%x,%x:" % (at + offset, len(block)) + _escaped(block))
+                answer = self.ask(b"X%x,%x:" % (at + offset, len(block)) + _escape(block))
                 if answer:
                     self._check(answer, what)
                     continue
@@ -73,7 +73,7 @@ class GdbRemote:
         """Write flash that was erased; the content is in force after :meth:`finish_flash`."""
         for offset in range(0, len(content), _BLOCK_BYTES):
             block = content[offset : offset + _BLOCK_BYTES]
-            self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escaped(block), f"write {len(block)} bytes of flash")
+            self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escape(block), f"write {len(block)} bytes of flash")
 
     def finish_flash(self) -> None:
         """Finish writing flash: everything is in place when it returns."""
@@ -143,7 +143,7 @@ class GdbRemote:
             stated = self._next(command) + self._next(command)
             if stated.lower() == b"%02x" % (sum(content) % 256):
                 self._link.write(b"+")
-                return _unescaped(bytes(content))
+                return _unescape(bytes(content))
             self._link.write(b"-")
         raise LinkError(f"{self.name} answered damaged {_ATTEMPTS} times: lower the speed of the line")
 
@@ -267,11 +267,11 @@ def _compare(gdb: GdbRemote, at: int, wanted: bytes) -> None:
         raise DeviceError(f"{gdb.name}: memory at {at:#x} does not hold the {len(wanted)} bytes written: is it memory at all?", 0)
 
 
-def _escaped(content: bytes) -> bytes:
+def _escape(content: bytes) -> bytes:
     return b"".join(b"}" + bytes([byte ^ 0x20]) if byte in _ESCAPED else bytes([byte]) for byte in content)
 
 
-def _unescaped(content: bytes) -> bytes:
+def _unescape(content: bytes) -> bytes:
     """Content without escapes and run lengths: ``0*"`` is four zeros."""
     out = bytearray()
     at = 0

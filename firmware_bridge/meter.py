@@ -117,7 +117,7 @@ def count_instructions(
 
 def emulated_core(target: Target) -> Core | None:
     """The emulated core of the same kind as the target's; None if there is none."""
-    return next((CORES[name] for name, core in _counted().items() if core == target.core), None)
+    return next((CORES[name] for name, core in _cores().items() if core == target.core), None)
 
 
 def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> dict[str, object]:
@@ -128,7 +128,7 @@ def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> d
     """
     core = emulated_core(target)
     if core is None:
-        raise TargetError(f"no emulator here has a {target.core}: instructions are counted for {', '.join(_counted().values())}")
+        raise TargetError(f"no emulator here has a {target.core}: instructions are counted for {', '.join(_cores().values())}")
     noise = np.random.default_rng(0).normal(0, 1600, (hops, ears, artifact.frame.hop))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -151,7 +151,7 @@ def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> d
     }
 
 
-def _counted() -> dict[str, str]:
+def _cores() -> dict[str, str]:
     """Emulated boards and the cores they have."""
     known = set(targets())
     return {name: load_target(name).core for name, core in CORES.items() if core.regions and name in known}

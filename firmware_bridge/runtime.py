@@ -58,7 +58,7 @@ def _planned_rings(artifact: Artifact) -> dict[str, int]:
     return {"weights": memory.weights + memory.tables, "arena": memory.arena + memory.voice, "state": memory.state}
 
 
-def _compiled_here(graph: IntegerGraph, content: bytes | None) -> Network:
+def _compile_here(graph: IntegerGraph, content: bytes | None) -> Network:
     return NativeNetwork(graph)
 
 
@@ -90,7 +90,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             _OnEmulator(module="firmware_bridge.board", network=None, needs=("ziglang",), extra="firmware", emulates=True),
             Replay(
                 module="firmware_bridge.native",
-                network=_compiled_here,
+                network=_compile_here,
                 needs=("ziglang",),
                 extra="firmware",
                 what="the same sources, compiled for this machine",

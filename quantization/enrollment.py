@@ -94,14 +94,14 @@ def _degrade(
             noise *= _power(x).mean() / (noise.mean() + 1e-12) * 10 ** (-rng.uniform(*recipe.snr_db) / 10)
         x = np.log10(_power(x) + noise) / 4
     if rng.random() < recipe.narrow:
-        x = _narrowed(rng, x)
+        x = _narrow(rng, x)
     return (x - x.mean()).astype(np.float32)
 
 
 _BAND_CENTRES_HZ = FrameSpec().band_centres_hz
 
 
-def _narrowed(rng: np.random.Generator, x: Float) -> Float:
+def _narrow(rng: np.random.Generator, x: Float) -> Float:
     """Levels after a telephone, a codec or a low sampling rate: nothing above an edge, often nothing below another.
 
     Powers outside the pass band fall by a slope from soft (24 dB an octave) to hard, down to a floor 60 to 80 dB below the mean.
@@ -154,7 +154,7 @@ def train_encoder(
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.15)
 
-    def drawn(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([seed, 7, step])
         frames = int(rng.integers(*recipe.frames))
         if recipe.loss == "ge2e":
@@ -167,10 +167,10 @@ def train_encoder(
 
     encoder.train()
     with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(drawn, 0)
+        pending = ahead.submit(draw, 0)
         for step in range(recipe.steps):
             batch, chosen = pending.result()
-            pending = ahead.submit(drawn, step + 1)
+            pending = ahead.submit(draw, step + 1)
             loss = criterion(encoder(batch), chosen)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 3.0)

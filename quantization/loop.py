@@ -165,7 +165,7 @@ class Averaged:
         torch._foreach_lerp_(list(self.state.values()), [current[name] for name in self.state], 1 - keeps)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def swap_in(self) -> Iterator[None]:
         """Let the network compute with its average, then go on as it was."""
         own = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
         self._network.load_state_dict(self.state)
@@ -223,7 +223,7 @@ def fit(
                     average.update()
                 at += 1
                 now = time.monotonic()
-                *means, late = _agreed(fabric, losses, stop_at is not None and now >= stop_at)
+                *means, late = _agree(fabric, losses, stop_at is not None and now >= stop_at)
                 _tell(watch, phase, at, plan, {"loss": means[0], objective.terms[1]: means[1]})
                 if minutes:
                     minutes.add(at, means, now)
@@ -241,7 +241,7 @@ def _tell(watch: Watch, phase: str, at: int, plan: Plan, figures: dict[str, floa
     watch(Progress(phase=phase, step=at, steps=plan.steps if plan.ends else None, figures=figures))
 
 
-def _agreed(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[float]:
+def _agree(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[float]:
     """The losses of the whole batch, and whether to stop: every process must take the same decision."""
     shared = torch.stack([x.detach() for x in losses] + [losses.total.new_tensor(late)])
     agreed = fabric.all_reduce(shared) if fabric.world_size > 1 else shared

@@ -122,14 +122,14 @@ def _enrollments(
     elif made.encoder is None:
         raise DataError(f"{stored.parent}: its embeddings of {made.student.embedding} values are not there: give --embeddings DIR")
     else:
-        encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder, refine)
+        encoder, trained, held_out = _encode(run, made.encoder, watch, encoder, refine)
     tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
     state = {"how": how, "encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
     save_state(stored, state)
     return encoder, trained, held_out
 
 
-def _encoded(
+def _encode(
     run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None, refine: bool
 ) -> tuple[Encoder, Enrollments, Enrollments]:
     """Voices of all talkers by the encoder, which is trained now unless given."""

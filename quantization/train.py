@@ -20,7 +20,7 @@ import torch
 from lightning_fabric import Fabric
 
 from edge_tse.errors import DataError
-from edge_tse.nn.growth import grown
+from edge_tse.nn.growth import grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
 from edge_tse.nn.student import Student, StudentConfig
@@ -234,7 +234,7 @@ class _Keeper:
         figures: dict[str, Any] = {"encoder_eer": run.eer}
         ends = step == made.steps or (self._stop_at is not None and time.monotonic() >= self._stop_at)
         if ends or (self._curve and time.monotonic() - self._judged > VALIDATE_EVERY_S):
-            figures |= self._validated(step)
+            figures |= self._validate(step)
         state = {"recipe": made.name, "steps": made.steps, "rate": made.lr, "step": step, "resume": optimizers, "figures": figures}
         state |= {
             "teaching": dataclasses.asdict(made.teaching),
@@ -246,9 +246,9 @@ class _Keeper:
         encoder = {"encoder": run.encoder.state_dict() if run.encoder else None, "embedding": made.student.embedding}
         save_state(self._last, {**state, **encoder, "student": weights})
 
-    def _validated(self, step: int) -> dict[str, Any]:
+    def _validate(self, step: int) -> dict[str, Any]:
         made, run, student = self._begins.made, self._run, self._student
-        with self._average.applied() if self._average else nullcontext():
+        with self._average.swap_in() if self._average else nullcontext():
             figures = {"validation": validate(student, run)}
             figures |= {name: validate(student, run, 32, heads=heads) for name, heads in two_ears(run).items()}
         if self._curve:
@@ -268,7 +268,7 @@ def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2
         return same.train()
     begun = source.student if source else None
     if isinstance(begun, Student) and isinstance(config, StudentConfig):
-        network: Student | Mask2Flow = grown(begun, config)
+        network: Student | Mask2Flow = grow(begun, config)
     else:
         network = network_of(config)
     if isinstance(network, Student) and network.config.local:

@@ -31,7 +31,7 @@ from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
-from firmware_bridge.image import counted, make, pack_image, public_key, sign
+from firmware_bridge.image import make, pack_image, public_key, sign, with_counter
 from firmware_bridge.link import Confirming, Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
 from tests import graphs
@@ -430,7 +430,7 @@ def images(files: Files, model: Artifact, tmp_path: Path) -> Callable[..., Path]
     def made(target: str, counter: int = 0, signed: bool = True) -> Path:
         known = find_target(target)
         payload = elf((0x08000000, b"code"))
-        plain = counted(make(payload, target=target, core=known.core, artifact_digest=model.digest), counter)
+        plain = with_counter(make(payload, target=target, core=known.core, artifact_digest=model.digest), counter)
         path = tmp_path / f"{target}-{counter}-{signed}.img"
         path.write_bytes(pack_image(sign(plain, files.key) if signed else plain))
         return path
@@ -526,11 +526,11 @@ def test_an_image_that_was_replaced_while_another_ran_is_not_confirmed(
     assert board.install(images("host", 3).read_bytes()) == 1
     with pytest.raises(DeviceError, match="slot B holds another image than the one that runs"):
         link.confirm()
-    assert not flashing.confirmed(board.memory, board.slots, 1)
+    assert not flashing.is_confirmed(board.memory, board.slots, 1)
     again = board.start()
     assert isinstance(again, Confirming)
     again.confirm()
-    assert flashing.confirmed(board.memory, board.slots, 1)
+    assert flashing.is_confirmed(board.memory, board.slots, 1)
 
 
 # Two at once

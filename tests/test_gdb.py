@@ -16,7 +16,7 @@ from edge_tse.errors import DeviceError, LinkError, TargetError
 from firmware_bridge.build import CORES, build_image
 from firmware_bridge.codegen import generate
 from firmware_bridge.device import Device, DeviceNetwork
-from firmware_bridge.flash import Progress, Slots, install, installed
+from firmware_bridge.flash import Progress, Slots, install, installed_image
 from firmware_bridge.gdb import GdbFlash, GdbRemote, load, segments
 from firmware_bridge.link import FifoLink, MemoryLink, SocketLink
 from tests import graphs
@@ -186,12 +186,12 @@ def test_two_slots_through_a_debug_server() -> None:
         memory.erase(at)
     for image in (b"old" * 1000, b"new" * 2000, b"newest" * 500):
         install(memory, slots, image)
-        assert installed(memory, slots) == image
+        assert installed_image(memory, slots) == image
     assert not server.staged
     plain = GdbFlash(GdbRemote(server.link()), origin=ORIGIN, size_bytes=0x8000, sector_bytes=0x400, plain=True)
     before = len(server.packets)
     install(plain, slots, b"in plain memory")
-    assert installed(plain, slots) == b"in plain memory"
+    assert installed_image(plain, slots) == b"in plain memory"
     assert not any(packet[:1] == b"v" for packet in server.packets[before:])
 
 
@@ -286,7 +286,7 @@ def test_memory_of_qemu(qemu: Callable[[], GdbRemote]) -> None:
     for at in Slots.of(memory).trust_at:  # what is in no erased boot region trusts nobody
         memory.erase(at)
     install(memory, Slots.of(memory), EVERY_BYTE)
-    assert installed(memory, Slots.of(memory)) == EVERY_BYTE
+    assert installed_image(memory, Slots.of(memory)) == EVERY_BYTE
 
 
 def test_a_program_loaded_through_qemu_answers(qemu: Callable[[], GdbRemote], tmp_path: Path) -> None:

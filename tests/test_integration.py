@@ -238,7 +238,7 @@ def test_cmake_evaluates_the_zephyr_module(artifact: Artifact, tmp_path: Path) -
 def test_documented_names_are_those_of_the_shipped_model() -> None:
     """If this fails: ``python -m benchmarks.contracts``."""
     text = contracts.PAGE.read_text()
-    assert contracts.filled(text, contracts.block(Artifact.shipped())) == text
+    assert contracts.fill(text, contracts.block(Artifact.shipped())) == text
 
 
 FORMS = {"one voice": lambda artifact: artifact, "universal": universal}

@@ -163,12 +163,12 @@ class TestHead:
         save_voice(VOICE, own)
         save_voice(dataclasses.replace(VOICE, source="another"), other)
         named = Head.from_json(written(with_voice=False), "s.flac")
-        assert named.spoken([own], "s.flac")[""].digest == VOICE.digest
+        assert named.resolve_voices([own], "s.flac")[""].digest == VOICE.digest
         with pytest.raises(ArtifactError, match=rf"made with voice {VOICE.digest[:12]}, .*b.voice is [0-9a-f]{{12}}: give that"):
-            named.spoken([other], "s.flac")
+            named.resolve_voices([other], "s.flac")
         with pytest.raises(ArtifactError, match=rf"only its digest {VOICE.digest[:12]}: give that voice with --voice"):
-            named.spoken([], "s.flac")
-        assert Head.from_json(written(with_voice=True), "s.flac").spoken([], "s.flac")[""].digest == VOICE.digest
+            named.resolve_voices([], "s.flac")
+        assert Head.from_json(written(with_voice=True), "s.flac").resolve_voices([], "s.flac")[""].digest == VOICE.digest
 
 
 class TestFiles:

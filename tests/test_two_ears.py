@@ -33,7 +33,7 @@ def test_the_shadow_of_a_mixture_is_what_is_heard_and_shadows_add_up(moved):
     front, spectra, moves = moved
     part = front.analyze(0.05 * torch.randn(2, 2, 64 * 400))
     whole = two_ears.shadow(front, spectra, moves, spectra)
-    torch.testing.assert_close(whole, moves.applied(front, spectra), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(whole, moves.apply(front, spectra), atol=1e-3, rtol=1e-3)
     parts = two_ears.shadow(front, spectra, moves, part) + two_ears.shadow(front, spectra, moves, spectra - part)
     torch.testing.assert_close(parts, whole, atol=1e-3, rtol=1e-3)
 
@@ -92,7 +92,7 @@ def test_learning_curves_are_drawn_and_older_logs_refused(tmp_path, capsys):
     (run / "validation.csv").write_text(
         "step,hours,validation_mean,two_ears_mean,two_ears_room_mean\n10,0.1,1.5,2.5,\n20,0.2,2.0,4.0,\n"
     )
-    figure = learning_curves.drawn([run])
+    figure = learning_curves.draw([run])
     lines = figure.axes[1].get_lines()
     assert lines[0].get_xdata().tolist() == pytest.approx([55 / 3600, 110 / 3600])
     assert [line.get_ydata().tolist() for line in figure.axes[2].get_lines()][:2] == [[1.5, 2.0], [2.5, 4.0]]

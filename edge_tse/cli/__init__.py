@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = INTERRUPTED
     except Exception as failure:
         # An import that Ctrl-C cuts short may call it its own failure.
-        if not _interrupted(failure):
+        if not _is_interrupt(failure):
             raise
         result = INTERRUPTED
     if result == INTERRUPTED:
@@ -44,7 +44,7 @@ def _run(arguments: list[str]) -> int:
             import_module(module)
         result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
     except EdgeTseError as failure:
-        if _interrupted(failure):
+        if _is_interrupt(failure):
             raise
         return _complain(str(failure))
     except Exception as failure:
@@ -57,7 +57,7 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _interrupted(failure: BaseException | None) -> bool:
+def _is_interrupt(failure: BaseException | None) -> bool:
     """Whether Ctrl-C caused this exception."""
     while failure is not None and not isinstance(failure, KeyboardInterrupt):
         failure = failure.__cause__ or failure.__context__

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactArgument, EngineOption, Json, app, artifact_of, given
+from edge_tse.cli.options import ArtifactArgument, EngineOption, Json, app, artifact_of, given_paths
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -48,10 +48,10 @@ def targets(
 
     if name is not None:
         one = known.find_target(name)
-        output.result(shown.figures(one), as_json, *shown.explained(one))
+        output.result(shown.figures(one), as_json, *shown.explain(one))
         return
     every = [known.load_target(each) for each in known.targets()]
-    output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.listed(every))
+    output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.list_targets(every))
 
 
 @app.command(name="compile")
@@ -72,7 +72,7 @@ def compile_(
     from edge_tse.files import check_output
 
     board = find_target(target)
-    inputs = [*given(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
+    inputs = [*given_paths(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
     check_output(to, inputs)
     model = _model(artifact, voice, any_voice=any_voice)
     fit = fits(board, model)
@@ -103,7 +103,7 @@ def profile(
     from edge_tse.profiling import measurement
     from edge_tse.profiling.profile import load_profile
 
-    inputs = given(artifact, voice, against)
+    inputs = given_paths(artifact, voice, against)
     if artifact is not None and artifact.suffix == ".toml":
         from edge_tse.cli.foreign import profile_foreign
 

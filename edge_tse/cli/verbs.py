@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given
+from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given_paths
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
@@ -88,7 +88,7 @@ def enroll(
         return
     if not clips and record is None:
         raise AudioError("nothing to enroll from: give clips, or --record 10")
-    check_output(to, [*clips, *given(artifact)])
+    check_output(to, [*clips, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
     recordings = [(str(path), *audio.read(path)) for path in clips]
     if record is not None:
@@ -123,7 +123,7 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice, voice_from_embeddings
 
-    check_output(to, [*files, *given(artifact)])
+    check_output(to, [*files, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
     save_voice(voice_from_embeddings(model, files, datetime.now(UTC).isoformat(timespec="seconds")), to)
     figures = {"voice": to, "embeddings": files, "size": model.size, "model": model.digest}
@@ -150,7 +150,7 @@ def extract(
     from edge_tse.voice import load_voice
 
     audio.check_format(to)
-    check_output(to, [mixture, voice, *given(artifact)], AudioError)
+    check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
     signal, rate_hz = audio.read(mixture)
     model = personalize(artifact_of(artifact), load_voice(voice))
     network = output.open_quietly(model, engine)

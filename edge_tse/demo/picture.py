@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.drawing import centred, colours, sheet, small_png
+from edge_tse.drawing import colours, norm_around_zero, sheet, small_png
 
 if TYPE_CHECKING:
     from edge_tse.demo.cases import Outcome
@@ -52,7 +52,7 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
             interpolation="nearest" if is_gain else "antialiased",
             extent=(0, seconds, 0, frame.sample_rate_hz / 2000),
             cmap=_GAINS if is_gain else _LEVELS,
-            norm=centred(*_GAIN_DB) if is_gain else None,
+            norm=norm_around_zero(*_GAIN_DB) if is_gain else None,
             **({} if is_gain else {"vmin": _FLOOR_DB, "vmax": _TOP_DB}),
         )
         axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=ink)

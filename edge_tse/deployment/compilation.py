@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_tse.artifact import Artifact, verify
 from edge_tse.deployment.fit import Fit, fits
-from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.offers import lacking, load_offers
 from edge_tse.deployment.runtime import Emitted, Replay, Runtime, runtime_named
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError, TargetError
@@ -134,7 +134,7 @@ def _first(target: Target, replays: tuple[Replay, ...]) -> Replay:
 
 
 def _no_emitter(target: Target) -> TargetError:
-    able = [name for name in offered() if name != target.runtime and not lacking((runtime_named(name).emitter,))]
+    able = [name for name in load_offers() if name != target.runtime and not lacking((runtime_named(name).emitter,))]
     return TargetError(
         f"target {target.name}: this build writes no file for runtime {target.runtime} yet: choose a target of {', '.join(able)}"
     )

@@ -196,13 +196,13 @@ class ForeignNetwork:
     def noise(self, rng: np.random.Generator) -> list[Values]:
         """Random inputs of one step at speech level; integers over their whole range."""
 
-        def drawn(shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
+        def draw(shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
             if kind.kind in "iu":
                 return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, kind, endpoint=True)
             value: Array = rng.normal(scale=0.1, size=shape).astype(kind)
             return value
 
-        return [{name: drawn(*form) for name, form in stage.items()} for stage in self.inputs]
+        return [{name: draw(*form) for name, form in stage.items()} for stage in self.inputs]
 
     def run_timed(self, given: list[Values], clock: Callable[[], float]) -> float:
         """:meth:`run`, returning its seconds by ``clock``."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.deployment.runtime import file_of
-from edge_tse.engines.timed import timed
+from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
@@ -62,7 +62,7 @@ class OnnxNetwork:
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
         """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
-        for name, value in self._graph.checked_voice(voice).items():
+        for name, value in self._graph.check_voice(voice).items():
             self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
@@ -76,7 +76,7 @@ class OnnxNetwork:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
         binding = self._bindings[self._turn]
         self._turn ^= 1
-        return timed(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding))
+        return time_step(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding))
 
     def _invoke(self, binding: Any) -> None:
         self._session.run_with_iobinding(binding)

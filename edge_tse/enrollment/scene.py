@@ -70,7 +70,7 @@ def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the 
             f"{name}: at most {share:.0%} of the sound comes from in front, a talker there gives at least {LEAST_SHARE:.0%} at "
             "times: look at the talker and record again"
         )
-    heard = frame.synthesize(_beamformed(spectra, weights))[:, frame.delay : frame.delay + n]
+    heard = frame.synthesize(_beamform(spectra, weights))[:, frame.delay : frame.delay + n]
     return Front(signal=heard, share=share)
 
 
@@ -103,7 +103,7 @@ def _around(x: Values, span: int) -> Values:
     return mean
 
 
-def _beamformed(spectra: Complex, weights: Array) -> Complex:
+def _beamform(spectra: Complex, weights: Array) -> Complex:
     """Filter per bin that keeps the weighted cells and passes least of the others, to each ear ``[frames, 2, bins]``."""
     by_bin = np.ascontiguousarray(spectra.transpose(2, 1, 0)).astype(np.complex128)  # [bins, ears, frames]
     talker, rest = (_covariance(by_bin, w) for w in (weights.T, 1 - weights.T))

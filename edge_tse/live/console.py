@@ -18,7 +18,7 @@ from edge_tse.errors import AudioError, EdgeTseError
 from edge_tse.live.recording import Recorder
 from edge_tse.live.session import Session
 from edge_tse.live.steering import Change
-from edge_tse.table import nearest, shown
+from edge_tse.table import nearest, quote
 
 __all__ = ["COMMANDS", "Console"]
 
@@ -57,12 +57,12 @@ class Console:
         if len(command) != 1 or (name := next(iter(command))) not in COMMANDS:
             wrong = next((key for key in command if key not in COMMANDS), "")
             raise AudioError(
-                f"a command is one of {', '.join(COMMANDS)}, not {shown(dict(command))}{nearest(wrong[:40], COMMANDS)}"
+                f"a command is one of {', '.join(COMMANDS)}, not {quote(dict(command))}{nearest(wrong[:40], COMMANDS)}"
             )
         value = command[name]
         if name == "set":
             if not isinstance(value, dict) or not value or "mark" in value:
-                raise AudioError(f"set takes settings, for instance {{'ambient_db': -12}}, not {shown(value)}")
+                raise AudioError(f"set takes settings, for instance {{'ambient_db': -12}}, not {quote(value)}")
             return self._change(Change.from_json(value, "set"))
         if name == "mark":
             return self._change(Change.from_json({"mark": value}, "mark"))
@@ -82,7 +82,7 @@ class Console:
     def _preset(self, name: object) -> Change:
         if name not in self.presets:
             known = ", ".join(self.presets) or "none: start the session with --presets FILE"
-            raise AudioError(f"there is no preset {shown(name)}: {known}")
+            raise AudioError(f"there is no preset {quote(name)}: {known}")
         return self.presets[str(name)]
 
     def _switch_recording(self, path: object) -> str | None:
@@ -95,7 +95,7 @@ class Console:
             self._recorder = None
             return None
         if not isinstance(path, str) or not path:
-            raise AudioError(f"record takes a path that ends in .flac, or null to stop, not {shown(path)}")
+            raise AudioError(f"record takes a path that ends in .flac, or null to stop, not {quote(path)}")
         if self._recorder is not None:
             raise AudioError("this session is being recorded: stop that first")
         if self._record is None:

@@ -29,7 +29,7 @@ from edge_tse.live.ring import Ring
 from edge_tse.live.session import GRID, Session
 from edge_tse.live.steering import Change, Steering
 from edge_tse.stream import AnyEngine
-from edge_tse.table import parse_json, read_table, shown
+from edge_tse.table import parse_json, quote, read_table
 
 __all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 
@@ -248,13 +248,13 @@ def load_recording(path: Path) -> Recording:
         raise AudioError(f"{path} is no recorded session: its comment does not say so: {wanted}")
     schema, hop_rate_hz = head["edge_tse_recording"], head.get("hop_rate_hz")
     if type(schema) is not int or schema > SCHEMA:
-        raise ArtifactError(f"{path} has schema {shown(schema)}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
+        raise ArtifactError(f"{path} has schema {quote(schema)}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
     try:
         loop = read_table(Loop, head["loop"], f"{path}: loop", AudioError)
     except ValueError as failure:
         raise AudioError(f"{path}: loop: {failure}: {wanted}") from failure
     if not isinstance(hop_rate_hz, int | float) or not 0 < hop_rate_hz <= rate_hz:
-        raise AudioError(f"{path}: {shown(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
+        raise AudioError(f"{path}: {quote(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
     if rows.shape[1] != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
         raise AudioError(
             f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
@@ -271,7 +271,7 @@ def load_recording(path: Path) -> Recording:
     }
     changes = _changes(path, journal, hop_rate_hz / rate_hz)
     if type(from_hop := head.get("from_hop", 0)) is not int or from_hop < 0:
-        raise AudioError(f"{path}: it begins at hop {shown(from_hop)}, which cannot be: {wanted}")
+        raise AudioError(f"{path}: it begins at hop {quote(from_hop)}, which cannot be: {wanted}")
     last = np.flatnonzero(journal % 8 == _END)
     if len(last):
         n = int(last[-1])

@@ -126,7 +126,7 @@ def run_live(
     watch = EarWatch(wiring.rate_hz, engine.frame.level_invariant)
     began_s = looked_s = time.perf_counter()
 
-    def told(session: Session) -> None:
+    def watch_and_tell(session: Session) -> None:
         nonlocal looked_s
         if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
             looked_s = now
@@ -151,7 +151,7 @@ def run_live(
                 lambda current: Duplex(wiring, current.exchange),
                 seconds=seconds,
                 stopped=lambda: stopped() or console.ended.is_set(),
-                tell=told,
+                tell=watch_and_tell,
                 core=core,
                 realtime=realtime,
             )
