@@ -11,10 +11,10 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -182,32 +182,75 @@ class _Disk:
         self._file.close()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Recording:
-    """Content of a recorded session."""
+class Stretch(NamedTuple):
+    """Samples of a recorded session: a block of the device, or what lies between two of them."""
 
-    head: Mapping[str, Any]
-    loop: Loop
     heard: Float
     """Sound from the microphones, ``[n, ears]``."""
     played: Int32
     """Sound that was played, ``[n, ears]``, in steps of the grid."""
-    blocks: tuple[tuple[int, int, int], ...]
-    """Position, shortage and flags of each block."""
+    block: tuple[int, int] | None
+    """Shortage and flags of the block; None between blocks, where a damaged journal has lost them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """A recorded session: its sound stays in the file, and is read as it is needed."""
+
+    head: Mapping[str, Any]
+    loop: Loop
+    samples: int
+    """Samples of an ear."""
+    blocks: int
+    late: int
+    """Blocks in which the engine's output was not there in time."""
     fates: Mapping[int, Fate]
+    sound: audio.StoredIntegers
 
     def figures(self) -> dict[str, int]:
         """Figures by name, ready for a report."""
-        late = sum(1 for _, shortage, _ in self.blocks if shortage)
-        return {"blocks": len(self.blocks), "not_extracted_hops": len(self.fates), "late_blocks": late}
+        return {"blocks": self.blocks, "not_extracted_hops": len(self.fates), "late_blocks": self.late}
+
+    def stretches(self) -> Iterator[Stretch]:
+        """Everything that was heard and played, in order."""
+        rest, left = np.zeros((0, self.sound.channels), np.int32), self.samples
+        for more in self.sound.blocks():
+            rows = np.concatenate([rest, more[:left]])
+            left -= min(left, len(more))
+            cuts = list(self._cuts(rows, last=not left))
+            yield from (self._stretch(rows[at:stop]) for at, stop in cuts)
+            rest = rows[cuts[-1][1] if cuts else 0 :]
+            if not left:
+                return
+
+    def _cuts(self, rows: Int32, last: bool) -> Iterator[tuple[int, int]]:
+        """First and one past the last row of each stretch that is wholly in ``rows``."""
+        marks = np.flatnonzero(rows[:, -1] % 8 == _BLOCK)
+        at = 0
+        while at < len(rows):
+            ahead = int(np.searchsorted(marks, at))
+            is_block = ahead < len(marks) and marks[ahead] == at
+            if is_block and len(rows) - at < self.loop.block and not last:
+                return  # its end may be among the rows that follow
+            following = ahead + is_block
+            stop = int(marks[following]) if following < len(marks) else len(rows)
+            if is_block:
+                stop = min(stop, at + self.loop.block)
+            yield at, stop
+            at = stop
+
+    def _stretch(self, rows: Int32) -> Stretch:
+        word, ears = int(rows[0, -1]), self.loop.ears
+        heard = (rows[:, :ears] / GRID).astype(np.float32)
+        return Stretch(heard, rows[:, ears : 2 * ears], (word // 8 // 4, word // 8 % 4) if word % 8 == _BLOCK else None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replayed:
     """Result of a replay."""
 
-    signal: Float
-    """Output of the replay, ``[ears, n]``."""
+    samples: int
+    """Samples of an ear."""
     rate_hz: int
     differing: int
     """Samples of any ear that differ from the recording; 0 on the engine that it was made with."""
@@ -218,20 +261,23 @@ class Replayed:
         """``ParityError`` if anything differs; ``engines`` says what recorded and what replayed."""
         if self.first is not None:
             raise ParityError(
-                f"{source}: {self.differing} of {self.signal.shape[1]} samples differ, the first at "
+                f"{source}: {self.differing} of {self.samples} samples differ, the first at "
                 f"{self.first / self.rate_hz:.4f} s: {engines}"
             )
 
     def figures(self) -> dict[str, float]:
         """Figures by name, ready for a report."""
-        return {"seconds": self.signal.shape[1] / self.rate_hz, "differing_samples": self.differing}
+        return {"seconds": self.samples / self.rate_hz, "differing_samples": self.differing}
 
 
 def load_recording(path: Path) -> Recording:
-    """Read a recorded session. ``AudioError`` if the file is none, ``ArtifactError`` if a later edge-tse made it."""
-    rows, rate_hz, comment = audio.read_integers(path)
+    """Open a recorded session and read its journal. ``AudioError`` if the file is none, ``ArtifactError`` if a later edge-tse
+    made it.
+    """
+    sound = audio.StoredIntegers(path)
+    rate_hz = sound.rate_hz
     wanted = "make one with `edge-tse live --record`"
-    head = parse_json(comment, f"{path} is no recorded session: its comment", AudioError, wanted)
+    head = parse_json(sound.comment, f"{path} is no recorded session: its comment", AudioError, wanted)
     if "edge_tse_recording" not in head or "loop" not in head:
         raise AudioError(f"{path} is no recorded session: its comment does not say so: {wanted}")
     schema, hop_rate_hz = head["edge_tse_recording"], head.get("hop_rate_hz")
@@ -243,29 +289,50 @@ def load_recording(path: Path) -> Recording:
         raise AudioError(f"{path}: loop: {failure}: {wanted}") from failure
     if not isinstance(hop_rate_hz, int | float) or not 0 < hop_rate_hz <= rate_hz:
         raise AudioError(f"{path}: {shown(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
-    if rows.shape[1] != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
+    if sound.channels != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
         raise AudioError(
-            f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
+            f"{path} has {sound.channels} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
             f"{loop.rate_hz} Hz: {wanted}"
         )
-    journal = rows[:, -1]
-    if len(journal) and int(journal.min()) < 0:
-        raise AudioError(f"{path}: its journal holds {int(journal.min())}, which no session writes: it is damaged")
-    at = np.flatnonzero(journal % 8 == _BLOCK)
-    blocks = tuple((int(i), int(journal[i]) // 8 // 4, int(journal[i]) // 8 % 4) for i in at)
-    fates = {}
-    for i in np.flatnonzero((journal % 8 >= _SKIPPED) & (journal % 8 < _END)):
-        kind, low = int(journal[i]) % 8, int(journal[i]) // 8
-        # The index is written modulo 2**20: 70 minutes; it is the one nearest before its place in the stream.
-        near = int(i * hop_rate_hz / rate_hz) + 1
-        fates[low + max(0, near - low + _PAYLOAD // 2) // _PAYLOAD * _PAYLOAD] = Fate(kind - _SKIPPED + 1)
-    last = np.flatnonzero(journal % 8 == _END)
-    if len(last):
-        n = int(last[-1])
-    else:  # it ended before the session, maybe within a block
-        blocks, n = blocks[:-1], blocks[-1][0] if blocks else 0
-    heard = (rows[:n, : loop.ears] / GRID).astype(np.float32)
-    return Recording(head=head, loop=loop, heard=heard, played=rows[:n, loop.ears : 2 * loop.ears], blocks=blocks, fates=fates)
+    journal = _Journal(path, hop_rate_hz / rate_hz)
+    for rows in sound.blocks():
+        journal.push(rows[:, -1])
+    samples, blocks, late = journal.extent
+    return Recording(head=head, loop=loop, samples=samples, blocks=blocks, late=late, fates=journal.fates, sound=sound)
+
+
+class _Journal:
+    """What the journal of a recording says of the whole of it."""
+
+    def __init__(self, path: Path, hops_per_sample: float) -> None:
+        self._path, self._hops_per_sample = path, hops_per_sample
+        self.fates: dict[int, Fate] = {}
+        self._at = self._blocks = self._late = 0
+        self._last = self._ended = (0, 0, 0)
+        self._has_end = False
+
+    def push(self, words: Int32) -> None:
+        """Read the words of the next samples; ``AudioError`` for what no session writes."""
+        if int(words.min()) < 0:
+            raise AudioError(f"{self._path}: its journal holds {int(words.min())}, which no session writes: it is damaged")
+        for i in np.flatnonzero(words % 8):
+            kind, value = int(words[i]) % 8, int(words[i]) // 8
+            if kind == _BLOCK:
+                self._last = (self._at + int(i), self._blocks, self._late)
+                self._blocks += 1
+                self._late += value // 4 > 0
+            elif _SKIPPED <= kind < _END:
+                # The index is written modulo 2**20: 70 minutes; it is the one nearest before its place in the stream.
+                near = int((self._at + int(i)) * self._hops_per_sample) + 1
+                self.fates[value + max(0, near - value + _PAYLOAD // 2) // _PAYLOAD * _PAYLOAD] = Fate(kind - _SKIPPED + 1)
+            elif kind == _END:
+                self._has_end, self._ended = True, (self._at + int(i), self._blocks, self._late)
+        self._at += len(words)
+
+    @property
+    def extent(self) -> tuple[int, int, int]:
+        """Samples of an ear, blocks, and late ones among them; of one that ended before its session, maybe within a block."""
+        return self._ended if self._has_end else self._last
 
 
 def replay(
@@ -273,26 +340,37 @@ def replay(
     engine: AnyEngine,
     shape: Callable[[Float, Float], Float] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
+    write: Callable[[Float], None] = lambda played: None,
 ) -> Replayed:
-    """Run the same blocks through the same session; lateness and failures come from the journal instead of happening."""
+    """Run the same blocks through the same session; lateness and failures come from the journal instead of happening.
+
+    ``write`` is given the output in blocks ``[ears, any]``.
+    """
     session = Session(engine, recording.loop, shape=shape, fates=recording.fates)
-    n = len(recording.heard)
-    out = np.zeros_like(recording.heard)
     fade = max(1, round(recording.loop.fade_s * recording.loop.rate_hz))
-    ends = [at for at, _, _ in recording.blocks[1:]] + [n]  # one more than blocks where there is none
-    for number, ((at, shortage, flags), end) in enumerate(zip(recording.blocks, ends, strict=False)):
-        stop = min(end, at + recording.loop.block)
-        session.exchange(recording.heard[at:stop], out[at:stop], flags, fade - shortage)
-        session.work()
-        if number % 1000 == 0:
-            progress(at / n)
-    differ = (_to_grid(out) != recording.played).any(axis=1)
-    return Replayed(
-        signal=np.ascontiguousarray(out.T),
-        rate_hz=recording.loop.rate_hz,
-        differing=int(np.count_nonzero(differ)),
-        first=int(np.argmax(differ)) if differ.any() else None,
-    )
+    at = differing = 0
+    first: int | None = None
+    gathered: list[Float] = []
+    told = 0
+    for heard, played, block in recording.stretches():
+        out = np.zeros_like(heard)
+        if block is not None:
+            shortage, flags = block
+            session.exchange(heard, out, flags, fade - shortage)
+            session.work()
+        differ = (_to_grid(out) != played).any(axis=1)
+        if first is None and differ.any():
+            first = at + int(np.argmax(differ))
+        differing += int(np.count_nonzero(differ))
+        at += len(heard)
+        gathered.append(out)
+        if at - told >= recording.loop.rate_hz:
+            write(np.concatenate(gathered).T)
+            gathered, told = [], at
+            progress(at / recording.samples)
+    if gathered:
+        write(np.concatenate(gathered).T)
+    return Replayed(samples=at, rate_hz=recording.loop.rate_hz, differing=differing, first=first)
 
 
 def _to_grid(samples: Float) -> Int32:

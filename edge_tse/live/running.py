@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_tse.hearing.chain import Chain
 from edge_tse.live.devices import Duplex, Wiring
 from edge_tse.live.ears import EarWatch
@@ -20,6 +23,8 @@ from edge_tse.report import memory
 from edge_tse.stream import AnyEngine
 
 __all__ = ["Finished", "replay_live", "run_live"]
+
+Float = NDArray[np.float32]
 
 _LOOK_EVERY_S = 1.0
 
@@ -149,8 +154,15 @@ def run_live(
 
 
 def replay_live(
-    recording: Recording, head: Head, engine: AnyEngine, progress: Callable[[float], None] = lambda fraction: None
+    recording: Recording,
+    head: Head,
+    engine: AnyEngine,
+    progress: Callable[[float], None] = lambda fraction: None,
+    write: Callable[[Float], None] = lambda played: None,
 ) -> Replayed:
-    """Run a recorded session again, through an engine with the voice of ``head`` and the hearing chain of that session."""
+    """Run a recorded session again, through an engine with the voice of ``head`` and the hearing chain of that session.
+
+    ``write`` is given the output in blocks ``[ears, any]``.
+    """
     shape = Chain(head.hearing, engine.frame, recording.loop.ears, head.calibration)
-    return replay(recording, engine, shape, progress)
+    return replay(recording, engine, shape, progress, write)
