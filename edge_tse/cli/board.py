@@ -181,14 +181,14 @@ def _check(mixture: Path | None, to: Path | None, inputs: list[Path]) -> None:
 
 def _extract(engine: AnyEngine, mixture: Path, to: Path, as_json: bool) -> dict[str, object]:
     from edge_tse import audio
-    from edge_tse.extract import extract
+    from edge_tse.extract_file import extract_file
 
-    signal, rate_hz = audio.read(mixture)
     with output.progress("extracting", as_json) as tell:
-        got = extract(signal, rate_hz, engine, name=str(mixture), progress=tell)
-    audio.write(to, got.signal, rate_hz, inputs=[mixture])
+        got = extract_file(audio.Stored(mixture), to, engine, progress=tell, inputs=[mixture])
+    for remark in got.remarks(engine.frame.level_invariant):
+        output.warn(f"{mixture}: {remark}")
     # Seen from here, with the link in it: what the board itself needs stands in its stats.
-    return {"output": to, "seconds": got.signal.shape[1] / rate_hz, "host_seen": got.timing.figures()}
+    return {"output": to, "seconds": got.seconds, "host_seen": got.timing.figures()}
 
 
 def _format(value: object) -> str:

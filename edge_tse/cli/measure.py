@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -172,9 +173,8 @@ def replay(
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
             output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")
-        got = replay_live(session, head, spoken, running, tell)
-    if to is not None:
-        audio.write(to, got.signal, got.rate_hz, inputs=[recording])
+        with nullcontext() if to is None else audio.writing(to, session.loop.rate_hz, session.loop.ears, [recording]) as file:
+            got = replay_live(session, head, spoken, running, tell, (lambda played: None) if file is None else file.write)
     got.check(str(recording), f"recorded on {head.engine}, replayed on {name}")
     counted = session.figures()
     figures = {"recording": recording, "engine": name, "artifact": model.digest, "output": to, **got.figures(), **counted}

@@ -144,32 +144,30 @@ def extract(
     from edge_tse import audio
     from edge_tse.engines import Engine
     from edge_tse.errors import AudioError
-    from edge_tse.extract import extract_examined
+    from edge_tse.extract_file import extract_file
     from edge_tse.files import check_output
     from edge_tse.personalization import personalize
     from edge_tse.voice import load_voice
 
     audio.check_format(to)
     check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
-    signal, rate_hz = audio.read(mixture)
+    recording = audio.Stored(mixture)
     model = personalize(artifact_of(artifact), load_voice(voice))
     network = output.open_quietly(model, engine)
     with output.progress("extracting", as_json) as tell:
-        found = extract_examined(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
-    got = found.extraction
-    over = audio.write(to, got.signal, rate_hz, inputs=[mixture])
+        got = extract_file(recording, to, Engine(model, network), trim=not no_trim, progress=tell, inputs=[mixture])
     _warn_about(str(mixture), got.clipped_samples, silent=got.silent)
-    for remark in found.remarks(model.frame.level_invariant):
+    for remark in got.remarks(model.frame.level_invariant):
         output.warn(f"{mixture}: {remark}")
-    if over:
-        output.warn(f"{to}: {over} samples were over full scale and are clipped: lower the level of the mixture")
+    if got.clipped_output:
+        output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
     known = {"output": to, "trimmed": not no_trim, "engine": network.name, "artifact": model.digest}
     rows = {
-        "talker": f"{to} ({got.signal.shape[1] / rate_hz:.2f} s, {got.signal.shape[0]} ch, {rate_hz} Hz)",
+        "talker": f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz)",
         "engine": network.name,
         **output.compute_rows(got.timing, model.frame),
     }
-    figures = {**known, **found.figures(model.frame), "output_clipped_samples": over}
+    figures = {**known, **got.figures(model.frame), "output_clipped_samples": got.clipped_output}
     output.result(figures, as_json, output.table("extracted", rows))
 
 

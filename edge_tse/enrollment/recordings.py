@@ -46,7 +46,7 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
     frame = model.frame
     signals = []
     for name, signal, rate_hz in clips:
-        audio.check_ears(signal, frame.ears, name)
+        audio.check_ears(len(signal), frame.ears, name)
         ear = audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz))
         signals.append(for_enrollment(ear, frame.sample_rate_hz))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")

@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_tse.errors import EngineError
 from edge_tse.hearing.chain import Chain
 from edge_tse.live.console import Console
@@ -25,6 +28,8 @@ from edge_tse.stream import AnyEngine, VoicedEngine
 from edge_tse.voice import Voice
 
 __all__ = ["Finished", "replay_live", "run_live", "steering"]
+
+Float = NDArray[np.float32]
 
 _LOOK_EVERY_S = 1.0
 
@@ -166,10 +171,14 @@ def replay_live(
     voices: Mapping[str, Voice],
     engine: AnyEngine,
     progress: Callable[[float], None] = lambda fraction: None,
+    write: Callable[[Float], None] = lambda played: None,
 ) -> Replayed:
-    """Run a recorded session again, through an engine with its voices by name and the hearing chain of that session."""
+    """Run a recorded session again, through an engine with its voices by name and the hearing chain of that session.
+
+    ``write`` is given the output in blocks ``[ears, any]``.
+    """
     chain = Chain(head.hearing, engine.frame, recording.loop.ears, head.calibration)
-    return replay(recording, engine, chain, progress, steering(head, voices, engine, chain))
+    return replay(recording, engine, chain, progress, write, steering(head, voices, engine, chain))
 
 
 def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: Chain) -> Steering:

@@ -267,8 +267,8 @@ def _recording() -> tuple[np.ndarray, dict[str, Any]]:
             if at != 640:
                 session.work()
         recorder.close()
-        rows, _, comment = audio.read_integers(path)
-    return rows, json.loads(comment)
+        stored = audio.StoredIntegers(path)
+        return np.concatenate(list(stored.blocks())), json.loads(stored.comment)
 
 
 def _flac(rows: np.ndarray, comment: str, rate_hz: int = 16000) -> bytes:
