@@ -405,6 +405,7 @@ class TestLab:
             "steps": 7,
             "start": None,
             "teacher": None,
+            "rate": None,
             "embeddings": None,
             "cut": None,
             "resume": True,
