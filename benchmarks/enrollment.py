@@ -30,7 +30,7 @@ from edge_tse.errors import AudioError, DataError, EdgeTseError
 from edge_tse.report import Report, environment
 from edge_tse.voice import VoiceModel
 from quantization.corpus import Corpus, mono_at, open_corpus
-from quantization.enrollment import error_rate
+from quantization.encoder_training import error_rate
 
 __all__ = ["LENGTHS_S", "SNRS_DB", "Comparison", "comparisons", "equal_error_rates", "page"]
 

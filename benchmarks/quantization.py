@@ -49,7 +49,7 @@ from quantization.quantize import (
     teacher_of,
     twin_of,
 )
-from quantization.run import Progress as Told
+from quantization.run import TrainingProgress
 from quantization.score_summary import summary
 from quantization.scores import Listener, score
 from quantization.trial_list import Trial, read_trials
@@ -206,7 +206,7 @@ class Study:
             make_trials(self._data, folder, split, self.settings.seed, count, made, conditions)
         return folder / "trials.csv"
 
-    def _watch(self, progress: Told) -> None:
+    def _watch(self, progress: TrainingProgress) -> None:
         self.tell(progress.phase, progress.step / max(1, progress.steps or 1))
 
 

@@ -30,7 +30,7 @@ from benchmarks import RESULTS
 from edge_tse import audio
 from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import Checkpoint, student_of
@@ -63,7 +63,7 @@ class Probe:
     """A few mixtures on which students are compared with a float one, without files, engines or listening models."""
 
     def __init__(self, source: Checkpoint, trials: Sequence[Trial]) -> None:
-        self.front = Front(source.recipe.student.frame)
+        self.front = TorchFront(source.recipe.student.frame)
         self._items = [self._item(trial, enroll(source, trial)) for trial in trials if trial.target is not None]
         self._source = student_of(source)
 

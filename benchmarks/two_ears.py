@@ -27,14 +27,14 @@ from benchmarks.simulated_room import Room, head_responses
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.beam import beamform
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import student_of
 from quantization.mixing import Batch, Mixer
 from quantization.mixture import Scene
 from quantization.quantize import prepare
-from quantization.run import Run
+from quantization.run import TrainingRun
 
 __all__ = ["EARS", "cues", "shadow", "simulate", "turning", "unequal"]
 
@@ -70,20 +70,20 @@ class Scenes(NamedTuple):
     voice: Tensor
 
 
-def scenes(run: Run, heads: Sequence[Path], items: int, seed: int = 77) -> Scenes:
+def scenes(run: TrainingRun, heads: Sequence[Path], items: int, seed: int = 77) -> Scenes:
     """Unseen talkers around ``heads``, the same ones for the same seed."""
     mixer = Mixer(run.validation, _SCENE, run.recipe.student.frame, seed, hrirs=heads)
     batch = mixer.batch(0, items)
     return Scenes(batch.mixture, batch.target, torch.cat([_voice(run, batch, seed, i) for i in range(items)]))
 
 
-def _voice(run: Run, batch: Batch, seed: int, i: int) -> Tensor:
+def _voice(run: TrainingRun, batch: Batch, seed: int, i: int) -> Tensor:
     """Voice ``[1, values]`` of the target of an item."""
     drawn = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
     return torch.from_numpy(drawn)[None]
 
 
-def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
+def shadow(front: TorchFront, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
     """Output of a mixture's time-varying filters for a part of it, all ``complex [B, 2, T, K]``."""
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
@@ -94,7 +94,7 @@ def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
     return front.amplify(part, moves.gain - moves.share * moves.mask) + front.amplify(through, moves.share)
 
 
-def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> Float:
+def _gains(front: TorchFront, estimate: Tensor, mixture: Tensor, target: Tensor) -> Float:
     """SI-SDR improvements, mean over the ears that hear the talker at all, ``[B]``; estimates are spectra."""
     sound = front.synthesize(estimate)[..., front.frame.delay :]
     skipped, n = round(_SKIPPED_S * front.frame.sample_rate_hz), sound.shape[-1]
@@ -105,7 +105,7 @@ def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> F
 
 
 @torch.no_grad()
-def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
+def unequal(student: Student, front: TorchFront, given: Scenes) -> dict[str, dict[str, float]]:
     """Gains in dB for each kind of ears: mask alone, the whole, and the whole over the mask with half its 95 % interval."""
     out = {}
     for name in (*EARS, _CLIPPED):
@@ -126,7 +126,7 @@ def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str
 
 
 @torch.no_grad()
-def cues(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
+def cues(student: Student, front: TorchFront, given: Scenes) -> dict[str, dict[str, float]]:
     """Medians of how far interaural level (dB) and time (microseconds) of the talker and of the rest are moved.
 
     Each goes alone through the filters that the mixture brought about. Level of the whole band; time where the ears' correlation is
@@ -168,7 +168,9 @@ _TURN_DEG_S, _TURN_S, _BEFORE_S, _AFTER_S, _STEP_S = 60.0, 1.0, 4.0, 4.0, 0.25
 
 
 @torch.no_grad()
-def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 78) -> dict[str, Any]:
+def turning(
+    student: Student, front: TorchFront, run: TrainingRun, heads: Sequence[Path], items: int, seed: int = 78
+) -> dict[str, Any]:
     """Gain over time, of all mixtures together, while a head turns by 60 degrees in a second, after four seconds of being still.
 
     ``recovery_s``: after the turn, until the mean gain is within 1 dB of what it was before.
@@ -204,7 +206,9 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
 
 
 @torch.no_grad()
-def simulate(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 79) -> dict[str, float]:
+def simulate(
+    student: Student, front: TorchFront, run: TrainingRun, heads: Sequence[Path], items: int, seed: int = 79
+) -> dict[str, float]:
     """Gains of the mask alone and of the whole in rooms of image sources, dB: talkers a metre away, 30 degrees apart or more."""
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
     dry = dataclasses.replace(_SCENE, binaural_every=0)
@@ -282,7 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeTseError as failure:
         sys.stderr.write(f"two_ears: {failure}\n")
         return 2
-    student, front = student_of(source).eval(), Front(source.recipe.student.frame)
+    student, front = student_of(source).eval(), TorchFront(source.recipe.student.frame)
     around = scenes(run, heads, given.items)
     figures = {
         "checkpoint": {"recipe": source.recipe.name, "step": source.step, "sha256": source.digest},

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from edge_tse.deployment.fit import fits
 from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
-from firmware_bridge.build import CORES, Core, build_image
+from firmware_bridge.build import CORES, Core, build_program
 from firmware_bridge.codegen import generate
 from firmware_bridge.flash import (
     BootRecord,
-    Progress,
+    FlashProgress,
     Slots,
     boot_record,
     choose,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.deployment.target import Target
 
-__all__ = ["EmulatedBoard", "Flashed", "Step", "core_of", "flash", "image_for", "open_board", "tool_steps"]
+__all__ = ["EmulatedBoard", "Flashed", "ToolStep", "core_of", "flash", "image_for", "open_board", "tool_steps"]
 
 SERVER = ("server.c", "wire.c")
 _MEMORY_BYTES = 8 * 2**20
@@ -53,7 +53,7 @@ _TOOL_TIMEOUT_S = 300.0
 _REMOTE = "edge-tse-board"
 """Name of the program on a board that has files."""
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[FlashProgress], None]
 
 
 def core_of(target: Target) -> Core:
@@ -79,7 +79,7 @@ def image_for(artifact: Artifact, target: Target) -> Image:
     program = (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.elf"
-        build_image(generate(artifact), core, path, program=program, flags=(*names, *emulated, *clock, "-Wl,-s"))
+        build_program(generate(artifact), core, path, program=program, flags=(*names, *emulated, *clock, "-Wl,-s"))
         payload = path.read_bytes()
     return make(payload, target=target.name, core=target.core, artifact_digest=artifact.digest)
 
@@ -279,7 +279,7 @@ def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ToolStep:
     """Command of an external tool."""
 
     command: tuple[str, ...]
@@ -290,7 +290,7 @@ class Step:
     written: Path | None = None
 
 
-def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[Step]:
+def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[ToolStep]:
     """Commands of external tools that put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
 
     Where the tool can rename a file, that is the last step, so that an interrupted transfer leaves the old program.
@@ -301,15 +301,15 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
                 raise TargetError("pyOCD needs the chip's name: --chip NAME, see `pyocd list --targets`")
             probe = () if port is None else ("--uid", port)
             # pyOCD compares what it has written.
-            return [Step(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
+            return [ToolStep(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
         case "dfu-util":
             base, content = flat(program.read_bytes())
             plain, back = program.with_suffix(".bin"), program.with_suffix(".back")
             plain.write_bytes(content)
             dfu = ("dfu-util", *(() if port is None else ("--serial", port)), "--alt", "0")
             return [
-                Step(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
-                Step(
+                ToolStep(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
+                ToolStep(
                     command=(*dfu, "--dfuse-address", f"{base:#x}:{len(content)}", "--upload", str(back)),
                     read_back=back,
                     written=plain,
@@ -327,19 +327,19 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
             raise TargetError(f"nothing here drives {way}: start its debug server and give --port gdb://HOST:PORT")
 
 
-def _replace(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[Step]:
+def _replace(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[ToolStep]:
     """Commands that copy, compare, and only then rename a program."""
     place = f"{folder}{_REMOTE}"
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
     return [
-        Step(command=(*copy, f"{host}{place}.new")),
-        Step(command=(*shell, "sha256sum", f"{place}.new"), must_print=digest),
-        Step(command=(*shell, "chmod", "755", f"{place}.new")),
-        Step(command=(*shell, "mv", f"{place}.new", place)),
+        ToolStep(command=(*copy, f"{host}{place}.new")),
+        ToolStep(command=(*shell, "sha256sum", f"{place}.new"), must_print=digest),
+        ToolStep(command=(*shell, "chmod", "755", f"{place}.new")),
+        ToolStep(command=(*shell, "mv", f"{place}.new", place)),
     ]
 
 
-def _run(step: Step) -> None:
+def _run(step: ToolStep) -> None:
     command = step.command
     try:
         done = subprocess.run(

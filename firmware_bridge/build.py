@@ -27,9 +27,9 @@ __all__ = [
     "PROGRAMS",
     "SOURCES",
     "Core",
-    "Image",
-    "Region",
-    "build_image",
+    "LinkerRegion",
+    "Program",
+    "build_program",
     "c_source",
     "linker_script",
     "shared_library",
@@ -80,7 +80,7 @@ _STACK_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region:
+class LinkerRegion:
     """Memory of a device, by address."""
 
     name: str
@@ -97,7 +97,7 @@ class Core:
     """Target and processor in zig's words."""
     gcc: tuple[str, ...] = ()
     """Target and processor in the words of arm-none-eabi-gcc; empty where it does not apply."""
-    regions: tuple[Region, ...] = ()
+    regions: tuple[LinkerRegion, ...] = ()
     """Memory regions; empty: the image is a program of an operating system."""
     code: str = ""
     """Name of the region for vectors, code and tables."""
@@ -110,7 +110,7 @@ class Core:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class Program:
     """A linked program."""
 
     path: Path
@@ -125,7 +125,10 @@ class Image:
 
 _KIB, _MIB = 2**10, 2**20
 _THUMB = ("-target", "thumb-freestanding-eabihf")
-_MPS2 = (Region(name="FLASH", origin=0, size_bytes=4 * _MIB), Region(name="RAM", origin=0x20000000, size_bytes=4 * _MIB))
+_MPS2 = (
+    LinkerRegion(name="FLASH", origin=0, size_bytes=4 * _MIB),
+    LinkerRegion(name="RAM", origin=0x20000000, size_bytes=4 * _MIB),
+)
 
 
 def _qemu(machine: str) -> tuple[str, ...]:
@@ -140,9 +143,9 @@ CORES: Mapping[str, Core] = {
             zig=(*_THUMB, "-mcpu=cortex_m55+mve_fp"),
             gcc=("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
             regions=(
-                Region(name="ITCM", origin=0, size_bytes=512 * _KIB),
-                Region(name="DTCM", origin=0x20000000, size_bytes=512 * _KIB),
-                Region(name="SRAM", origin=0x21000000, size_bytes=4 * _MIB),
+                LinkerRegion(name="ITCM", origin=0, size_bytes=512 * _KIB),
+                LinkerRegion(name="DTCM", origin=0x20000000, size_bytes=512 * _KIB),
+                LinkerRegion(name="SRAM", origin=0x21000000, size_bytes=4 * _MIB),
             ),
             code="ITCM",
             weights="SRAM",
@@ -212,7 +215,7 @@ def shared_library(
         _compile(generated, sources, temporary, ("-shared", "-fPIC", *flags), compiler or zig())
 
 
-def build_image(
+def build_program(
     generated: Mapping[str, str],
     core: Core,
     to: Path,
@@ -220,7 +223,7 @@ def build_image(
     program: Sequence[str] = PROGRAM,
     flags: Sequence[str] = (),
     gcc: bool = False,
-) -> Image:
+) -> Program:
     """Compile and link a program around the library and write ``to``.
 
     ``program``: sources that define ``program()`` of ``port.h``; ``flags``: more for the compiler; ``gcc``: with
@@ -238,7 +241,7 @@ def build_image(
         else:
             _compile(generated, (*library, *program, *HOSTED), temporary, flags, compiler)
         parts = read_sections(temporary)
-    return Image(
+    return Program(
         path=to,
         core=core,
         sections={part.name: part.size_bytes for part in parts},

@@ -17,7 +17,7 @@ from edge_tse.voice import Voice, load_voice
 from firmware_bridge.board import flash, image_for, open_board
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
-from firmware_bridge.flash import Progress
+from firmware_bridge.flash import FlashProgress
 from firmware_bridge.image import MAGIC, Image, check_for, pack_image, parse, public_key, sign, with_counter
 from firmware_bridge.link import Link
 
@@ -129,7 +129,7 @@ class Delivery:
         """Put the image onto the board and, where its link is known, let it prove itself and then keep it."""
         model, proofs = image.model, list[Proof]()
 
-        def tell(told: Progress) -> None:
+        def tell(told: FlashProgress) -> None:
             progress((_PHASES.index(told.phase) + told.done_bytes / told.total_bytes) / len(_PHASES))
 
         def prove(link: Link) -> None:

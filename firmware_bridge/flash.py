@@ -24,7 +24,7 @@ from firmware_bridge.trust import KEYS, TRUST_MAGIC, TrustRecord, newer, read_tr
 
 __all__ = [
     "BootRecord",
-    "Progress",
+    "FlashProgress",
     "Slots",
     "boot_record",
     "choose",
@@ -66,7 +66,7 @@ RECORD_BYTES = size_bytes(BootRecord)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class FlashProgress:
     """Progress of flashing."""
 
     phase: str
@@ -192,7 +192,7 @@ def _slot_to_keep(memory: FlashMemory, slots: Slots) -> int | None:
     return other if good else active
 
 
-def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[[Progress], None] = lambda told: None) -> int:
+def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[[FlashProgress], None] = lambda told: None) -> int:
     """Write an image into the slot that does not boot, read it back, compare, and make it bootable last; returns the slot.
 
     An image on trial is replaced, the confirmed one beside it never. Interrupted anywhere, the board boots the image that it
@@ -212,21 +212,21 @@ def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[
     sectors = [start, *range(first, first + len(image), slots.sector_bytes)]
     for done, at in enumerate(sectors, 1):
         memory.erase(at)
-        progress(Progress(phase="erase", done_bytes=done * slots.sector_bytes, total_bytes=len(sectors) * slots.sector_bytes))
+        progress(FlashProgress(phase="erase", done_bytes=done * slots.sector_bytes, total_bytes=len(sectors) * slots.sector_bytes))
     blocks = [(at, image[at : at + _BLOCK_BYTES]) for at in range(0, len(image), _BLOCK_BYTES)]
     for at, block in blocks:
         memory.program(first + at, block)
-        progress(Progress(phase="write", done_bytes=at + len(block), total_bytes=len(image)))
+        progress(FlashProgress(phase="write", done_bytes=at + len(block), total_bytes=len(image)))
     for at, block in blocks:
         _compare(memory, first + at, block)
-        progress(Progress(phase="compare", done_bytes=at + len(block), total_bytes=len(image)))
+        progress(FlashProgress(phase="compare", done_bytes=at + len(block), total_bytes=len(image)))
     generation = 0 if old is None else (old.generation + 1) % 2**32
     record = BootRecord(magic=MAGIC, generation=generation, image_bytes=len(image), image_crc=zlib.crc32(image), crc=0)
     content = pack(record)[:-4]
     content += zlib.crc32(content).to_bytes(4, "little")
     memory.program(start, content)
     _compare(memory, start, content)
-    progress(Progress(phase="mark", done_bytes=len(content), total_bytes=len(content)))
+    progress(FlashProgress(phase="mark", done_bytes=len(content), total_bytes=len(content)))
     return slot
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from firmware_bridge.flash import Progress
+from firmware_bridge.flash import FlashProgress
 from firmware_bridge.link import Link
 
 __all__ = ["GdbFlash", "GdbRemote", "Segment", "flat", "load", "segments"]
@@ -235,7 +235,7 @@ def flat(program: bytes) -> tuple[int, bytes]:
     return base, bytes(content)
 
 
-def load(gdb: GdbRemote, program: bytes, progress: Callable[[Progress], None] = lambda told: None) -> None:
+def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], None] = lambda told: None) -> None:
     """Write a program into a board's memory, read it back and compare; its vectors come last.
 
     Until then a reset finds no program, and after it a whole one. ``DeviceError`` if what is read is not what was written.
@@ -255,11 +255,11 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[Progress], None] = 
                 else:
                     _compare(gdb, at + vectors, block[vectors:])
                 done += len(block)
-                progress(Progress(phase=phase, done_bytes=done, total_bytes=total))
+                progress(FlashProgress(phase=phase, done_bytes=done, total_bytes=total))
     if parts:
         gdb.write(parts[-1].address, parts[-1].content[:8])
         _compare(gdb, parts[-1].address, parts[-1].content[:8])
-        progress(Progress(phase="mark", done_bytes=8, total_bytes=8))
+        progress(FlashProgress(phase="mark", done_bytes=8, total_bytes=8))
 
 
 def _compare(gdb: GdbRemote, at: int, wanted: bytes) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from edge_tse.analysis import Moves, moves_of_gains, moves_of_steps
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.nn.student import Student
 from quantization.analyse import mean_over, signals
@@ -46,7 +46,7 @@ def analyse_checkpoint(
 
 def _student(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:
     assert isinstance(source.student, Student)
-    front = Front(source.recipe.student.frame)
+    front = TorchFront(source.recipe.student.frame)
     whole = mixture.shape[1] // front.frame.hop * front.frame.hop
     spectra = front.analyze(torch.from_numpy(mixture[None, :, :whole].copy()))
     moves = source.student.listen(front, spectra, voice)

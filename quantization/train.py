@@ -29,7 +29,7 @@ from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, netw
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
 from quantization.recipes import Recipe, recipe
-from quantization.run import Progress, Run, Watch
+from quantization.run import TrainingProgress, TrainingRun, Watch
 from quantization.stored import save_state
 from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, validate
 
@@ -177,11 +177,11 @@ def _train(
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
         known = begun or teaches
         refine = bool(begun and made.encoder and made.encoder.goes_on and begun.recipe.encoder != made.encoder)
-        run = Run(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
+        run = TrainingRun(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
     torch.manual_seed(made.seed)
     student = _going_on(begins.previous or begun, run, made.student)
     arithmetic = fabric.broadcast(fastest(fabric.device.type))
-    watch(Progress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
+    watch(TrainingProgress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers
     average = None
     if made.average:
@@ -214,7 +214,7 @@ class _Keeper:
     def __init__(
         self,
         begins: _Beginning,
-        run: Run,
+        run: TrainingRun,
         student: Student | Mask2Flow,
         average: Averaged | None,
         folder: Path,
@@ -254,12 +254,12 @@ class _Keeper:
         if self._curve:
             found = {f"{kind}_{key}": figures[kind][key] for kind in KINDS if kind in figures for key in SUMMARY}
             self._curve.row(step, {"hours": made.hours(step), **found})
-        self._watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
+        self._watch(TrainingProgress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
         self._judged = time.monotonic()
         return figures
 
 
-def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
+def _going_on(source: Checkpoint | None, run: TrainingRun, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
     """The network to train: that of ``source``, grown where it is smaller, or a new one."""
     if source and source.recipe.student == config:
         same = copy.deepcopy(source.student)

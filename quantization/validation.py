@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.nn.student import Student
 from quantization.mixing import Mixer
 from quantization.mixture import Scene
-from quantization.run import Run, tensors_of
+from quantization.run import TrainingRun, tensors_of
 
 __all__ = ["CURVE", "KINDS", "SUMMARY", "estimate", "summarize", "two_ears", "unseen_gains", "validate"]
 
@@ -28,7 +28,7 @@ _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=
 
 
 def validate(
-    student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
+    student: Student | Mask2Flow, run: TrainingRun, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
 ) -> dict[str, float]:
     """Summary of :func:`unseen_gains`, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
 
@@ -46,7 +46,7 @@ def summarize(gains: NDArray[np.float64]) -> dict[str, float]:
 
 
 def unseen_gains(
-    student: Student | Mask2Flow, run: Run, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
+    student: Student | Mask2Flow, run: TrainingRun, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
 ) -> NDArray[np.float64]:
     """SI-SDR improvements on mixtures of two unseen talkers, mono, -5 to 5 dB, no noise: the same mixtures for the same seed.
 
@@ -57,7 +57,7 @@ def unseen_gains(
 
 @torch.no_grad()
 def _unseen(
-    student: Student | Mask2Flow, run: Run, items: int, seed: int, *, heads: Sequence[Path]
+    student: Student | Mask2Flow, run: TrainingRun, items: int, seed: int, *, heads: Sequence[Path]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The gains, and how alike (cosine) the two voices of each mixture are."""
     was_training, precision = student.training, student.mixed_precision
@@ -91,12 +91,12 @@ def estimate(
     """
     if isinstance(network, Mask2Flow):
         return network(mixture_BEN, voice_BE, steps, solver)
-    front = Front(network.config.frame).to(mixture_BEN.device)
+    front = TorchFront(network.config.frame).to(mixture_BEN.device)
     spectra = front.analyze(mixture_BEN)
     return front.synthesize(network.listen(front, spectra, voice_BE).apply(front, spectra))[..., front.frame.delay :]
 
 
-def two_ears(run: Run) -> dict[str, list[Path]]:
+def two_ears(run: TrainingRun) -> dict[str, list[Path]]:
     """Held-out heads by the validation that uses them (with or without a room); empty where a student has no beam or the data
     no heads."""
     if not getattr(run.recipe.student.frame, "beam", False):

@@ -86,7 +86,7 @@ def _xnnpack(graph: IntegerGraph, *, remember: bool) -> bytes:
     exir, torch_graph = _module("executorch.exir"), _module("targets.torch_graph")
     partitioner = _module("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
     planning = _module("executorch.exir.passes").MemoryPlanningPass(share_mutable_buffers=remember)
-    programs = {"forward": _export(torch_graph.Step(graph, integer_bias=False, remember=remember))}
+    programs = {"forward": _export(torch_graph.StepModule(graph, integer_bias=False, remember=remember))}
     if remember:
         programs["reset"] = _export(torch_graph.Reset(graph))
     edge = _lower(exir, programs, partitioner)
@@ -97,7 +97,7 @@ def _xnnpack(graph: IntegerGraph, *, remember: bool) -> bytes:
 
 def _arm(graph: IntegerGraph, partitioner: Any) -> Any:
     exir, torch_graph = _module("executorch.exir"), _module("targets.torch_graph")
-    program = _export(torch_graph.Step(graph, integer_bias=True, ordered=False))
+    program = _export(torch_graph.StepModule(graph, integer_bias=True, ordered=False))
     mark = _module("executorch.backends.arm.common.annotation_meta").ArmAnnotationInfo
     for node in program.graph.nodes:
         # Its own quantizer leaves this mark, and its partitioner takes nothing without: our q/dq operators need no quantizer.

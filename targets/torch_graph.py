@@ -18,13 +18,13 @@ from torch.nn import functional
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.quant import INT8_MAX, INT8_MIN
 
-__all__ = ["Reset", "Step"]
+__all__ = ["Reset", "StepModule"]
 
 _q = torch.ops.quantized_decomposed
 _CHANNELS_LAST = (0, 2, 3, 1)
 
 
-class Step(nn.Module):
+class StepModule(nn.Module):
     """One step as a module: inputs, voice and states to outputs and states, in the graph's order.
 
     ``integer_bias`` keeps the bias int32 and dequantizes it; otherwise it is float, for backends that quantize it themselves.
@@ -150,7 +150,7 @@ class Step(nn.Module):
 
 
 class Reset(nn.Module):
-    """Module that sets every history of a remembering :class:`Step` to its zero point."""
+    """Module that sets every history of a remembering :class:`StepModule` to its zero point."""
 
     def __init__(self, graph: IntegerGraph) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Reset(nn.Module):
 
 
 def resting(tensor: Tensor, *, ordered: bool = True) -> Values:
-    """Zero points in int8, in the form that a program takes, see :class:`Step`."""
+    """Zero points in int8, in the form that a program takes, see :class:`StepModule`."""
     if tensor.frames == 1:
         return torch.full((1, tensor.channels), tensor.zero_point, dtype=torch.int8)
     if not ordered:

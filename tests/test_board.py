@@ -26,7 +26,7 @@ from firmware_bridge import board as boards
 from firmware_bridge import delivery, flash_memory
 from firmware_bridge import flash as flashing
 from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board, tool_steps
-from firmware_bridge.build import CORES, build_image
+from firmware_bridge.build import CORES, build_program
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
@@ -249,7 +249,7 @@ def test_a_board_behind_a_serial_port(kind: str, model: Artifact, tmp_path: Path
     """The UART that a real board has, through a pseudo-terminal as pyserial opens it, or lent over the network."""
     pytest.importorskip("serial", reason="pyserial is not installed")
     core = CORES[TARGET]
-    image = build_image(
+    image = build_program(
         generate(model), core, tmp_path / "image.elf", program=("serve_uart.c", "serve_core.c", "server.c", "wire.c")
     )
     number = _free_port()
@@ -543,7 +543,7 @@ def test_two_that_flash_at_once(images: Callable[..., Path], tmp_path: Path, mon
     holder, other = EmulatedBoard(target, memory), EmulatedBoard(target, memory)
     monkeypatch.setattr(flash_memory, "_LOCK_TIMEOUT_S", 0.2)
 
-    def told(progress: flashing.Progress) -> None:
+    def told(progress: flashing.FlashProgress) -> None:
         if progress.phase == "compare":
             line = rf"{memory} has been in use by another edge-tse for 0.2 s: wait until that has ended"
             with pytest.raises(TargetError, match=line):

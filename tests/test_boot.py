@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse.errors import ArtifactError, TargetError
-from firmware_bridge.build import CORES, build_image
+from firmware_bridge.build import CORES, build_program
 from firmware_bridge.codegen import generate
 from firmware_bridge.flash import (
     CONFIRMED_AT,
@@ -541,7 +541,7 @@ def test_an_emulated_core_starts_what_python_starts(signed: Callable[..., bytes]
     if shutil.which("qemu-system-arm") is None:
         pytest.skip("qemu-system-arm is not installed")
     program = ("boot_cases.c", "boot.c", "ed25519.c", "sha2.c")
-    image = build_image(generate(graphs.artifact(graphs.TINY)), CORES[core], tmp_path / "boot.elf", program=program)
+    image = build_program(generate(graphs.artifact(graphs.TINY)), CORES[core], tmp_path / "boot.elf", program=program)
     trial = board(signed(1, 4), signed(2, 5, by=EVE), keys=(ALICE,))
     install(trial, Slots.of(trial), signed(3, 5))
     failed = copy(trial)

@@ -418,6 +418,7 @@ class TestLab:
             "steps": 7,
             "start": None,
             "teacher": None,
+            "rate": None,
             "embeddings": None,
             "cut": None,
             "resume": True,

@@ -15,7 +15,7 @@ import pytest
 from edge_tse.errors import DeviceError, TargetError
 from firmware_bridge import flash
 from firmware_bridge.build import BOARD
-from firmware_bridge.flash import MAGIC, BootRecord, Progress, Slots, choose, install, installed_image
+from firmware_bridge.flash import MAGIC, BootRecord, FlashProgress, Slots, choose, install, installed_image
 from firmware_bridge.flash_memory import ERASED, FileFlash, MemoryFlash
 from firmware_bridge.layout import pack
 from tests.c_boot import CBoot, PowerCut
@@ -258,7 +258,7 @@ def test_an_image_of_nothing_is_refused() -> None:
 
 
 def test_progress_is_told() -> None:
-    told: list[Progress] = []
+    told: list[FlashProgress] = []
     memory = MemoryFlash(SIZE_BYTES, SECTOR_BYTES)
     install(memory, Slots.of(memory), NEW, told.append)
     assert [phase for phase, _ in itertools.groupby(t.phase for t in told)] == ["erase", "write", "compare", "mark"]

@@ -13,10 +13,10 @@ import pytest
 
 from edge_tse.artifact import verify
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from firmware_bridge.build import CORES, build_image
+from firmware_bridge.build import CORES, build_program
 from firmware_bridge.codegen import generate
 from firmware_bridge.device import Device, DeviceNetwork
-from firmware_bridge.flash import Progress, Slots, install, installed_image
+from firmware_bridge.flash import FlashProgress, Slots, install, installed_image
 from firmware_bridge.gdb import GdbFlash, GdbRemote, load, segments
 from firmware_bridge.link import FifoLink, MemoryLink, SocketLink
 from tests import graphs
@@ -225,7 +225,7 @@ def test_segments_go_where_they_are_loaded() -> None:
 def test_a_program_is_written_compared_and_made_startable_last() -> None:
     server = Server()
     server.memory[:12] = b"old vectors!"
-    told: list[Progress] = []
+    told: list[FlashProgress] = []
     code = bytes(range(256)) * 40
     load(GdbRemote(server.link()), elf((ORIGIN + 0x4000, b"data" * 10), (ORIGIN, b"vectors!" + code)), told.append)
     assert server.memory[: 8 + len(code)] == b"vectors!" + code
@@ -293,7 +293,7 @@ def test_a_program_loaded_through_qemu_answers(qemu: Callable[[], GdbRemote], tm
     """Load, read back, compare, reset, run; then golden frames over the link."""
     pytest.importorskip("ziglang", reason="ziglang is not installed: nothing here compiles for a Cortex-M")
     artifact = graphs.artifact(graphs.TINY)
-    image = build_image(
+    image = build_program(
         generate(artifact),
         CORES["qemu-mps3-an547"],
         tmp_path / "image.elf",

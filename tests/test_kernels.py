@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.quant import requantize
-from firmware_bridge.build import CORES, KERNEL_CASES, build_image
+from firmware_bridge.build import CORES, KERNEL_CASES, build_program
 from firmware_bridge.codegen import pack_pointwise
 from firmware_bridge.meter import emulate
 from firmware_bridge.plan import round_up
@@ -163,7 +163,7 @@ def test_bit_exact(name: str, tmp_path: Path) -> None:
         pytest.skip(f"{core.emulator[0]} is not installed: apt-get install qemu-system-arm qemu-user")
     # On this machine, what C leaves undefined is trapped as well.
     flags = ("-fsanitize=undefined", "-fsanitize-trap=undefined") if name == "host" else ()
-    image = build_image(
+    image = build_program(
         {"model.h": "#define ETSE_VOICE_CHANNELS 0\n"}, core, tmp_path / "cases.elf", program=KERNEL_CASES, flags=flags
     )
     every = cases()

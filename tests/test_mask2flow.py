@@ -21,7 +21,7 @@ from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.metrics import si_sdr  # noqa: E402
 from edge_tse.nn.flow_losses import FlowWeights, destination, flow_losses  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.mask2flow import MAX_GAIN, PAPER_V1, PAPER_V2, TINY, DiTBlock, Mask2Flow, integrate, rotate  # noqa: E402
 from edge_tse.nn.mel import MelFront, MelSpec  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
@@ -273,7 +273,7 @@ def test_a_student_that_learned_all_of_it_would_sound_like_the_teacher(system, v
     with torch.no_grad():
         wanted = system(mixture, voices)
         mask, velocity = Teacher(system)(mixture, voices)
-        front = Front(FrameSpec())
+        front = TorchFront(FrameSpec())
         heard = front.synthesize(front.amplify(front.analyze(mixture), (mask + velocity).relu()))[..., front.frame.delay :]
     wanted = wanted[..., : heard.shape[-1]]
     quieter = 10 * ((wanted - mixture[..., : wanted.shape[-1]]).square().sum() / (wanted - heard).square().sum()).log10()

@@ -19,7 +19,7 @@ from benchmarks.quantization import Settings, Study, compare, measure  # noqa: E
 from edge_tse.errors import DataError  # noqa: E402
 from quantization.checkpoint import Checkpoint  # noqa: E402
 from quantization.corpus import open_corpus  # noqa: E402
-from quantization.enrollment import error_rate  # noqa: E402
+from quantization.encoder_training import error_rate  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
 from tests.speech import write_pack, write_plain  # noqa: E402
 

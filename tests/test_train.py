@@ -23,7 +23,7 @@ from edge_tse.engines import open_network  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.level import RunningLevel, over_ears  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
 from edge_tse.nn.stage import Depthwise  # noqa: E402
 from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
@@ -259,7 +259,7 @@ class TestLosses:
 
     def losses(self, student, batch, suppression=0.0, taught=None, **teaching):
         weights = Weights(mask=0.5, flow=4.0, magnitude=3.0, suppression=suppression)
-        return extraction_losses(student, Front(student.config.frame), *batch, weights, taught, Teaching(**teaching))
+        return extraction_losses(student, TorchFront(student.config.frame), *batch, weights, taught, Teaching(**teaching))
 
     def test_a_student_has_nothing_to_learn_from_itself(self, student, batch):
         with torch.no_grad():
@@ -385,7 +385,7 @@ def test_learning_rate_warms_up_and_ends_at_zero():
 @pytest.mark.parametrize("ears", [1, 2])
 def test_torch_front_end_equals_numpy(ears):
     frame, rng = FrameSpec(), np.random.default_rng(0)
-    front = Front(frame)
+    front = TorchFront(frame)
     signal = (0.1 * rng.standard_normal((ears, 64 * 50))).astype(np.float32)
     spectra = front.analyze(torch.from_numpy(signal)[None])
     wanted = frame.analyze(signal)
@@ -399,7 +399,7 @@ def test_torch_points_the_beam_as_the_front_end_does(ears):
     """Every feature of a student's closed loop, and what is heard, hop by hop: the definition against all frames at once."""
     torch.manual_seed(6)
     frame = recipe("smoke_beam").student.frame
-    student, front = Student(recipe("smoke_beam").student).eval(), Front(frame)
+    student, front = Student(recipe("smoke_beam").student).eval(), TorchFront(frame)
     with torch.no_grad():
         for name, parameter in student.named_parameters():
             if "project" in name or "head" in name:

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("brevitas", reason="training extra not installed")
 
 from benchmarks import learning_curves, two_ears  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.student import NANO_BEAM, Student  # noqa: E402
 
 FRAME = NANO_BEAM.frame
@@ -20,7 +20,7 @@ RATE = FRAME.sample_rate_hz
 def moved():
     """Front, spectra and moves of a student that computes something, on two ears of noise."""
     torch.manual_seed(3)
-    student, front = Student(NANO_BEAM).eval(), Front(FRAME)
+    student, front = Student(NANO_BEAM).eval(), TorchFront(FRAME)
     with torch.no_grad():
         for name, parameter in student.named_parameters():
             if "project" in name or "head" in name:

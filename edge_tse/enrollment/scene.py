@@ -20,7 +20,7 @@ from edge_tse.audio import resample
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
 
-__all__ = ["LEAST_SHARE", "Front", "in_front"]
+__all__ = ["LEAST_SHARE", "FrontalSound", "in_front"]
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ a room."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Front:
+class FrontalSound:
     """The sound from in front."""
 
     signal: Float
@@ -53,7 +53,7 @@ class Front:
     """90th percentile, over active frames, of the energy share from in front: at some moments the others pause, too."""
 
 
-def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the scene") -> Front:
+def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the scene") -> FrontalSound:
     """Separate the talker in front from a recording ``[2, n]`` at any rate, during which the head stays as it is.
 
     ``AudioError`` for one channel, since one ear hears no direction, and where nobody is in front.
@@ -71,7 +71,7 @@ def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the 
             "times: look at the talker and record again"
         )
     heard = frame.synthesize(_beamform(spectra, weights))[:, frame.delay : frame.delay + n]
-    return Front(signal=heard, share=share)
+    return FrontalSound(signal=heard, share=share)
 
 
 def _share(spectra: Complex, weights: Array) -> float:

@@ -13,7 +13,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.level import LEVEL_ATTACK, LEVEL_OFFSET, LEVEL_QUIETEST, LEVEL_REFERENCE, LEVEL_RELEASE, LEVEL_SLOPE, POWER_FLOOR
 from edge_tse.nn.beam import beamform
 
-__all__ = ["Front"]
+__all__ = ["TorchFront"]
 
 _FLOOR = float(POWER_FLOOR)
 _ATTACK, _RELEASE = float(LEVEL_ATTACK), float(LEVEL_RELEASE)
@@ -21,7 +21,7 @@ _QUIETEST, _REFERENCE = float(LEVEL_QUIETEST), float(LEVEL_REFERENCE)
 _RATIO_FLOOR, _LOUDEST_RATIO = float(RATIO_FLOOR), float(LOUDEST_RATIO)
 
 
-class Front(nn.Module):
+class TorchFront(nn.Module):
     """``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``K`` bins, ``G`` bands."""
 
     analysis: Tensor

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 
 __all__ = ["Losses", "Taught", "Teaching", "Weights", "extraction_losses"]
@@ -60,7 +60,7 @@ class Losses(NamedTuple):
 
 def extraction_losses(
     student: Student,
-    front: Front,
+    front: TorchFront,
     mixture_BEN: Tensor,
     target_BEN: Tensor,
     voice_BE: Tensor,

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import BLOCKS, CHANNELS
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.stage import Film, Stage, StageConfig
 from edge_tse.voice import matching_layers
 
@@ -107,7 +107,7 @@ class Moves(NamedTuple):
         """Gain on the mixture: ``relu(mask + velocity)``."""
         return functional.relu(self.mask + self.velocity)
 
-    def apply(self, front: Front, spectra: Tensor) -> Tensor:
+    def apply(self, front: TorchFront, spectra: Tensor) -> Tensor:
         """Apply the decisions: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
         if self.beam is None or self.share is None:
             return front.amplify(spectra, self.gain)
@@ -245,7 +245,7 @@ class Student(nn.Module):
         velocity, share = self.predict_velocity(hidden, mask, voice_BE, features_BTF=features_BTF)
         return (mask, velocity) if share is None else (mask, velocity, share)
 
-    def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
+    def listen(self, front: TorchFront, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
         """Run both stages on ``complex [B, E, T, K]``, and between them the beam of two ears.
 
         A device points it with the mask and with what was heard of the hops before. Here all frames are made at once: the mask
@@ -263,7 +263,7 @@ class Student(nn.Module):
         return self._decide(front, spectra, voice_BE, hidden, mask, features, part)
 
     def _decide(
-        self, front: Front, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
+        self, front: TorchFront, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
     ) -> Moves:
         """Decisions of the second stage, with a beam that is pointed by ``part``."""
         beam = None

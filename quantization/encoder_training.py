@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.voice import MIN_SPEECH_S, POOL, active_levels, pooled_levels
 from quantization.corpus import Speech
 from quantization.narrowband import draw_pass_band
@@ -33,7 +33,7 @@ Told = Callable[[int, int], None]
 @torch.no_grad()
 def clip_levels(speech: Speech, frame: FrameSpec, talkers: list[str] | None = None, told: Told = lambda done, of: None) -> Levels:
     """Active levels of every utterance, through the torch front end."""
-    front = Front(frame)
+    front = TorchFront(frame)
     out: Levels = {}
     names = talkers or list(speech.spans)
     for done, talker in enumerate(names, 1):
@@ -50,7 +50,7 @@ def clip_levels(speech: Speech, frame: FrameSpec, talkers: list[str] | None = No
 @torch.no_grad()
 def noise_levels(noises: Sequence[Float], frame: FrameSpec) -> list[Float]:
     """Pooled levels ``[frames, bands]`` of noise recordings ``[samples]``, silence included, to corrupt enrollments with."""
-    front = Front(frame)
+    front = TorchFront(frame)
     out = []
     for noise in noises:
         signal = torch.from_numpy(noise[: len(noise) // frame.hop * frame.hop])[None, None]
