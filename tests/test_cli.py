@@ -422,7 +422,6 @@ class TestLab:
             "embeddings": None,
             "cut": None,
             "resume": True,
-            "rate": None,
         }
 
     def test_training_is_logged_where_nobody_watches(self, run: Run, module: Callable[..., None], tmp_path: Path) -> None:
