@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow fuzz lint audit sbom clean
+.PHONY: help demo studio test test-slow fuzz lint audit sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -19,6 +19,7 @@ export MIX ENROLL REFERENCE PYTHON
 help:
 	@echo "make demo                       enroll, extract and leave sound, a picture and a page in demo/"
 	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
+	@echo "make studio                     record a voice and listen live, with every knob on a page in the browser (needs microphone and earphones)"
 	@echo "make test                       system packages, Python packages, lint, tests (ARGS='-k flash' for those that you name)"
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
 	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
@@ -29,6 +30,9 @@ help:
 
 demo: $(VENV)/.installed-litert
 	@$(RUN) -m edge_tse demo --out demo $${MIX:+--mix "$$MIX"} $${ENROLL:+--enroll "$$ENROLL"} $${REFERENCE:+--reference "$$REFERENCE"}
+
+studio: $(VENV)/.installed-studio
+	@$(RUN) -m edge_tse studio
 
 test: lint
 	@echo "==> pytest"
@@ -70,6 +74,12 @@ $(VENV)/.created:
 $(VENV)/.installed-litert: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@echo "==> packages: NumPy, LiteRT, soundfile, soxr, matplotlib, rich, typer (300 MB on disk, no PyTorch)"
 	@$(PIP) --editable '.[litert]'
+	@touch $@
+
+$(VENV)/.installed-studio: pyproject.toml $(COMPILED) | $(VENV)/.created
+	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pyaudio' 2>/dev/null || echo compiler portaudio)
+	@echo "==> packages: the demo's, PyAudio, Starlette, uvicorn"
+	@$(PIP) --editable '.[studio]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(COMPILED) | $(VENV)/.created

@@ -15,7 +15,9 @@ from edge_tse.errors import EdgeTseError
 __all__ = ["main"]
 
 USER_ERROR = 2
-VERBS = tuple(f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "board", "analysis"))
+VERBS = tuple(
+    f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "studio", "board", "analysis")
+)
 """Modules that register verbs when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 

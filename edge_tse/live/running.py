@@ -148,7 +148,7 @@ def run_live(
     steers = steering(head, {each.name: each.voice for each in head.voices if each.voice is not None}, engine, chain)
     first = None if record is None else recorder(record, 0)
     session = Session(engine, loop, shape=chain, tap=first, steering=steers)
-    console = Console(session, presets=presets, recorder=first, record=recorder)
+    console = Console(session, presets=presets, recorder=first, record=recorder, calibration=head.calibration)
     try:
         with steered(console):
             run = supervise(
