@@ -152,5 +152,5 @@ def test_record_start_move_a_knob_and_hear_it(jack: Server, page: Page, tmp_path
     levels = 10 * np.log10(np.square(heard[0, : len(heard[0]) // 16000 * 16000].reshape(-1, 16000)).mean(axis=1) + 1e-12)
     falls = np.diff(levels)
     at = int(np.argmin(falls[3:])) + 3
-    # the second of the change itself lies between; where a busy machine was late, the room was heard instead: the softest of three tells
+    # The second of the change lies between. Where a busy machine was late, the room was heard instead: the softest of three tells.
     assert levels[at - 1] - levels[at + 2 : at + 5].min() == pytest.approx(20, abs=0.5), levels.round(1)
