@@ -62,7 +62,7 @@ sbom: $(VENV)/.installed-dev
 	@cp build/sbom/*.whl dist/
 	@$(RUN) -m venv --without-pip build/sbom/environment
 	@$(RUN) -m pip --python build/sbom/environment install -qq --disable-pip-version-check "$$(echo build/sbom/*.whl)[litert]"
-	@$(RUN) -m cyclonedx_py environment --pyproject pyproject.toml --output-reproducible -o dist/edge-tse.cdx.json build/sbom/environment
+	@$(RUN) .ci/wheel_bill.py build/sbom/*.whl build/sbom/environment > dist/edge-tse.cdx.json
 	@rm -r build/sbom
 	@echo "==> the C archive, an image and the boot code"
 	@$(RUN) -m edge_tse compile --target stm32h7 -o dist/edge-tse-stm32h7.zip --sbom dist/edge-tse-stm32h7.cdx.json
