@@ -70,7 +70,7 @@ sbom: $(VENV)/.installed-dev
 	@$(RUN) -m firmware_bridge.bill > dist/edge-tse-boot.cdx.json
 
 clean:
-	rm -rf demo build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A half-made environment (Debian without python3-venv leaves one) has a python and no pip.
