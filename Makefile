@@ -58,8 +58,23 @@ audit: $(VENV)/.installed-dev
 	@echo "==> pip-audit"
 	@$(RUN) .ci/audit.py
 
+# What pip installs with the wheel, in an environment of its own: this one has the tests' packages too.
+sbom: $(VENV)/.installed-dev
+	@echo "==> the wheel, and what is installed with it"
+	@rm -rf build/sbom && mkdir -p build/sbom dist
+	@$(RUN) -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir build/sbom .
+	@cp build/sbom/*.whl dist/
+	@$(RUN) -m venv --without-pip build/sbom/environment
+	@$(RUN) -m pip --python build/sbom/environment install -qq --disable-pip-version-check "$$(echo build/sbom/*.whl)[litert]"
+	@$(RUN) .ci/wheel_bill.py build/sbom/*.whl build/sbom/environment > dist/edge-tse.cdx.json
+	@rm -r build/sbom
+	@echo "==> the C archive, an image and the boot code"
+	@$(RUN) -m edge_tse compile --target stm32h7 -o dist/edge-tse-stm32h7.zip --sbom dist/edge-tse-stm32h7.cdx.json
+	@$(RUN) -m edge_tse compile --target qemu-mps3-an547 -o dist/edge-tse-qemu.img --sbom dist/edge-tse-qemu.cdx.json
+	@$(RUN) -m firmware_bridge.bill > dist/edge-tse-boot.cdx.json
+
 clean:
-	rm -rf demo build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A half-made environment (Debian without python3-venv leaves one) has a python and no pip.

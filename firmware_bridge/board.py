@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.deployment.target import Target
 
-__all__ = ["EmulatedBoard", "Flashed", "ToolStep", "core_of", "flash", "image_for", "open_board", "tool_steps"]
+__all__ = ["EmulatedBoard", "Flashed", "ToolStep", "core_of", "flash", "image_for", "open_board", "program_of", "tool_steps"]
 
 SERVER = ("server.c", "wire.c")
 _MEMORY_BYTES = 8 * 2**20
@@ -68,6 +68,11 @@ def core_of(target: Target) -> Core:
     )
 
 
+def program_of(core: Core) -> tuple[str, ...]:
+    """Sources of the program that answers the host on this core."""
+    return (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
+
+
 def image_for(artifact: Artifact, target: Target) -> Image:
     """Compile the artifact and the server around it. ``TargetError`` if it does not fit, or the compiler is missing or refuses."""
     core = core_of(target)
@@ -76,10 +81,9 @@ def image_for(artifact: Artifact, target: Target) -> Image:
     emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
     names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')
     clock = () if target.clock_hz is None else (f"-DETSE_CLOCK_HZ={int(target.clock_hz)}u",)
-    program = (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.elf"
-        build_program(generate(artifact), core, path, program=program, flags=(*names, *emulated, *clock, "-Wl,-s"))
+        build_program(generate(artifact), core, path, program=program_of(core), flags=(*names, *emulated, *clock, "-Wl,-s"))
         payload = path.read_bytes()
     return make(payload, target=target.name, core=target.core, artifact_digest=artifact.digest)
 

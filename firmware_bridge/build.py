@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from firmware_bridge.elf import read_sections
 
 __all__ = [
     "BOARD",
+    "BOOT",
     "CORES",
     "INCLUDES",
     "KERNEL_CASES",
@@ -31,6 +32,7 @@ __all__ = [
     "Program",
     "build_program",
     "c_source",
+    "image_sources",
     "linker_script",
     "shared_library",
     "zig",
@@ -50,6 +52,8 @@ NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
 """Sources that ``model.c`` needs."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
 """Sources that ``model.c`` and ``frame.c`` need: with them, the whole library."""
+BOOT = ("boot.c", "ed25519.c", "sha2.c", "crc32.c")
+"""Sources of the code that decides what a board starts, and checks its signature."""
 BARE_METAL = ("startup.c", "memory.c", "port_semihosting.c")
 HOSTED = ("port_stdio.c",)
 PROGRAM = ("main.c",)
@@ -196,6 +200,12 @@ def c_source(name: str) -> Path:
     return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS) if (path := folder / name).is_file())
 
 
+def image_sources(generated: Iterable[str], core: Core, program: Sequence[str]) -> tuple[str, ...]:
+    """Names of the sources that an image is compiled from besides ``generated``: the library, the program, and what starts it."""
+    library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
+    return (*library, *program, *(BARE_METAL if core.regions else HOSTED))
+
+
 def zig() -> tuple[str, ...]:
     """The command of zig's C compiler. ``TargetError`` if it is not installed."""
     if find_spec("ziglang") is None:
@@ -229,17 +239,17 @@ def build_program(
     ``program``: sources that define ``program()`` of ``port.h``; ``flags``: more for the compiler; ``gcc``: with
     arm-none-eabi-gcc instead of zig. ``TargetError`` if the compiler is missing or refuses, or a region is too small.
     """
-    library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
     if gcc and not core.gcc:
         raise TargetError(f"{core.name} is not compiled with arm-none-eabi-gcc: leave the compiler at zig")
     compiler = ("arm-none-eabi-gcc", *core.gcc) if gcc else (*zig(), *core.zig)
+    sources = image_sources(generated, core, program)
     with replacing(to, TargetError) as temporary:
         if core.regions:
             system = _NO_SYSTEM if gcc else (*_NO_SYSTEM, *_ZIG_NO_SYSTEM)
             files = {**generated, "link.ld": linker_script(core)}
-            _compile(files, (*library, *program, *BARE_METAL), temporary, (*system, *flags), compiler)
+            _compile(files, sources, temporary, (*system, *flags), compiler)
         else:
-            _compile(generated, (*library, *program, *HOSTED), temporary, flags, compiler)
+            _compile(generated, sources, temporary, flags, compiler)
         parts = read_sections(temporary)
     return Program(
         path=to,

@@ -71,7 +71,7 @@ FROZEN = {
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
     "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--cut", "--embeddings", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
-    "compile": {"-o", "--voice", "--target"},
+    "compile": {"-o", "--voice", "--target", "--sbom"},
     "targets": set(),
     "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against"},
     "verify": {"--engine"},

@@ -144,7 +144,7 @@ def test_the_archive_of_a_model_is_library_and_model_and_links_as_a_whole(artifa
     pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
     content = runtime_named("native-c").write(artifact, load_target("stm32h7")).content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert set(archive.namelist()) == {*GENERATED, *(f"c/{path.name}" for path in LIBRARY.iterdir())}
+        assert set(archive.namelist()) == {*GENERATED, "sbom.cdx.json", *(f"c/{path.name}" for path in LIBRARY.iterdir())}
         archive.extractall(tmp_path)
     sources = [str(path) for path in tmp_path.rglob("*.c")]
     flags = (

@@ -23,6 +23,10 @@ _For = Annotated[
 ]
 _Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Voice file to fold into the model.")]
 _Universal = Annotated[bool, typer.Option("--universal", help="Make the voice a model input; --voice is used for the check.")]
+_Bill = Annotated[
+    Path | None,
+    typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c only."),
+]
 _Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Runtime for the network; litert if left out.")]
 _EngineOf = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="Target whose engine runs here and whose fit is stated.")
@@ -61,6 +65,7 @@ def compile_(
     artifact: ArtifactArgument = None,
     voice: _Folded = None,
     any_voice: _Universal = False,
+    bill: _Bill = None,
     as_json: Json = False,
 ) -> None:
     """Write the file that a device loads, if the model fits and the file computes the golden integers."""
@@ -80,9 +85,11 @@ def compile_(
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
         fit.check()
     with output.quietly():
-        made = compile_for(board, model, to, inputs)
+        made = compile_for(board, model, to, inputs, bill=bill)
     estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
-    output.result({**made.figures(), "target": target}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target))
+    output.result(
+        {**made.figures(), "target": target, "sbom": bill}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target)
+    )
 
 
 @app.command()

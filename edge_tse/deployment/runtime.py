@@ -41,6 +41,8 @@ class Emitted:
     """Sizes known from the file and better than planned, by content (:data:`edge_tse.deployment.target.CONTENTS`)."""
     estimate: Mapping[str, Any] | None = None
     """A vendor's estimate, as JSON: ``tool``, ``inference_ms``, ``layers`` with ``node``, ``operator``, ``cycles``, and more."""
+    bill: str | None = None
+    """What it is made of, as CycloneDX in JSON, where that is listed."""
 
 
 def _plan(artifact: Artifact) -> dict[str, int]:
