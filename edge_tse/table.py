@@ -131,6 +131,8 @@ def _value(hint: Any, value: Any, where: str, error: type[EdgeTseError]) -> Any:
             raise error(f"{where}: a table is needed, not {_with_type(value)}")
         _, inner_hint = get_args(hint)
         return {key: _value(inner_hint, item, f"{where}.{key}", error) for key, item in value.items()}
+    if hint is Any:  # whoever asks for it checks it
+        return value
     if is_dataclass(hint):
         return read_table(hint, value, where, error)  # type: ignore[arg-type]
     allowed = (int, float) if hint is float else (hint,)

@@ -50,6 +50,7 @@ MIN_SPEECH_S = 2.0
 """Least speech that enrolls: with less the embedding depends more on the words than on the talker."""
 VOICE_SCHEMA = 1
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
+_STRETCH = 4096  # hops
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
@@ -80,7 +81,13 @@ def active_levels(levels: Float) -> Float:
 
 def speech_levels(frame: FrameSpec, clip: Float) -> Float:
     """:func:`active_levels` of a signal ``[samples]`` at the geometry's rate."""
-    return active_levels(frame.band_levels(frame.analyze(clip[None])))
+    # In stretches: the spectra of five minutes are 300 MB. Each begins with what its first window still sees of the one before.
+    size, before = _STRETCH * frame.hop, (frame.window // frame.hop - 1) * frame.hop
+    levels = [np.zeros((0, frame.bands), np.float32)]
+    for at in range(0, len(clip), size):
+        seen = min(at, before)
+        levels.append(frame.band_levels(frame.analyze(clip[None, at - seen : at + size]))[seen // frame.hop :])
+    return active_levels(np.concatenate(levels))
 
 
 @dataclass(frozen=True, eq=False)

@@ -75,7 +75,7 @@ def enroll(
 ) -> None:
     """Make a voice file from recordings of one talker, or by microphone."""
     from edge_tse import audio
-    from edge_tse.enrollment.recordings import enroll_judged
+    from edge_tse.enrollment.recordings import enroll_judged, load_clip
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice
@@ -90,11 +90,12 @@ def enroll(
         raise AudioError("nothing to enroll from: give clips, or --record 10")
     check_output(to, [*clips, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
-    recordings = [(str(path), *audio.read(path)) for path in clips]
+    recordings = [load_clip(audio.Stored(path), model.frame) for path in clips]
     if record is not None:
         from edge_tse.cli.sound import take_clip
 
-        recordings.append((_TAKE, *take_clip(model.frame, record, input_device, as_json, scene)))
+        take = audio.Held(*take_clip(model.frame, record, input_device, as_json, scene), _TAKE)
+        recordings.append(load_clip(take, model.frame))
     judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark_on_take(name, quality, scene))
     _remark_on(judged, clips=not scene)
     save_voice(judged.enrollment.voice, to)
