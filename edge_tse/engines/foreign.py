@@ -25,7 +25,7 @@ import numpy as np
 
 from edge_tse.engines.foreign_files import Array, ForeignFile, Tensor, Values, external_files, open_file
 from edge_tse.errors import ArtifactError
-from edge_tse.table import load_table, read_table, shown
+from edge_tse.table import load_table, quote, read_table
 
 __all__ = ["ForeignModel", "ForeignNetwork", "StageFile", "Steadiness", "load_foreign", "steadiness"]
 
@@ -95,7 +95,7 @@ def _check_holds(holds: object, where: str) -> None:
     if not all(isinstance(number, int | float) for number in numbers) or (
         isinstance(holds, list) and not (len(holds) == 2 and holds[0] <= holds[1])
     ):
-        raise ArtifactError(f"{where} holds {shown(holds)}: give a number, [least, largest], or {MAGNITUDE!r}")
+        raise ArtifactError(f"{where} holds {quote(holds)}: give a number, [least, largest], or {MAGNITUDE!r}")
 
 
 def _is_file(path: Path) -> bool:
