@@ -20,7 +20,7 @@ from edge_tse.errors import TargetError
 from edge_tse.personalization import personalize
 from firmware_bridge.bill import archive_bill, boot_bill, image_bill
 from firmware_bridge.board import program_of
-from firmware_bridge.build import BOARD, BOOT, CORES, build_image, c_source
+from firmware_bridge.build import BOARD, BOOT, CORES, build_program, c_source
 from firmware_bridge.codegen import generate
 from firmware_bridge.elf import read_symbols
 from firmware_bridge.image import make
@@ -107,7 +107,7 @@ def test_an_image_holds_nothing_that_its_bill_does_not_name(artifact: Artifact, 
     """Every function and table of the program is defined in a file of the bill: no C library, no compiler's runtime, no CMSIS."""
     pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
     names = ('-DETSE_TARGET="host"', '-DETSE_CORE="x"')
-    built = build_image(generate(artifact), CORES[core], tmp_path / "a.elf", program=program_of(CORES[core]), flags=names)
+    built = build_program(generate(artifact), CORES[core], tmp_path / "a.elf", program=program_of(CORES[core]), flags=names)
     named = files(json.loads(image_of(artifact, core))).keys()
     generated = generate(artifact)
     words = set(re.findall(r"\w+", "".join(generated[n] if n in generated else c_source(n).read_text() for n in named)))
