@@ -33,8 +33,14 @@ OUT = Path("build") / "try"
 
 Int16 = NDArray[np.int16]
 
-_TALKERS = {"slt": "The woman", "rms": "The man"}
+_TALKERS = {"slt": "The woman", "rms": "The American man"}
 """Talkers of the demo clips who have an enrollment."""
+_ABOUT = {
+    "mixed-gender": "One microphone. Both are just as loud.",
+    "two-ears": "Two microphones, at the ears of a head: she talks on the left, he on the right. Use headphones.",
+    "same-gender": "One microphone. An American and a Scottish man, just as loud.",
+}
+"""What there is to know of each case, whomever one hears."""
 _RADIX = 2**15
 
 
@@ -158,7 +164,7 @@ def _mixture(artifact: Artifact, case: Case, voice: Voice) -> dict[str, object]:
     return {
         "name": case.name,
         "title": case.title,
-        "about": case.talkers,
+        "about": _ABOUT[case.name],
         "talker": case.enrollments[0].name.removesuffix("-enroll"),
         "heard": case.mixture.name.split(" + "),
         "ears": len(sound),

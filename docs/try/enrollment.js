@@ -8,6 +8,8 @@ const ACTIVE_BELOW_PEAK = 0.75, ACTIVE_ABOVE_FLOOR = 0.1;
 const SPEECH_MOVES_DB = 5.0;
 const HUM_DB = -19.0, RUMBLE_HZ = 65.0, LINE_HZ = 2.0;
 const LEAST_SPEECH_SHARE = 0.25;
+/** More says no more about a voice, and the transform of it all takes memory. */
+const LONGEST_CLIP_S = 60;
 const BLOCK_S = 0.02, STRETCH_S = 1.5, CHANGING = 0.5;
 
 /** Percentile between 0 and 100, as NumPy interpolates it. */
@@ -277,6 +279,10 @@ async function leastAlike(rows, speechS) {
  * Gives { embedding, patch, speechS, remarks }; EdgeTseError where it holds too little speech.
  */
 async function enroll(channels, name) {
+  const clipS = channels[0].length / MODEL.rate_hz;
+  if (clipS > LONGEST_CLIP_S) {
+    throw new EdgeTseError(`${name} has ${clipS.toFixed(0)} s, at most ${LONGEST_CLIP_S} s are enrolled here: cut it, or use edge-tse enroll`);
+  }
   const energies = channels.map((ear) => ear.reduce((sum, v) => sum + v * v, 0));
   const better = channels[energies.indexOf(Math.max(...energies))];
   const { ear, remarks } = prepared(better);

@@ -3,6 +3,11 @@
 
 const $ = (id) => document.getElementById(id);
 
+if (typeof SOUNDS === "undefined") {
+  refuse("these are the sources of the page: run `make try` and open build/try/index.html");
+  throw new Error("sounds.js is not here");
+}
+
 const sounds = SOUNDS.mixtures.map((mixture) => ({
   name: mixture.name, title: mixture.title, about: mixture.about, talkers: mixture.heard, ears: () => earsOf(mixture.sound, mixture.ears),
   alone: (talker) => aloneIn(mixture, talker),
@@ -95,19 +100,19 @@ async function run() {
   const made = await extract(before, talker.patch, showProgress);
   if (own !== running) return;
   const alone = sound.alone(talker.name);
-  const heard = player.heard || "talker", takes = { mixture: before, talker: made.sound, ...(alone && { alone }) };
-  player.load(takes, heard in takes ? heard : "talker");
+  const heard = player.heard || "mixture", takes = { mixture: before, talker: made.sound, ...(alone && { alone }) };
+  player.load(takes, heard in takes ? heard : "mixture");
   showTakes(Object.keys(takes));
   shown.made = made.sound;
   for (const id of ["play", "position", "save"]) $(id).disabled = false;
   $("position").max = player.durationS;
   showPosition();
-  shown.before = await bandLevels(before);
-  shown.after = await bandLevels(made.sound);
+  const levels = { before: await bandLevels(before), after: await bandLevels(made.sound) };
   if (own !== running) return;
+  Object.assign(shown, levels);
   draw();
   showFigures(made, alone && [siSdr(before, alone), siSdr(made.sound, alone)]);
-  say(`${talker.title} out of “${sound.title}”: ready. Press Play, then change between mixture and talker.`);
+  say(`${talker.title} out of “${sound.title}”: ready. Press Play, then change from mixture to talker.`);
 }
 
 function showFigures({ sound, stepMs, hops }, scores) {
@@ -117,7 +122,7 @@ function showFigures({ sound, stepMs, hops }, scores) {
     [`${middle.toFixed(2)} ms`, `compute per ${hopMs} ms hop, p50 of ${hops.toLocaleString("en")} hops, ${sound.length === 1 ? "one ear" : "two ears"}`],
     [`${(hopMs / total).toFixed(0)} ×`, "faster than real time, this browser"],
     [`${(1000 * MODEL.synthesis) / MODEL.rate_hz} ms`, "algorithmic latency"],
-    [`${(MODEL.weight_bytes / 1024).toFixed(0)} KiB`, "int8 constants"],
+    [`${Math.ceil(MODEL.weight_bytes / 1000).toLocaleString("en")} kB`, "int8 constants"],
   ];
   if (scores?.every((db) => db !== null)) figures.unshift([signed(scores[1] - scores[0]), "SI-SDR, talker over mixture"]);
   $("figures").replaceChildren(...figures.map(([value, label]) => {
@@ -252,16 +257,18 @@ async function listen() {
   }
   await attempt(async () => {
     const dbfs = (peak) => Math.max(-60, 20 * Math.log10(peak + 1e-9)), ears = $("live-ears").checked ? 2 : 1;
+    // A meter rises at once and falls so slowly that an eye can follow.
+    const meter = (id, peak) => { $(id).value = Math.max(dbfs(peak), $(id).value - 3); };
     const session = await startLive(chosen.talker.patch, ears, ({ peak }) => {
-      $("meter-in").value = dbfs(peak[0]);
-      $("meter-out").value = dbfs(peak[1]);
+      meter("meter-in", peak[0]);
+      meter("meter-out", peak[1]);
     });
     live = { session };
     session.hear($("live-talker").checked);
     $("live").textContent = "Stop listening";
     $("meters").hidden = false;
     $("live-ears").disabled = true;
-    $("live-status").textContent = `${chosen.talker.title}, ${ears === 1 ? "one ear" : "two ears"}; this browser states ${session.latencyMs.toFixed(0)} ms with its own buffers`;
+    $("live-status").textContent = `${ears === 1 ? "one ear" : "two ears"}; this browser states ${session.latencyMs.toFixed(0)} ms from the engine to the headphones`;
   });
 }
 

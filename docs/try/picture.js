@@ -4,7 +4,7 @@
 /** Colours from quiet to loud, light enough at the top to be read in a dark room and by the colour-blind (after magma). */
 const COLOURS = [[0, 0, 4], [40, 17, 89], [114, 31, 129], [182, 54, 121], [241, 96, 93], [254, 175, 119], [252, 253, 191]];
 const QUIETEST = -0.55, LOUDEST = 0.85; // -72 to -16 dB
-const MARKS_HZ = [250, 500, 1000, 2000, 4000];
+const MARKS_HZ = [500, 1000, 2000, 4000];
 
 const PALETTE = Array.from({ length: 256 }, (_, i) => {
   const at = (i / 255) * (COLOURS.length - 1), low = Math.min(Math.floor(at), COLOURS.length - 2), part = at - low;
@@ -33,6 +33,7 @@ function drawLevels(canvas, levels) {
   const size = parseFloat(getComputedStyle(canvas).fontSize) * ratio;
   g.font = `${0.75 * size}px ${getComputedStyle(canvas).fontFamily}`;
   g.textBaseline = "middle";
+  Object.assign(g, { shadowColor: "#000", shadowBlur: 0.4 * size });
   for (const hz of MARKS_HZ) {
     const band = MODEL.band_centres_hz.findIndex((centre) => centre >= hz), y = height * (1 - (band + 0.5) / bands);
     g.fillStyle = "rgba(255, 255, 255, .18)";
