@@ -64,28 +64,29 @@ async function openEngine() {
   return engineOf(await WebAssembly.instantiate(compiled.module, {}), MODEL);
 }
 
-/** Let the browser draw and answer keys. */
-const breathe = () => new Promise((resolve) => setTimeout(resolve));
-
 const SLICE_MS = 24;
+let breathed = performance.now();
+
+/** Let the browser draw and answer keys, if it could not for a while: a pause costs some milliseconds itself. */
+async function breathe() {
+  if (performance.now() - breathed < SLICE_MS) return;
+  await new Promise((resolve) => setTimeout(resolve));
+  breathed = performance.now();
+}
+
 /** Steps that are timed together: browsers round their clock to 0.1 ms, which is longer than a step. */
 const TIMED = 16;
 
 /** Run step(i) for i < count in slices, and return the milliseconds of a step, one figure for every TIMED of them. */
 async function inSlices(count, step, progress = () => {}) {
   const times = [];
-  let paused = performance.now();
   for (let i = 0; i < count; ) {
     const end = Math.min(count, i + TIMED), began = performance.now();
     const size = end - i;
     for (; i < end; i++) step(i);
-    const now = performance.now();
-    times.push((now - began) / size);
-    if (now - paused > SLICE_MS) {
-      progress(i / count);
-      await breathe();
-      paused = performance.now();
-    }
+    times.push((performance.now() - began) / size);
+    progress(i / count);
+    await breathe();
   }
   progress(1);
   return Float64Array.from(times).sort();

@@ -21,23 +21,30 @@ function percentile(values, percent) {
 
 /** Fourier transform in place, of a power of two; sign -1 forward, 1 inverse without its factor. */
 function fourier(re, im, sign) {
-  const n = re.length;
+  const n = re.length, half = n / 2, cosines = new Float64Array(half), sines = new Float64Array(half);
+  for (let k = 0; k < half; k++) {
+    cosines[k] = Math.cos((2 * Math.PI * k) / n);
+    sines[k] = sign * Math.sin((2 * Math.PI * k) / n);
+  }
   for (let i = 1, j = 0; i < n; i++) {
     let bit = n >> 1;
     for (; j & bit; bit >>= 1) j ^= bit;
     j ^= bit;
-    if (i < j) [re[i], re[j], im[i], im[j]] = [re[j], re[i], im[j], im[i]];
+    if (i >= j) continue;
+    const r = re[i], m = im[i];
+    re[i] = re[j];
+    im[i] = im[j];
+    re[j] = r;
+    im[j] = m;
   }
-  for (let size = 2; size <= n; size *= 2) {
-    const half = size / 2;
-    for (let k = 0; k < half; k++) {
-      const angle = (sign * 2 * Math.PI * k) / size, c = Math.cos(angle), s = Math.sin(angle);
-      for (let a = k; a < n; a += size) {
-        const b = a + half, tr = re[b] * c - im[b] * s, ti = re[b] * s + im[b] * c;
-        re[b] = re[a] - tr;
-        im[b] = im[a] - ti;
-        re[a] += tr;
-        im[a] += ti;
+  for (let reach = 1, turn = half; reach < n; reach *= 2, turn /= 2) {
+    for (let start = 0; start < n; start += 2 * reach) {
+      for (let a = start, b = start + reach, w = 0; a < start + reach; a++, b++, w += turn) {
+        const c = cosines[w], s = sines[w], r = re[b] * c - im[b] * s, m = re[b] * s + im[b] * c;
+        re[b] = re[a] - r;
+        im[b] = im[a] - m;
+        re[a] += r;
+        im[a] += m;
       }
     }
   }
@@ -184,14 +191,25 @@ function weight(name) {
   return weights.get(name);
 }
 
-/** A layer on one vector. */
+/** A layer on one vector; four sums at a time, which is what makes it fast. */
 function layer(name, x) {
-  const w = weight(`${name}.weight`), bias = weight(`${name}.bias`).data, out = new Float64Array(w.rows);
-  for (let o = 0, at = 0; o < w.rows; o++) {
-    let sum = 0;
-    for (let i = 0; i < w.columns; i++, at++) sum += w.data[at] * x[i];
-    out[o] = sum + bias[o];
+  const { data, rows, columns } = weight(`${name}.weight`), bias = weight(`${name}.bias`).data, out = Float64Array.from(bias);
+  for (let o = 0; o + 4 <= rows; o += 4) {
+    const first = o * columns, second = first + columns, third = second + columns, fourth = third + columns;
+    let a = 0, b = 0, c = 0, d = 0;
+    for (let i = 0; i < columns; i++) {
+      const v = x[i];
+      a += data[first + i] * v;
+      b += data[second + i] * v;
+      c += data[third + i] * v;
+      d += data[fourth + i] * v;
+    }
+    out[o] += a;
+    out[o + 1] += b;
+    out[o + 2] += c;
+    out[o + 3] += d;
   }
+  for (let o = rows - (rows % 4); o < rows; o++) for (let i = 0; i < columns; i++) out[o] += data[o * columns + i] * x[i];
   return out;
 }
 
@@ -214,7 +232,7 @@ async function embed(rows) {
       }
       const added = layer(`${name}.project`, relu(layer(`${name}.expand`, h)));
       x.push(before[t].map((v, c) => v + added[c]));
-      if (t % 32 === 31) await breathe();
+      await breathe();
     }
   }
   const scores = x.map((row) => layer("encoder.score", layer("encoder.attend", row).map(Math.tanh)));
