@@ -253,6 +253,36 @@ class TestIntegers:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sizes", [graphs.TINY, graphs.BEAM, graphs.SMALL], ids=["tiny", "beam", "small"])
+def test_kernels_give_the_integers_of_the_reference(opened: Open, tmp_path: Path, sizes: graphs.Sizes) -> None:
+    """Random networks and features over all of int8, as no speech reaches it."""
+    made = graphs.artifact(sizes, seed=1)
+    width = sizes.frame.features
+    features = np.random.default_rng(2).integers(-128, 128, (200, width)).astype(np.int8)
+    golden = made.record(features).golden.outputs
+    assert golden is not None
+    wanted = np.concatenate([golden[name] for name in made.graph.outputs], axis=1)
+    wasm_module(generate(made), tmp_path / "engine.wasm")
+    run = f"""async ([wasm, features, width, moves]) => {{
+        const {{ instance: {{ exports: c }} }} = await WebAssembly.instantiate(bytesOf(wasm), {{}}), rows = bytesOf(features);
+        const [into, out] = ["web_features", "web_moves"].map((name, i) =>
+            new Uint8Array(c.memory.buffer, c[name].value, i ? moves : width));
+        const text = new Uint8Array(c.memory.buffer, c.etse_kernels(), 4), all = new Uint8Array((rows.length / width) * moves);
+        c.etse_init(1);
+        for (let t = 0; t < rows.length / width; t++) {{
+            into.set(rows.subarray(t * width, (t + 1) * width));
+            c.etse_network(into.byteOffset, out.byteOffset);
+            all.set(out, t * moves);
+        }}
+        return [String.fromCharCode(...text), ({ENCODE})(all)];
+    }}"""
+    arguments = [base64.b64encode((tmp_path / "engine.wasm").read_bytes()).decode(), base64.b64encode(features.tobytes()).decode()]
+    kernels, outputs = opened().evaluate(run, [*arguments, width, wanted.shape[1]])
+    assert kernels == "wasm"
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(outputs), np.int8).reshape(wanted.shape), wanted)
+
+
+@pytest.mark.slow
 class TestOwnSound:
     def test_own_files_give_the_samples_of_c(self, opened: Open, artifact: Artifact, clip: Float) -> None:
         """A talker enrolled in the page, a mixture of two ears: with the page's patch, C gives the page's samples."""

@@ -44,6 +44,7 @@ async function attempt(task) {
     return await task();
   } catch (failure) {
     $("progress").hidden = true;
+    $("status").textContent = "";
     if (!(failure instanceof EdgeTseError)) console.error(failure);
     refuse(failure instanceof EdgeTseError ? failure.message : `a mistake of this page: ${failure.message}; reload it, and please report it`);
     return null;
@@ -206,10 +207,10 @@ async function enrollTalker(channels, title, remarks = []) {
   const began = performance.now(), made = await enroll(channels, title);
   const talker = { name: `own ${talkers.length}`, title, patch: made.patch };
   talkers.push(talker);
-  const every = [...remarks, ...made.remarks];
+  const took = ((performance.now() - began) / 1000).toFixed(1);
   await chooseTalker(talker);
-  $("about").textContent = `A voice from ${made.speechS.toFixed(1)} s of speech in ${title}, enrolled here in ` +
-    `${((performance.now() - began) / 1000).toFixed(1)} s. ${told(every)}`;
+  $("about").textContent = `A voice from ${made.speechS.toFixed(1)} s of speech in ${title}, enrolled here in ${took} s. ` +
+    told([...remarks, ...made.remarks]);
 }
 
 function openTalker(file) {

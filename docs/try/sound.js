@@ -27,7 +27,7 @@ function besselI0(x) {
 
 /**
  * A channel at another rate: windowed sinc, one row of taps for each of the phases; nothing moves in time. The browsers' own
- * resamplers take the highest of the bands away, and a voice with them (cosine 0.997 with that of Python, and 0.9999 with this one).
+ * resamplers take the highest of the bands away, and a voice with them (cosine 0.997 with that of Python, and 0.99999 with this one).
  */
 async function resampled(ear, fromHz, toHz) {
   if (fromHz === toHz) return ear;
