@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try test test-slow fuzz lint audit sbom clean
+.PHONY: help demo try studio test test-slow fuzz lint audit sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -20,6 +20,7 @@ help:
 	@echo "make demo                       enroll, extract and leave sound, a picture and a page in demo/"
 	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
 	@echo "make try                        the engine in a browser: a page in build/try/ for any web server, or none"
+	@echo "make studio                     record a voice and listen live, with every knob on a page in the browser (needs microphone and earphones)"
 	@echo "make test                       system packages, Python packages, lint, tests (ARGS='-k flash' for those that you name)"
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
 	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
@@ -33,6 +34,9 @@ demo: $(VENV)/.installed-litert
 
 try: $(VENV)/.installed-litert $(VENV)/.installed-firmware
 	@$(RUN) -m benchmarks.try_page --out build/try
+
+studio: $(VENV)/.installed-studio
+	@$(RUN) -m edge_tse studio
 
 test: lint
 	@echo "==> pytest"
@@ -58,8 +62,23 @@ audit: $(VENV)/.installed-dev
 	@echo "==> pip-audit"
 	@$(RUN) .ci/audit.py
 
+# What pip installs with the wheel, in an environment of its own: this one has the tests' packages too.
+sbom: $(VENV)/.installed-dev
+	@echo "==> the wheel, and what is installed with it"
+	@rm -rf build/sbom && mkdir -p build/sbom dist
+	@$(RUN) -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir build/sbom .
+	@cp build/sbom/*.whl dist/
+	@$(RUN) -m venv --without-pip build/sbom/environment
+	@$(RUN) -m pip --python build/sbom/environment install -qq --disable-pip-version-check "$$(echo build/sbom/*.whl)[litert]"
+	@$(RUN) .ci/wheel_bill.py build/sbom/*.whl build/sbom/environment > dist/edge-tse.cdx.json
+	@rm -r build/sbom
+	@echo "==> the C archive, an image and the boot code"
+	@$(RUN) -m edge_tse compile --target stm32h7 -o dist/edge-tse-stm32h7.zip --sbom dist/edge-tse-stm32h7.cdx.json
+	@$(RUN) -m edge_tse compile --target qemu-mps3-an547 -o dist/edge-tse-qemu.img --sbom dist/edge-tse-qemu.cdx.json
+	@$(RUN) -m firmware_bridge.bill > dist/edge-tse-boot.cdx.json
+
 clean:
-	rm -rf demo build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf demo build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # A half-made environment (Debian without python3-venv leaves one) has a python and no pip.
@@ -79,6 +98,12 @@ $(VENV)/.installed-litert: pyproject.toml $(COMPILED) | $(VENV)/.created
 $(VENV)/.installed-firmware: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@echo "==> packages: a C compiler that knows WebAssembly (zig, 400 MB on disk)"
 	@$(PIP) --editable '.[firmware]'
+	@touch $@
+
+$(VENV)/.installed-studio: pyproject.toml $(COMPILED) | $(VENV)/.created
+	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pyaudio' 2>/dev/null || echo compiler portaudio)
+	@echo "==> packages: the demo's, PyAudio, Starlette, uvicorn"
+	@$(PIP) --editable '.[studio]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(COMPILED) | $(VENV)/.created

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_tse.frame import FrameSpec
-from edge_tse.nn.student import Depthwise, Film, Modulated, Stage, StageConfig, Student, StudentConfig
+from edge_tse.nn.stage import Depthwise, Film, Modulated, Stage, StageConfig
+from edge_tse.nn.student import Student, StudentConfig
 
 __all__ = ["BandConfig", "BandStage", "BandStem", "BandStudent", "SharedLinear", "int8_bytes", "macs_per_hop", "state_bytes"]
 

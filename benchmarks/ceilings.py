@@ -18,11 +18,11 @@ from edge_tse import audio
 from edge_tse.frame import FrameSpec
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.flow_losses import FlowWeights, destination
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import MAX_GAIN
 from edge_tse.nn.mel import MelFront, MelSpec
 from edge_tse.report import Report, environment
-from quantization.evaluate import read_trials
+from quantization.trial_list import read_trials
 
 _TINY = 1e-12
 
@@ -74,7 +74,7 @@ def mel_improvements(frame: FrameSpec, mixture: Array, target: Array) -> dict[st
 
     ``mel_taught`` is what a student that copied the last of them would reach.
     """
-    front, student = MelFront(MelSpec()), Front(frame)
+    front, student = MelFront(MelSpec()), TorchFront(frame)
     n = mixture.shape[1] // frame.hop * frame.hop
     heard, wanted = (torch.from_numpy(x[None, :, :n].copy()) for x in (mixture, target))
     before = si_sdr(mixture[:, :n], target[:, :n])

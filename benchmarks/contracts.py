@@ -74,14 +74,14 @@ def block(artifact: Artifact) -> str:
     return "\n\n".join(part.strip() for part in parts)
 
 
-def filled(text: str, names: str) -> str:
+def fill(text: str, names: str) -> str:
     """The page with the text between the marks replaced."""
-    return readme_figures.filled(text, names, START, END)
+    return readme_figures.fill(text, names, START, END)
 
 
 def main() -> int:
     """Write, or check."""
-    return readme_figures.renewed(PAGE, filled(PAGE.read_text(), block(Artifact.shipped())))
+    return readme_figures.renew(PAGE, fill(PAGE.read_text(), block(Artifact.shipped())))
 
 
 if __name__ == "__main__":

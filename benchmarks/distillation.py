@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks import RESULTS, interval
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.losses import Teaching, extraction_losses
 from edge_tse.nn.student import Student, StudentConfig
 from edge_tse.report import Report, environment
@@ -27,8 +27,8 @@ from quantization.arithmetic import fastest
 from quantization.checkpoint import Checkpoint, load_checkpoint
 from quantization.loop import Plan, Teacher, descend, optimizers_of
 from quantization.recipes import Recipe, recipe
-from quantization.run import Run
-from quantization.validation import summed_up, unseen_gains
+from quantization.run import TrainingRun
+from quantization.validation import summarize, unseen_gains
 
 __all__ = ["ARMS", "table"]
 
@@ -40,8 +40,8 @@ ARMS: dict[str, Teaching] = {"nobody": Teaching(), "its output": Teaching(output
 
 def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Callable[[str], None]) -> dict[str, Any]:
     """Train all arms for the recipe's steps; figures of the teacher and by arm."""
-    run = Run(made, data, folder, lambda progress: None, source.encoder)
-    front, plan = Front(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
+    run = TrainingRun(made, data, folder, lambda progress: None, source.encoder)
+    front, plan = TorchFront(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
     teacher = Teacher(source.student)
     mixed = fastest("cpu").layers
     source.student.mixed_precision = mixed
@@ -80,7 +80,7 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
 
 
 def _summary(gains: NDArray[np.float64]) -> dict[str, float]:
-    return {key: round(value, 2) for key, value in summed_up(gains).items()}
+    return {key: round(value, 2) for key, value in summarize(gains).items()}
 
 
 def table(figures: Mapping[str, Any]) -> str:

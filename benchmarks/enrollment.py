@@ -30,7 +30,7 @@ from edge_tse.errors import AudioError, DataError, EdgeTseError
 from edge_tse.report import Report, environment
 from edge_tse.voice import VoiceModel
 from quantization.corpus import Corpus, mono_at, open_corpus
-from quantization.enrollment import error_rate
+from quantization.encoder_training import error_rate
 
 __all__ = ["LENGTHS_S", "SNRS_DB", "Comparison", "comparisons", "equal_error_rates", "page"]
 
@@ -56,7 +56,7 @@ class Comparison:
     noise: Float | None
     """Noise, as long as the enrollment."""
 
-    def enrolled(self, seconds: float, snr_db: float | None) -> Float:
+    def clip(self, seconds: float, snr_db: float | None) -> Float:
         """The enrollment of this length, with noise."""
         clean = self.enrollment[: round(seconds * _RATE_HZ)]
         if snr_db is None:
@@ -106,7 +106,7 @@ def equal_error_rates(
     known = [i for i, test in enumerate(tests) if test is not None]
     rows = []
     for seconds, snr_db in track([(s, n) for n in snrs_db for s in lengths_s], "enrolling", transient=True):
-        voices = [_embedding(model, compared[i].enrolled(seconds, snr_db)) for i in known]
+        voices = [_embedding(model, compared[i].clip(seconds, snr_db)) for i in known]
         scores, same = [], []
         for i, voice in zip(known, voices, strict=True):
             if voice is None:

@@ -26,7 +26,7 @@ from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
 from edge_tse.voice import Voice
-from firmware_bridge.build import CORES, Core, Image, build_image
+from firmware_bridge.build import CORES, Core, Program, build_program
 from firmware_bridge.codegen import generate, plan_memory, voice_patch
 from firmware_bridge.meter import count_instructions, emulate
 from firmware_bridge.native import NativeChain
@@ -66,7 +66,7 @@ def cost(artifact: Artifact, patch: bytes, sound: NDArray[np.int16], core: Core,
         folder = Path(name)
         sound[:COUNTED_HOPS].tofile(folder / "sound")
         (folder / "voice").write_bytes(patch)
-        image = build_image(generate(artifact), core, folder / "image.elf", flags=flags)
+        image = build_program(generate(artifact), core, folder / "image.elf", flags=flags)
         whole = count_instructions(image, ["process", "2", "sound", "out", "voice"], folder)
         mono = count_instructions(image, ["process", "1", "sound", "out", "voice"], folder)
         network = count_instructions(
@@ -94,7 +94,7 @@ def _pointwise(functions: Mapping[str, float]) -> float:
     return sum(count for name, count in functions.items() if "pointwise" in name)
 
 
-def sizes(image: Image) -> dict[str, object]:
+def sizes(image: Program) -> dict[str, object]:
     """Sizes of a core's image: bytes that are flashed, and bytes of RAM, the test program's buffers included."""
     memory = {"memory_bytes": image.memory_bytes, "sections": dict(image.sections)} if image.core.regions else {}
     return {"image_bytes": image.stored_bytes, **memory}

@@ -14,7 +14,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-__all__ = ["drawn", "read"]
+__all__ = ["draw", "read"]
 
 _KINDS = {"validation": "one ear", "two_ears": "two ears", "two_ears_room": "two ears, room"}
 
@@ -26,7 +26,7 @@ def read(path: Path) -> dict[str, list[float]]:
     return {name: [float(row[name] or "nan") for row in rows] for name in (rows[0] if rows else {})}
 
 
-def drawn(runs: Sequence[Path]) -> Figure:
+def draw(runs: Sequence[Path]) -> Figure:
     """Chart of the output's error in training by hours and by core-hours, and of the gain on unseen talkers by hours."""
     with mpl.rc_context({"svg.hashsalt": "edge-tse"}):
         figure = Figure(figsize=(14, 4), layout="constrained")
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if missing := {"hours", "core_s"} - set(read(run / "log.csv")):
             sys.stderr.write(f"learning_curves: {run}: its log has no {', '.join(sorted(missing))}: it is an older version's\n")
             return 2
-    drawn(given.runs).savefig(given.output, metadata={"Date": None} if given.output.suffix == ".svg" else None)
+    draw(given.runs).savefig(given.output, metadata={"Date": None} if given.output.suffix == ".svg" else None)
     return 0
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import RESULTS
-from benchmarks.readme_figures import filled, renewed, table
+from benchmarks.readme_figures import fill, renew, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "live.md"
 WAYS = {"naive": "the scene as it is", "scene": "with `--scene`", "clean": "the talker alone"}
@@ -48,7 +48,7 @@ def _scene(figures: Mapping[str, Any]) -> list[str]:
 def _passing(figures: Mapping[str, Any]) -> list[str]:
     missed = figures["alarm_missed"]
     snrs = tuple(next(iter(missed.values())))
-    alarms = [(name, *(_found(at) for at in found.values())) for name, found in missed.items()]
+    alarms = [(name, *(_missed_alarms(at) for at in found.values())) for name, found in missed.items()]
     false = figures["alarm_false"]
     opening = [(name, *_rate(found)) for name, found in false.items() if found["events"]]
     quiet = [found["seconds"] for found in false.values() if not found["events"]]
@@ -69,7 +69,7 @@ def _passing(figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _found(at: Mapping[str, Any]) -> str:
+def _missed_alarms(at: Mapping[str, Any]) -> str:
     return f"{at['missed']} of {at['of']}" + ("" if at["delay_s"] is None else f", {at['delay_s']:.1f} s")
 
 
@@ -79,7 +79,7 @@ def _rate(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def main() -> int:
     """Write, or check."""
-    return renewed(PAGE, filled(PAGE.read_text(), block(RESULTS)))
+    return renew(PAGE, fill(PAGE.read_text(), block(RESULTS)))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.simulated_room import Room, Sphere, heard_in
+from benchmarks.simulated_room import Room, Sphere, head_responses
 
 TEXTS = {
     "slt-enroll": "Good morning. My name is not important, but please remember my voice. "
@@ -53,7 +53,7 @@ def synthesise(voice: str, text: str) -> tuple[NDArray[Any], int]:
 def room() -> tuple[NDArray[np.int16], int]:
     """16-bit responses ``[samples, 4]``: of the first place, left and right ear of a sphere, then of the second; and the rate."""
     azimuths = np.arange(-180.0, 180.0, 5.0)
-    responses = heard_in(ROOM, PLACES, Sphere().responses(azimuths, RATE_HZ), azimuths, RATE_HZ).reshape(4, -1)
+    responses = head_responses(ROOM, PLACES, Sphere().responses(azimuths, RATE_HZ), azimuths, RATE_HZ).reshape(4, -1)
     return np.rint(responses.T * (0.9 / np.abs(responses).max()) * 2**15).astype(np.int16), RATE_HZ
 
 

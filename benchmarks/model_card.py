@@ -93,7 +93,7 @@ def card(name: str, results: Path) -> str:
 
 def main() -> int:
     """Write, or check."""
-    return max(readme_figures.renewed(path(name), card(name, RESULTS)) for name in shipped_names())
+    return max(readme_figures.renew(path(name), card(name, RESULTS)) for name in shipped_names())
 
 
 if __name__ == "__main__":

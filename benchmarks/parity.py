@@ -40,7 +40,7 @@ from edge_tse.personalization import personalize, universal, voice_inputs
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
 from edge_tse.voice import Voice
-from quantization.evaluate import Trial, read_trials
+from quantization.trial_list import Trial, read_trials
 from quantization.trials import make_trials
 
 Hear = Callable[[Voice], Network]
@@ -91,17 +91,17 @@ def engines() -> dict[str, dict[str, Open]]:
         return lambda artifact: open_quietly(artifact, name)
 
     known = {name: by_name(name) for name in host_engines() if name != "reference"} | {"litert builtin_ref": builtin_ref}
-    personal = {name: folded(opened) for name, opened in (known | {"native": native}).items()}
+    personal = {name: open_per_voice(opened) for name, opened in (known | {"native": native}).items()}
     personal["native, patched"] = lambda artifact: Board(artifact).hear
-    return {"personalized": personal, "universal": {name: given(opened) for name, opened in known.items()}}
+    return {"personalized": personal, "universal": {name: open_once(opened) for name, opened in known.items()}}
 
 
-def folded(opened: Callable[[Artifact], Network]) -> Open:
+def open_per_voice(opened: Callable[[Artifact], Network]) -> Open:
     """A network anew for every voice."""
     return lambda artifact: lambda voice: opened(personalize(artifact, voice))
 
 
-def given(opened: Callable[[Artifact], Network]) -> Open:
+def open_once(opened: Callable[[Artifact], Network]) -> Open:
     """One network, which is given its voices while it runs."""
 
     def model(artifact: Artifact) -> Hear:
@@ -155,7 +155,7 @@ def integers(artifact: Artifact, form: str, opened: Open) -> dict[str, object]:
     return {**figures, "voice_change_ms": min(change_s) * 1e3}
 
 
-def heard(artifact: Artifact, trials: list[Trial], one: tuple[str, Open], other: tuple[str, Open]) -> dict[str, float]:
+def compare_sound(artifact: Artifact, trials: list[Trial], one: tuple[str, Open], other: tuple[str, Open]) -> dict[str, float]:
     """SI-SDR of one form on an engine against that of another, in dB."""
     differences = []
     hearing = [(FORMS[form], opened(artifact)) for form, opened in (other, one)]
@@ -170,7 +170,7 @@ def heard(artifact: Artifact, trials: list[Trial], one: tuple[str, Open], other:
 
 
 def _reference(form: str) -> tuple[str, Open]:
-    opened = {"personalized": folded, "universal": given}[form]
+    opened = {"personalized": open_per_voice, "universal": open_once}[form]
     return form, opened(lambda artifact: ReferenceNetwork(artifact.graph))
 
 
@@ -204,12 +204,12 @@ def main() -> None:
                         console.print(f"left out: {name}, {form}: {failure}", markup=False)
                         continue
                     differs = bool(found["worst_lsb"])
-                    found["si_sdr_difference"] = heard(model, trials, (form, opened), _reference(form)) if differs else None
+                    found["si_sdr_difference"] = compare_sound(model, trials, (form, opened), _reference(form)) if differs else None
                     row = {"model": model.provenance["recipe"], "artifact": model.digest, "form": form, "engine": name, **found}
                     rows.append(row)
                     console.print(row, markup=False)
             if model.reach:
-                against = heard(model, trials, _reference("universal"), _reference("personalized"))
+                against = compare_sound(model, trials, _reference("universal"), _reference("personalized"))
                 forms[str(model.provenance["recipe"])] = against
                 console.print(f"universal against personalized: {against}", markup=False)
     figures = {"rows": rows, "universal_against_personalized": forms, "tolerance_lsb": dict(TOLERANCE_LSB)}

@@ -39,7 +39,7 @@ LEAD_S, LASTS_S = 0.25, 8.0
 FILES = 5
 
 
-def opened(room: Float, **wanted: float) -> NDArray[np.bool_]:
+def wants_open(room: Float, **wanted: float) -> NDArray[np.bool_]:
     """Whether the path is wanted open at each look, for ``[ears, n]``."""
     openings = Openings(FRAME, len(room), np.full(len(room), FULL_DB_SPL), **wanted)
     found = np.zeros(room.shape[1] // FRAME.hop, bool)
@@ -53,7 +53,7 @@ def rate(rooms: Iterable[Float], **wanted: float) -> dict[str, float]:
     """Number and duration of the openings."""
     events = looks = open_ = 0
     for room in rooms:
-        found = opened(room, **wanted)
+        found = wants_open(room, **wanted)
         events += int(np.count_nonzero(np.diff(found.astype(np.int8), prepend=0) == 1))
         looks, open_ = looks + len(found), open_ + int(found.sum())
     seconds = looks * FRAME.period_s
@@ -67,7 +67,7 @@ def while_talking(voices: Iterable[Float], heard: Callable[[Float], Float]) -> d
         looks = voice.shape[1] // FRAME.hop
         rms = np.array([_rms(part) for part in np.split(voice[:, : looks * FRAME.hop], looks, axis=1)])
         talks = (rms > np.percentile(rms, 95) * 0.1).astype(int)
-        np.add.at(counts, (talks, opened(heard(voice), own_voice_db=0).astype(int)), 1)
+        np.add.at(counts, (talks, wants_open(heard(voice), own_voice_db=0).astype(int)), 1)
     pauses, talk = (round(float(open_ / max(shut + open_, 1)), 4) for shut, open_ in counts)
     return {"seconds": round(float(counts[1].sum()) * FRAME.period_s), "open": talk, "open_in_pauses": pauses}
 
@@ -76,7 +76,7 @@ def alarms() -> dict[str, Float]:
     """Alarms by name, :data:`LASTS_S` each, RMS of the sounding part 1."""
     t = np.arange(round(LASTS_S * RATE_HZ)) / RATE_HZ
 
-    def swept(hz: NDArray[np.float64] | float, harmonics: int = 1) -> NDArray[np.float64]:
+    def sweep(hz: NDArray[np.float64] | float, harmonics: int = 1) -> NDArray[np.float64]:
         phase = 2 * np.pi * np.cumsum(np.broadcast_to(hz, t.shape)) / RATE_HZ
         return np.sum([np.sin(k * phase) / k for k in range(1, 2 * harmonics, 2)], axis=0)
 
@@ -87,13 +87,13 @@ def alarms() -> dict[str, Float]:
     three = (t % 4 < 3) & (t % 1 < 0.5)
     four = (t % 5.7 < 0.7) & (t % 5.7 % 0.2 < 0.1)
     made = {
-        "smoke alarm, 3.1 kHz (ISO 8201)": swept(3100) * three,
-        "smoke alarm, 520 Hz square (NFPA 72)": swept(520, 6) * three,
-        "carbon monoxide alarm, 3.4 kHz (temporal-four)": swept(3400) * four,
-        "siren, wail 0.6 to 1.5 kHz": swept(between(600, 1500, 4), 3),
-        "siren, yelp 0.6 to 1.5 kHz": swept(between(600, 1500, 0.35), 3),
-        "siren, two tones 435 / 580 Hz": swept(np.where(t / 0.75 % 2 < 1, 435.0, 580.0), 3),
-        "reversing signal, 1.25 kHz": swept(1250) * (t % 1 < 0.5),
+        "smoke alarm, 3.1 kHz (ISO 8201)": sweep(3100) * three,
+        "smoke alarm, 520 Hz square (NFPA 72)": sweep(520, 6) * three,
+        "carbon monoxide alarm, 3.4 kHz (temporal-four)": sweep(3400) * four,
+        "siren, wail 0.6 to 1.5 kHz": sweep(between(600, 1500, 4), 3),
+        "siren, yelp 0.6 to 1.5 kHz": sweep(between(600, 1500, 0.35), 3),
+        "siren, two tones 435 / 580 Hz": sweep(np.where(t / 0.75 % 2 < 1, 435.0, 580.0), 3),
+        "reversing signal, 1.25 kHz": sweep(1250) * (t % 1 < 0.5),
     }
     return {name: (x / np.sqrt(np.mean(x[x != 0] ** 2))).astype(np.float32) for name, x in made.items()}
 
@@ -107,7 +107,7 @@ def misses(alarm: Float, beds: Mapping[str, Float]) -> dict[str, dict[str, float
         for bed in beds.values():
             room = np.resize(bed, lead + len(alarm)).copy()
             room[lead:] += alarm * np.float32(_rms(bed) * 10 ** (snr_db / 20))
-            found = opened(room[None], alarm_db=0)
+            found = wants_open(room[None], alarm_db=0)
             first = int(np.argmax(found)) * FRAME.period_s - LEAD_S if found.any() else np.nan
             delays.append(first)
         heard = [delay for delay in delays if np.isfinite(delay)]

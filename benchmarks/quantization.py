@@ -34,7 +34,7 @@ from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, environment
 from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
-from quantization.evaluate import Listener, Trial, personal_listener, read_trials, score, summary
+from quantization.evaluate import personal_listener
 from quantization.float_listener import float_listener
 from quantization.freeze import freeze
 from quantization.qat import CALIBRATIONS, WeightFormat
@@ -49,10 +49,13 @@ from quantization.quantize import (
     teacher_of,
     twin_of,
 )
-from quantization.run import Progress as Told
+from quantization.run import TrainingProgress
+from quantization.score_summary import summary
+from quantization.scores import Listener, score
+from quantization.trial_list import Trial, read_trials
 from quantization.trials import CONDITIONS, make_trials
 
-__all__ = ["ROWS", "Study", "candidates", "page", "paired"]
+__all__ = ["ROWS", "Study", "candidates", "compare", "page"]
 
 STORED = RESULTS / "quantization.json"
 PAGE = Path(__file__).parent.parent / "docs" / "quantization.md"
@@ -203,11 +206,11 @@ class Study:
             make_trials(self._data, folder, split, self.settings.seed, count, made, conditions)
         return folder / "trials.csv"
 
-    def _watch(self, progress: Told) -> None:
+    def _watch(self, progress: TrainingProgress) -> None:
         self.tell(progress.phase, progress.step / max(1, progress.steps or 1))
 
 
-def paired(row: dict[str, Any], reference: dict[str, Any], gains: str = "gains_db") -> tuple[float, float]:
+def compare(row: dict[str, Any], reference: dict[str, Any], gains: str = "gains_db") -> tuple[float, float]:
     """Mean difference of SI-SDR improvement to another row over the same mixtures, and half its 95 % interval, in dB."""
     both = [(row[gains][i], reference[gains].get(i)) for i in row[gains]]
     differences = np.array([a - b for a, b in both if a is not None and b is not None])
@@ -249,7 +252,7 @@ def _model(name: str, model: dict[str, Any]) -> list[str]:
         gain = row["si_sdr_i"]
         differences: tuple[str, ...] = ("", "")
         if slug != "float" and "float" in rows:
-            compared = (paired(row, rows["float"], gains) for gains in ("gains_db", "choose_gains_db"))
+            compared = (compare(row, rows["float"], gains) for gains in ("gains_db", "choose_gains_db"))
             differences = tuple("{:+.2f} ± {:.2f}".format(*found) for found in compared)
         lines.append(
             (
@@ -308,7 +311,7 @@ def _verdict(rows: dict[str, Any]) -> str:
     said: dict[str, list[str]] = {}
     for slug in ("ptq-best", "qat", "qat-distilled", "w4-qat", "w4-qat-distilled"):
         if slug in rows and "float" in rows:
-            mean, half = paired(rows[slug], rows["float"])
+            mean, half = compare(rows[slug], rows["float"])
             if mean - half >= -TARGET_DB:
                 verdict = f"Within {TARGET_DB:g} dB of float or above it"
             elif mean + half < -TARGET_DB:
@@ -326,7 +329,7 @@ def _verdict(rows: dict[str, Any]) -> str:
 def _best(rows: dict[str, Any]) -> str | None:
     """The int8 row that gains most over float on the split ``choose``; None before there is one."""
     eight = [slug for slug in ("ptq-minmax", "ptq-best", "qat", "qat-distilled") if slug in rows]
-    return max(eight, key=lambda slug: paired(rows[slug], rows["float"], "choose_gains_db")[0], default=None)
+    return max(eight, key=lambda slug: compare(rows[slug], rows["float"], "choose_gains_db")[0], default=None)
 
 
 def _sensitivity(name: str, model: dict[str, Any]) -> list[str]:
@@ -441,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for checkpoint in given.checkpoint:
                 with Progress(*columns, transient=True) as bars:
                     task = bars.add_task(str(checkpoint), total=1.0)
-                    tell = partial(_told, bars, task, checkpoint.name)
+                    tell = partial(_tell, bars, task, checkpoint.name)
                     study = Study(checkpoint, given.data, given.work, settings, given.teacher, tell)
                     name = study.source.recipe.name
                     measure(study, given.rows, None if given.fresh else _models().get(name), partial(_write, name))
@@ -455,7 +458,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _told(bars: Progress, task: Any, of: str, what: str, done: float) -> None:
+def _tell(bars: Progress, task: Any, of: str, what: str, done: float) -> None:
     bars.update(task, description=f"{of}: {what}", completed=done)
 
 

@@ -95,7 +95,7 @@ def block(results: Path, names: Sequence[str]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
-def shipped() -> list[str]:
+def shipped_models() -> list[str]:
     """Names of the shipped models, the default first."""
     return sorted(shipped_names(), key=lambda name: Artifact.shipped(name).digest != Artifact.shipped().digest)
 
@@ -241,11 +241,11 @@ def _quality(model: str, report: dict[str, Any]) -> str:
     if alone := conditions.get("target_alone", {}).get("si_sdr"):
         rest.append(f"Alone, the talker comes through with an SI-SDR of {alone['median']:.1f} dB (median).")
     if moves := report["figures"].get("moves", {}).get("two_talkers"):
-        rest.append(moved(moves))
+        rest.append(moves_table(moves))
     return "\n\n".join([text, " ".join(rest)] if rest else [text])
 
 
-def moved(stages: Mapping[str, Mapping[str, float]]) -> str:
+def moves_table(stages: Mapping[str, Mapping[str, float]]) -> str:
     """Table of each stage's deletion and insertion; which of both is more is read from the figures."""
     mask, flow, target = stages["mask"], stages["flow"], stages["target"]
     share = flow["inserted"] / (flow["inserted"] + flow["deleted"] or 1.0)
@@ -274,7 +274,7 @@ def table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def filled(text: str, figures: str, first: str = START, last: str = END) -> str:
+def fill(text: str, figures: str, first: str = START, last: str = END) -> str:
     """``text`` with the part between the marks replaced."""
     before, start, rest = text.partition(first)
     _, end, after = rest.partition(last)
@@ -283,7 +283,7 @@ def filled(text: str, figures: str, first: str = START, last: str = END) -> str:
     return f"{before}{first}\n{figures}\n{last}{after}"
 
 
-def renewed(page: Path, text: str) -> int:
+def renew(page: Path, text: str) -> int:
     """Write a page; with ``--check`` only tell, as an exit code, whether it is out of date."""
     if "--check" in sys.argv[1:]:
         return int(not page.exists() or page.read_text() != text)
@@ -293,8 +293,8 @@ def renewed(page: Path, text: str) -> int:
 
 def main() -> int:
     """Write, or check."""
-    names = shipped()
-    return max(renewed(README, filled(README.read_text(), summary(RESULTS, names))), renewed(PAGE, page(RESULTS, names)))
+    names = shipped_models()
+    return max(renew(README, fill(README.read_text(), summary(RESULTS, names))), renew(PAGE, page(RESULTS, names)))
 
 
 if __name__ == "__main__":

@@ -23,13 +23,15 @@ from torch.nn import functional
 
 from benchmarks import RESULTS
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.front import Front
-from edge_tse.nn.student import Stage, Student
+from edge_tse.nn.front import TorchFront
+from edge_tse.nn.stage import Stage
+from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import load_checkpoint, student_of
 from quantization.loop import Plan, descend, optimizers_of
-from quantization.mixing import Mixer, Scene
-from quantization.run import Run
+from quantization.mixing import Mixer
+from quantization.mixture import Scene
+from quantization.run import TrainingRun
 
 __all__ = ["Refiner", "cues", "phase_advance"]
 
@@ -55,7 +57,7 @@ class Refiner(nn.Module):
         super().__init__()
         config, frame = student.config, student.config.frame
         channels = config.refine.channels
-        self.student, self.front, self.bins = student.requires_grad_(False).eval(), Front(frame), bins
+        self.student, self.front, self.bins = student.requires_grad_(False).eval(), TorchFront(frame), bins
         self.from_hidden = nn.Linear(config.mask.channels, channels)
         self.from_gain = nn.Linear(frame.bands, channels, bias=False)
         self.from_phase = nn.Linear(2 * bins, channels, bias=False) if bins else None
@@ -74,7 +76,7 @@ class Refiner(nn.Module):
         frame, front = self.student.config.frame, self.front
         spectra = front.analyze(mixture_BEN)
         with torch.no_grad():
-            hidden, mask = self.student.masked(front.features(spectra), voice_BE)
+            hidden, mask = self.student.predict_mask(front.features(spectra), voice_BE)
         code = functional.relu(self.code(voice_BE * math.sqrt(voice_BE.shape[-1])))
         films = [(scale.tanh().exp(), shift) for scale, shift in (film(code).chunk(2, dim=-1) for film in self.films)]
         x = self.from_hidden(hidden) + self.from_gain(mask)
@@ -128,7 +130,7 @@ def cues(signal: NDArray[np.float32], rate_hz: int) -> tuple[float, float]:
 
 
 @torch.no_grad()
-def scores(refiner: Refiner, run: Run, ears: int) -> dict[str, float]:
+def scores(refiner: Refiner, run: TrainingRun, ears: int) -> dict[str, float]:
     """Scores on mixtures of two talkers, -5 to 5 dB, no noise, unseen."""
     frame = run.recipe.student.frame
     scene = Scene(
@@ -165,7 +167,7 @@ def compare(checkpoint: Path, data: Path, folder: Path, steps: int, told: Callab
     source = load_checkpoint(checkpoint)
     scene = Scene(seconds=_CLIP_S, binaural_every=2)
     made = replace(source.recipe, steps=steps, scene=scene)
-    run = Run(made, data, folder, lambda progress: None, source.encoder)
+    run = TrainingRun(made, data, folder, lambda progress: None, source.encoder)
     frame = made.student.frame
     low = round(_LIMIT_HZ / frame.sample_rate_hz * frame.window)
     plan = Plan(steps=steps, lr=made.lr, warmup=min(50, steps // 4))

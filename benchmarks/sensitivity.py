@@ -30,14 +30,14 @@ from benchmarks import RESULTS
 from edge_tse import audio
 from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import Checkpoint, student_of
-from quantization.evaluate import Trial, read_trials
-from quantization.float_listener import enrolled
+from quantization.float_listener import enroll
 from quantization.qat import Activation, Fixed, QuantDepthwise, QuantPointwise
 from quantization.quantize import SCHEMES, calibration_batches, prepare, twin_of
+from quantization.trial_list import Trial, read_trials
 from quantization.trials import make_trials
 
 __all__ = ["Probe", "chart", "layers", "only", "sensitivity"]
@@ -63,8 +63,8 @@ class Probe:
     """A few mixtures on which students are compared with a float one, without files, engines or listening models."""
 
     def __init__(self, source: Checkpoint, trials: Sequence[Trial]) -> None:
-        self.front = Front(source.recipe.student.frame)
-        self._items = [self._item(trial, enrolled(source, trial)) for trial in trials if trial.target is not None]
+        self.front = TorchFront(source.recipe.student.frame)
+        self._items = [self._item(trial, enroll(source, trial)) for trial in trials if trial.target is not None]
         self._source = student_of(source)
 
     @torch.no_grad()
@@ -108,7 +108,7 @@ class Probe:
         delay = self.front.frame.delay
         found = []
         for item, made in zip(self._items, moves, strict=True):
-            estimate = self.front.synthesize(made.applied(self.front, item.spectra))[0].numpy()
+            estimate = self.front.synthesize(made.apply(self.front, item.spectra))[0].numpy()
             found.append(si_sdr(estimate[:, delay:], item.target[:, :-delay]))
         return float(np.mean(found))
 

@@ -1,6 +1,6 @@
 """A head in a simulated room: image sources of pyroomacoustics, each heard from its direction.
 
-A second opinion on what was learned from rooms that :mod:`quantization.mixing` draws and judged in a measured one; and, around a
+A second opinion on what was learned from rooms that :mod:`quantization.mixture` draws and judged in a measured one; and, around a
 rigid sphere instead of somebody's head, the room of the demonstration.
 """
 
@@ -15,7 +15,7 @@ import scipy.signal
 import scipy.special
 from numpy.typing import NDArray
 
-__all__ = ["Room", "Sphere", "heard_in"]
+__all__ = ["Room", "Sphere", "head_responses"]
 
 Float = NDArray[np.float64]
 _SOUND_M_S = 343.0
@@ -64,7 +64,7 @@ class Sphere:
         return np.fft.irfft(pressure * late, self.taps).astype(np.float32)
 
 
-def heard_in(
+def head_responses(
     room: Room,
     places: Sequence[tuple[float, float]],
     responses: NDArray[np.float32],

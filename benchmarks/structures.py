@@ -19,15 +19,16 @@ import torch
 
 from benchmarks import RESULTS
 from benchmarks.band_students import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.losses import extraction_losses
-from edge_tse.nn.student import NANO, StageConfig, Student
+from edge_tse.nn.stage import StageConfig
+from edge_tse.nn.student import NANO, Student
 from edge_tse.report import Report, environment
 from quantization.arithmetic import fastest
 from quantization.loop import Plan, descend, optimizers_of
-from quantization.mixing import Scene
+from quantization.mixture import Scene
 from quantization.recipes import Recipe, recipe
-from quantization.run import Run
+from quantization.run import TrainingRun
 from quantization.validation import validate
 
 __all__ = ["STRUCTURES", "table"]
@@ -70,8 +71,8 @@ STRUCTURES: dict[str, Structure] = {
 
 def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Callable[[str], None]) -> dict[str, dict[str, object]]:
     """Train the named structures for the recipe's steps; figures by name."""
-    run = Run(made, data, folder, lambda progress: None)
-    front, plan = Front(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
+    run = TrainingRun(made, data, folder, lambda progress: None)
+    front, plan = TorchFront(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
     students, chosen = {}, {}
     for name in names:
         torch.manual_seed(made.seed)

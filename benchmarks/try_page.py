@@ -26,7 +26,7 @@ from edge_tse.voice import Voice, VoiceModel
 from firmware_bridge.build import wasm_module
 from firmware_bridge.codegen import BLOCK, VOICE_SCHEMA, generate, voice_patch
 from firmware_bridge.native import NativeChain
-from firmware_bridge.plan import padded
+from firmware_bridge.plan import round_up
 
 SOURCES = Path(__file__).parent.parent / "docs" / "try"
 OUT = Path("build") / "try"
@@ -68,7 +68,7 @@ def write_page(artifact: Artifact, out: Path) -> dict[str, int]:
     return {name: len(content) for name, content in files.items()}
 
 
-def heard_by_c(artifact: Artifact, voice: Voice, sound: Int16) -> Int16:
+def extract_with_c(artifact: Artifact, voice: Voice, sound: Int16) -> Int16:
     """What the library makes of ``[ears, samples]`` on this machine, aligned with it."""
     frame = artifact.frame
     chain = NativeChain(artifact, len(sound))
@@ -80,7 +80,7 @@ def heard_by_c(artifact: Artifact, voice: Voice, sound: Int16) -> Int16:
     return made[:, frame.delay : frame.delay + samples]
 
 
-def sixteen_bits(sound: NDArray[np.float32]) -> Int16:
+def round_to_16_bits(sound: NDArray[np.float32]) -> Int16:
     """Sound within full scale, rounded to 16 bits."""
     return np.clip(np.rint(sound * np.float32(_RADIX)), -_RADIX, _RADIX - 1).astype(np.int16)
 
@@ -113,7 +113,7 @@ def _folded(artifact: Artifact, node: Pointwise) -> dict[str, object]:
     bias = node.bias - source.zero_point * node.weight.sum(axis=1, dtype=np.int64)
     return {
         "slot": node.film,
-        "padded": padded(len(node.bias), BLOCK),
+        "padded": round_up(len(node.bias), BLOCK),
         "input_scale": float(source.scale),
         "output_scale": float(out.scale),
         "weight_scale": _text(node.weight_scale.astype("<f4").tobytes()),
@@ -160,7 +160,7 @@ def _talker(artifact: Artifact, name: str, clip: bytes, voice: Voice) -> dict[st
 
 def _mixture(artifact: Artifact, case: Case, voice: Voice) -> dict[str, object]:
     assert case.reference is not None
-    sound = sixteen_bits(case.mixture.signal)
+    sound = round_to_16_bits(case.mixture.signal)
     return {
         "name": case.name,
         "title": case.title,
@@ -169,8 +169,8 @@ def _mixture(artifact: Artifact, case: Case, voice: Voice) -> dict[str, object]:
         "heard": case.mixture.name.split(" + "),
         "ears": len(sound),
         "sound": _samples(sound),
-        "reference": _samples(sixteen_bits(case.reference.signal)),
-        "made_by_c": _samples(heard_by_c(artifact, voice, sound)),
+        "reference": _samples(round_to_16_bits(case.reference.signal)),
+        "made_by_c": _samples(extract_with_c(artifact, voice, sound)),
     }
 
 

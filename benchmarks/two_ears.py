@@ -23,19 +23,20 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import RESULTS, interval
-from benchmarks.simulated_room import Room, heard_in
+from benchmarks.simulated_room import Room, head_responses
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.beam import beamed
-from edge_tse.nn.front import Front
+from edge_tse.nn.beam import beamform
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import student_of
-from quantization.mixing import Batch, Mixer, Scene
+from quantization.mixing import Batch, Mixer
+from quantization.mixture import Scene
 from quantization.quantize import prepare
-from quantization.run import Run
+from quantization.run import TrainingRun
 
-__all__ = ["EARS", "cues", "shadow", "simulated", "turning", "unequal"]
+__all__ = ["EARS", "cues", "shadow", "simulate", "turning", "unequal"]
 
 Float = NDArray[np.float64]
 _SCENE = Scene(seconds=6.0, sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=1)
@@ -69,31 +70,31 @@ class Scenes(NamedTuple):
     voice: Tensor
 
 
-def scenes(run: Run, heads: Sequence[Path], items: int, seed: int = 77) -> Scenes:
+def scenes(run: TrainingRun, heads: Sequence[Path], items: int, seed: int = 77) -> Scenes:
     """Unseen talkers around ``heads``, the same ones for the same seed."""
     mixer = Mixer(run.validation, _SCENE, run.recipe.student.frame, seed, hrirs=heads)
     batch = mixer.batch(0, items)
     return Scenes(batch.mixture, batch.target, torch.cat([_voice(run, batch, seed, i) for i in range(items)]))
 
 
-def _voice(run: Run, batch: Batch, seed: int, i: int) -> Tensor:
+def _voice(run: TrainingRun, batch: Batch, seed: int, i: int) -> Tensor:
     """Voice ``[1, values]`` of the target of an item."""
     drawn = run.held_out.draw(np.random.default_rng([seed, i]), batch.talker[i], int(batch.utterance[i]))
     return torch.from_numpy(drawn)[None]
 
 
-def shadow(front: Front, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
+def shadow(front: TorchFront, spectra: Tensor, moves: Moves, part: Tensor) -> Tensor:
     """Output of a mixture's time-varying filters for a part of it, all ``complex [B, 2, T, K]``."""
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
     bins = front.over_bins(moves.part)
-    free = front.energy(beamed(spectra, bins, front.unit)).mean(dim=1)
+    free = front.energy(beamform(spectra, bins, front.unit)).mean(dim=1)
     held = (front.energy(moves.beam).mean(dim=1) / (free + 1e-20)).clamp_max(1).sqrt()
-    through = front.amplify(beamed(spectra, bins, front.unit, part), held)
+    through = front.amplify(beamform(spectra, bins, front.unit, part), held)
     return front.amplify(part, moves.gain - moves.share * moves.mask) + front.amplify(through, moves.share)
 
 
-def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> Float:
+def _gains(front: TorchFront, estimate: Tensor, mixture: Tensor, target: Tensor) -> Float:
     """SI-SDR improvements, mean over the ears that hear the talker at all, ``[B]``; estimates are spectra."""
     sound = front.synthesize(estimate)[..., front.frame.delay :]
     skipped, n = round(_SKIPPED_S * front.frame.sample_rate_hz), sound.shape[-1]
@@ -104,7 +105,7 @@ def _gains(front: Front, estimate: Tensor, mixture: Tensor, target: Tensor) -> F
 
 
 @torch.no_grad()
-def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
+def unequal(student: Student, front: TorchFront, given: Scenes) -> dict[str, dict[str, float]]:
     """Gains in dB for each kind of ears: mask alone, the whole, and the whole over the mask with half its 95 % interval."""
     out = {}
     for name in (*EARS, _CLIPPED):
@@ -117,7 +118,7 @@ def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str
         moves = student.listen(front, spectra, given.voice)
         mask, whole = (
             _gains(front, estimate, mixture, target)
-            for estimate in (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
+            for estimate in (front.amplify(spectra, moves.mask), moves.apply(front, spectra))
         )
         more, half = interval(whole - mask)
         out[name] = {"mask": float(mask.mean()), "whole": float(whole.mean()), "whole_over_mask": more, "half_interval": half}
@@ -125,7 +126,7 @@ def unequal(student: Student, front: Front, given: Scenes) -> dict[str, dict[str
 
 
 @torch.no_grad()
-def cues(student: Student, front: Front, given: Scenes) -> dict[str, dict[str, float]]:
+def cues(student: Student, front: TorchFront, given: Scenes) -> dict[str, dict[str, float]]:
     """Medians of how far interaural level (dB) and time (microseconds) of the talker and of the rest are moved.
 
     Each goes alone through the filters that the mixture brought about. Level of the whole band; time where the ears' correlation is
@@ -167,7 +168,9 @@ _TURN_DEG_S, _TURN_S, _BEFORE_S, _AFTER_S, _STEP_S = 60.0, 1.0, 4.0, 4.0, 0.25
 
 
 @torch.no_grad()
-def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 78) -> dict[str, Any]:
+def turning(
+    student: Student, front: TorchFront, run: TrainingRun, heads: Sequence[Path], items: int, seed: int = 78
+) -> dict[str, Any]:
     """Gain over time, of all mixtures together, while a head turns by 60 degrees in a second, after four seconds of being still.
 
     ``recovery_s``: after the turn, until the mean gain is within 1 dB of what it was before.
@@ -191,7 +194,7 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
         mixture = torch.from_numpy(target + other)[None]
         spectra = front.analyze(mixture)
         moves = student.listen(front, spectra, _voice(run, batch, seed, i))
-        heard = front.synthesize(moves.applied(front, spectra))[0, :, front.frame.delay :].numpy()
+        heard = front.synthesize(moves.apply(front, spectra))[0, :, front.frame.delay :].numpy()
         curves.append(_over_time(heard, (target + other)[:, : heard.shape[1]], target[:, : heard.shape[1]], rate))
     left, there = np.sum(curves, axis=0)
     gain = 10 * np.log10(there / left)
@@ -203,7 +206,9 @@ def turning(student: Student, front: Front, run: Run, heads: Sequence[Path], ite
 
 
 @torch.no_grad()
-def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], items: int, seed: int = 79) -> dict[str, float]:
+def simulate(
+    student: Student, front: TorchFront, run: TrainingRun, heads: Sequence[Path], items: int, seed: int = 79
+) -> dict[str, float]:
     """Gains of the mask alone and of the whole in rooms of image sources, dB: talkers a metre away, 30 degrees apart or more."""
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
     dry = dataclasses.replace(_SCENE, binaural_every=0)
@@ -214,7 +219,7 @@ def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], i
             responses, azimuths = file["ir"].astype(np.float32), file["azimuth_deg"]
         first, apart = rng.uniform(-180, 180), rng.uniform(30, 180) * rng.choice((-1, 1))
         places = [(azimuth, rng.uniform(0.7, 1.5)) for azimuth in (first, first + apart)]
-        around = heard_in(Room(t60_s=rng.uniform(0.2, 0.6)), places, responses, azimuths, rate)
+        around = head_responses(Room(t60_s=rng.uniform(0.2, 0.6)), places, responses, azimuths, rate)
         dry_pair = (batch.target[j, 0].numpy() for j in (i, items + i))
         target, other = (
             np.stack([scipy.signal.oaconvolve(x, ear)[: len(x)] for ear in response]).astype(np.float32)
@@ -224,7 +229,7 @@ def simulated(student: Student, front: Front, run: Run, heads: Sequence[Path], i
         mixture = torch.from_numpy(target + other)[None]
         spectra = front.analyze(mixture)
         moves = student.listen(front, spectra, _voice(run, batch, seed, i))
-        estimates = (front.amplify(spectra, moves.mask), moves.applied(front, spectra))
+        estimates = (front.amplify(spectra, moves.mask), moves.apply(front, spectra))
         gains.append([float(_gains(front, x, mixture, torch.from_numpy(target)[None])[0]) for x in estimates])
     mask, whole = np.array(gains).T
     p10, median = np.percentile(whole, (10, 50))
@@ -281,14 +286,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EdgeTseError as failure:
         sys.stderr.write(f"two_ears: {failure}\n")
         return 2
-    student, front = student_of(source).eval(), Front(source.recipe.student.frame)
+    student, front = student_of(source).eval(), TorchFront(source.recipe.student.frame)
     around = scenes(run, heads, given.items)
     figures = {
         "checkpoint": {"recipe": source.recipe.name, "step": source.step, "sha256": source.digest},
         "items": given.items,
         "unequal": unequal(student, front, around),
         "cues": cues(student, front, around),
-        "simulated_room": simulated(student, front, run, heads, given.items),
+        "simulated_room": simulate(student, front, run, heads, given.items),
         "turning": turning(student, front, run, heads, given.items),
     }
     question = "What does the beam do to cues, in a simulated room, to a head that turns, and to ears that are not a pair?"

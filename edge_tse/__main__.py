@@ -14,7 +14,7 @@ def run() -> None:
     """Run the command that was typed and end the process. Ctrl-C prints one line, whenever it is pressed."""
     code = 130  # as shells report SIGINT
     try:
-        sys.unraisablehook = _interrupted_anywhere
+        sys.unraisablehook = _interrupt_anywhere
         from edge_tse.cli import main
 
         code = main()
@@ -26,7 +26,7 @@ def run() -> None:
     sys.exit(code)
 
 
-def _interrupted_anywhere(told: sys.UnraisableHookArgs) -> None:
+def _interrupt_anywhere(told: sys.UnraisableHookArgs) -> None:
     """Raise Ctrl-C again where it fell into a destructor or a callback, in which Python prints and forgets it."""
     if isinstance(told.exc_value, KeyboardInterrupt):
         # From beside, and late enough on a busy machine: what is raised while this function runs is forgotten just the same.

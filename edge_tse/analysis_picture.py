@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_tse.analysis import FlowStep, Moves
-from edge_tse.drawing import sheet, small_png
+from edge_tse.drawing import colours, sheet, small_png
 
 __all__ = ["moves_picture"]
+
+_SIDES = "PuOr_r"
+"""Map between whose ends deleted (purple) and inserted (orange) are."""
 
 
 def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
@@ -16,7 +19,7 @@ def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
 
     Steps of a flow, if there are any, follow in a panel per condition: how far the flow has come after each of them.
     """
-    ink = "#1f2630"
+    ink, paper = "#1f2630", "#ffffff"
     rows = [
         (f"{condition}: {stage}", moved)
         for condition, stages in found.items()
@@ -25,7 +28,7 @@ def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
     ]
     flows = {condition: flow for condition, stages in found.items() if (flow := _flows(stages))}
     heights = [0.9 + 0.42 * len(rows), *[2.6] * len(flows)]
-    figure, canvas = sheet((9, sum(heights)), "#ffffff")
+    figure, canvas = sheet((9, sum(heights)), paper)
     axis, *panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     for panel, (condition, flow) in zip(panels, flows.items(), strict=True):
         _draw_flows(panel, condition, flow, ink)
@@ -39,7 +42,7 @@ def moves_picture(found: Mapping[str, Mapping[str, Moves]]) -> bytes:
     for spine in axis.spines.values():
         spine.set_visible(False)
     canvas.draw()
-    return small_png(canvas.buffer_rgba())
+    return small_png(canvas.buffer_rgba(), colours(ink, paper, _SIDES))
 
 
 def _flows(stages: Mapping[str, Moves]) -> dict[tuple[str, int], list[Moves]]:

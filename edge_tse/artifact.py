@@ -26,7 +26,7 @@ from edge_tse.files import read_bytes, write_bytes
 from edge_tse.frame import FrameSpec
 from edge_tse.golden import TOLERANCE_LSB, Golden, Network, Parity, record, replay
 from edge_tse.graph import IntegerGraph
-from edge_tse.table import parse_json, read_table, shown
+from edge_tse.table import parse_json, quote, read_table
 from edge_tse.universal import Reach
 from edge_tse.voice import VoiceModel
 from edge_tse.voice_weights import check_voice_model
@@ -141,25 +141,25 @@ class Artifact:
     @classmethod
     def from_bytes(cls, content: bytes, source: str = "artifact") -> Artifact:
         """Inverse of :meth:`to_bytes`; ``source`` names the content in messages."""
-        header, arrays = _unpack(_checked_payload(content, source), source)
+        header, arrays = _unpack(_check_payload(content, source), source)
         again = "make it again"
         parts = ("frame", "graph", "voice_blocks", "golden_outputs", "provenance")
         for name, kind in zip(parts, (dict, dict, int, list | None, dict), strict=True):
             if name not in header or not isinstance(header[name], kind):
-                raise ArtifactError(f"{source}: a part is missing or malformed ({name} is {shown(header.get(name))}): {again}")
+                raise ArtifactError(f"{source}: a part is missing or malformed ({name} is {quote(header.get(name))}): {again}")
         try:
             frame = read_table(FrameSpec, header["frame"], f"{source}: frame", ArtifactError)
         except ValueError as error:
             raise ArtifactError(f"{source}: no front end has this geometry ({error}): {again}") from error
         names = header["golden_outputs"]
         if missing := [name for name in ("golden.features", *(f"golden.output.{n}" for n in names or ())) if name not in arrays]:
-            raise ArtifactError(f"{source}: there is no array {shown(missing[0])}: {again}")
+            raise ArtifactError(f"{source}: there is no array {quote(missing[0])}: {again}")
         outputs = None if names is None else {name: arrays[f"golden.output.{name}"] for name in names}
         reach = {}
         for slot in dict.fromkeys(name.partition("/")[0] for name in _part(arrays, "reach.")):
             values = _part(arrays, f"reach.{slot}/")
             if values.keys() != {f.name for f in fields(Reach)}:
-                raise ArtifactError(f"{source}: the reach of {shown(slot)} states {', '.join(sorted(values))}: {again}")
+                raise ArtifactError(f"{source}: the reach of {quote(slot)} states {', '.join(sorted(values))}: {again}")
             reach[slot] = Reach(**values)  # type: ignore[arg-type]  # checked on construction
         return cls(
             frame=frame,
@@ -230,7 +230,7 @@ class _Entry:
     offset: int
 
 
-def _checked_payload(content: bytes, source: str) -> bytes:
+def _check_payload(content: bytes, source: str) -> bytes:
     """The payload, after magic, schema, length and digest have been checked."""
     if not content.startswith(_MAGIC):
         raise ArtifactError(f"{source} is not an edge-tse artifact: it starts with {content[:8]!r}, not {_MAGIC!r}")
@@ -282,17 +282,17 @@ def _unpack(payload: bytes, source: str) -> tuple[dict[str, Any], Arrays]:
     header = parse_json(payload[_HEADER_LENGTH.size : start], malformed, ArtifactError, again)
     index = header.pop("arrays", None)
     if not isinstance(index, dict):
-        raise ArtifactError(f"{malformed}: the index of arrays is {shown(index)}, not a table; {again}")
+        raise ArtifactError(f"{malformed}: the index of arrays is {quote(index)}, not a table; {again}")
     arrays: Arrays = {}
     for name, entry in index.items():
-        where = f"{malformed}: array {shown(name)}"
+        where = f"{malformed}: array {quote(name)}"
         described = read_table(_Entry, entry, where, ArtifactError)
         if described.type not in _TYPES or min(described.shape, default=0) < 0 or described.offset < 0:
-            raise ArtifactError(f"{where} is {shown(entry)}: {again}")
+            raise ArtifactError(f"{where} is {quote(entry)}: {again}")
         dtype, count = np.dtype(_TYPES[described.type]), math.prod(described.shape)
         end = described.offset + count * dtype.itemsize
         if end > len(payload) - start:
-            raise ArtifactError(f"{where} ends at byte {shown(end)} of {len(payload) - start}: {again}")
+            raise ArtifactError(f"{where} ends at byte {quote(end)} of {len(payload) - start}: {again}")
         flat = np.frombuffer(payload, dtype, count=count, offset=start + described.offset) if count else np.zeros(0, dtype)
         arrays[name] = flat.reshape(described.shape)
     return header, arrays

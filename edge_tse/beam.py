@@ -18,10 +18,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.frame import SILENCE, FrameSpec, over_ears
+from edge_tse.frame import SILENCE, FrameSpec
+from edge_tse.level import over_ears
 from edge_tse.transform import log2
 
-__all__ = ["COVARIANCE_LIFT", "COVARIANCE_LOUDEST", "COVARIANCE_SILENCE", "Beam", "mixed"]
+__all__ = ["COVARIANCE_LIFT", "COVARIANCE_LOUDEST", "COVARIANCE_SILENCE", "Beam", "mix"]
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
@@ -60,7 +61,7 @@ class Beam:
         The beam is nowhere more than 3 dB louder than the hop in a band; the features say what it would have been.
         """
         frame = self._frame
-        beam = self._filtered(spectrum)
+        beam = self._filter(spectrum)
         loud, whole = (over_ears(frame.band_energy(x)) + RATIO_FLOOR for x in (beam, spectrum))
         self._whole = whole
         ratio = loud / whole
@@ -75,7 +76,7 @@ class Beam:
         The talker's part of a band is the mean of the mask ``[bands]`` and of the amplitude that is left of the band in what is
         ``heard`` of the hop, ``[2, bins]``.
         """
-        ratio = (over_ears(self._frame.band_energy(_silenced(heard.copy()))) + RATIO_FLOOR) / self._whole
+        ratio = (over_ears(self._frame.band_energy(_silence(heard.copy()))) + RATIO_FLOOR) / self._whole
         left = np.sqrt(np.where(ratio < 1, ratio, np.float32(1)))
         kept = np.minimum(np.maximum(mask, np.float32(0)), np.float32(1)) * HALF + left * HALF
         left_out = np.float32(1) - kept
@@ -84,15 +85,15 @@ class Beam:
             [l_re * l_re + l_im * l_im, r_re * r_re + r_im * r_im, l_re * r_re + l_im * r_im, l_im * r_re - l_re * r_im]
         )
         talker, noise = (TARGET_TAKES * (kept * kept)) * self._unit, (NOISE_TAKES * (left_out * left_out)) * self._unit
-        self._target = _bounded(TARGET_KEEPS * self._target + self._frame.bin_gains(talker) * products)
-        self._noise = _bounded(NOISE_KEEPS * self._noise + self._frame.bin_gains(noise) * products)
+        self._target = _bound(TARGET_KEEPS * self._target + self._frame.bin_gains(talker) * products)
+        self._noise = _bound(NOISE_KEEPS * self._noise + self._frame.bin_gains(noise) * products)
 
     def reset(self) -> None:
         """Forget the past: the next hop is the first."""
         self._target[:] = self._noise[:] = 0
         self._whole[:] = RATIO_FLOOR
 
-    def _filtered(self, spectrum: Complex) -> Complex:
+    def _filter(self, spectrum: Complex) -> Complex:
         s1, s2, s_re, s_im = self._target
         n1, n2, n_re, n_im = self._noise
         load = LOADING * (n1 + n2) + LOADING_FLOOR
@@ -112,10 +113,10 @@ class Beam:
         out.imag[0] = (w11 * l_im + turn * l_re) + (w21_re * r_im - w21_im * r_re)
         out.real[1] = (w12_re * l_re + w12_im * l_im) + (w22 * r_re + turn * r_im)
         out.imag[1] = (w12_re * l_im - w12_im * l_re) + (w22 * r_im - turn * r_re)
-        return _silenced(out)
+        return _silence(out)
 
 
-def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Float) -> Complex:
+def mix(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Float) -> Complex:
     """Mix the beam in: ``gain * x + share * (y - mask * x)``, ``[2, bins]`` each and ``[bins]`` the factors."""
     out = np.empty(spectrum.shape, np.complex64)
     for to, x, y in ((out.real, spectrum.real, beam.real), (out.imag, spectrum.imag, beam.imag)):
@@ -125,7 +126,7 @@ def mixed(spectrum: Complex, gain: Float, beam: Complex, mask: Float, share: Flo
     return out
 
 
-def _silenced(spectrum: Complex) -> Complex:
+def _silence(spectrum: Complex) -> Complex:
     """Make zero, in place, what is next to nothing in a spectrum; returns it."""
     for part in (spectrum.real, spectrum.imag):
         part[np.abs(part) < SILENCE] = 0
@@ -137,7 +138,7 @@ def _audible(x: Float) -> Float:
     return out
 
 
-def _bounded(x: Float) -> Float:
+def _bound(x: Float) -> Float:
     """Covariances ``[4, bins]`` with next to nothing set to zero, and all four of a bin where it is beyond sound, or no number."""
     out: Float = np.where((x[0] + x[1] <= COVARIANCE_LOUDEST) & (np.abs(x) >= COVARIANCE_SILENCE), x, np.float32(0))
     return out

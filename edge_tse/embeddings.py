@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError, EdgeTseError
 from edge_tse.files import read_bytes
-from edge_tse.table import shown
+from edge_tse.table import quote
 
 __all__ = ["read_embeddings"]
 
@@ -84,11 +84,11 @@ def _array(content: bytes) -> NDArray[np.generic]:
     except (ValueError, SyntaxError, TypeError, KeyError, IndexError, MemoryError, RecursionError) as failure:
         raise ValueError("its header does not state descr, fortran_order and shape") from failure
     if not isinstance(kind, str) or not _TYPE.fullmatch(kind) or kind[-2:] == "f1":
-        raise ValueError(f"it holds {shown(kind)}, not numbers")
+        raise ValueError(f"it holds {quote(kind)}, not numbers")
     if not isinstance(shape, tuple) or not 1 <= len(shape) <= 2 or not all(type(n) is int and n >= 0 for n in shape):
-        raise ValueError(f"its shape is {shown(shape)}, not a vector or rows of them")
+        raise ValueError(f"its shape is {quote(shape)}, not a vector or rows of them")
     dtype, there = np.dtype(kind), len(content) - start - length
     if math.prod(shape) * dtype.itemsize != there:
-        raise ValueError(f"it announces {shown(math.prod(shape) * dtype.itemsize)} bytes of values, and {there} are there")
+        raise ValueError(f"it announces {quote(math.prod(shape) * dtype.itemsize)} bytes of values, and {there} are there")
     flat = np.frombuffer(content, dtype, offset=start + length) if there else np.zeros(0, dtype)
     return flat.reshape(shape, order="F" if by_columns else "C")

@@ -7,44 +7,47 @@ afterwards, so that input and output line up sample for sample.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.condition import Condition, examine, full_scale_gain
 from edge_tse.frame import FrameSpec
 from edge_tse.report import Timing, memory
-from edge_tse.stream import AnyEngine, GainStep
+from edge_tse.stream import AnyEngine, AnyStep, GainStep
 
-__all__ = ["Examined", "Extraction", "Extractor", "extract", "extract_examined"]
+__all__ = ["Extraction", "Extractor", "Hops", "Passage", "extract", "extract_blocks"]
 
 Float = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Extraction:
-    """The extracted talker, and how the extraction went."""
+class Passage:
+    """How an extraction went."""
 
-    signal: Float
-    """``[channels, samples]`` at the mixture's rate; as long as the mixture unless the delay was kept."""
+    channels: int
+    samples: int
+    """Samples of a channel of the talker."""
     rate_hz: int
     timing: Timing
-    gains: Float | None
-    """Gains ``[hops, bands]``, if asked for; hop *t* shapes the samples around ``t * hop`` of the trimmed signal."""
     clipped_samples: int
     """Samples of the mixture in runs at full scale: sound that was lost there cannot be extracted."""
     silent: bool
-    """Whether the mixture was silent, and so is the output."""
+    """Whether the mixture was silent, and so is the talker."""
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.rate_hz
 
     def figures(self, frame: FrameSpec) -> dict[str, object]:
         """Figures by name, ready for a report; ``frame`` is the geometry of the engine that extracted."""
         return {
-            "channels": self.signal.shape[0],
+            "channels": self.channels,
             "rate_hz": self.rate_hz,
-            "seconds": self.signal.shape[1] / self.rate_hz,
+            "seconds": self.seconds,
             "algorithmic_latency_ms": frame.algorithmic_latency_s * 1e3,
             "compute": self.timing.figures(),
             "memory": memory(),
@@ -54,31 +57,13 @@ class Extraction:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Examined:
-    """An extraction, the condition of its mixture, and the corrections that were applied."""
+class Extraction(Passage):
+    """The extracted talker, and how the extraction went."""
 
-    extraction: Extraction
-    """Extraction; where one ear is dead, that of the other on both channels."""
-    condition: Condition
-    gain: float
-    """Factor applied to the mixture first: below 1 if its floats were above full scale."""
-
-    def figures(self, frame: FrameSpec) -> dict[str, object]:
-        """Figures by name, ready for a report; ``frame`` as for :meth:`Extraction.figures`."""
-        found = self.condition
-        condition = {**asdict(found), "dead_ear": found.dead_ear, "inverted": found.inverted}
-        return {**self.extraction.figures(frame), "input_gain": self.gain, "input_condition": condition}
-
-    def remarks(self, level_invariant: bool = False) -> tuple[str, ...]:
-        """One line for each thing that is wrong with the mixture, and for what was done about it."""
-        out = () if self.extraction.silent else self.condition.remarks(level_invariant)
-        if self.condition.dead_ear is not None:
-            out += ("taken as mono, and the talker is written to both ears",)
-        if self.gain < 1:
-            louder_db = -20 * np.log10(self.gain)
-            remark = f"the samples reach {1 / self.gain:.2f}, {louder_db:.1f} dB over full scale; nothing is lost, they are taken,"
-            out += (f"{remark} and the talker written, {louder_db:.1f} dB quieter",)
-        return out
+    signal: Float
+    """``[channels, samples]`` at the mixture's rate; as long as the mixture unless the delay was kept."""
+    gains: Float | None
+    """Gains ``[hops, bands]``, if asked for; hop *t* shapes the samples around ``t * hop`` of the trimmed signal."""
 
 
 class Extractor:
@@ -147,68 +132,105 @@ def extract(
     it. ``progress`` is called about once per second of sound with the fraction done. ``AudioError`` for more channels
     than ears and for what :func:`edge_tse.audio.check` refuses.
     """
-    frame = engine.frame
-    audio.check_ears(mixture, frame.ears, name)
+    sound = audio.Held(mixture, rate_hz, name)
+    audio.check_ears(len(mixture), engine.frame.ears, name)
     audio.check(mixture, rate_hz, name)
-    inner = audio.resample(mixture, rate_hz, frame.sample_rate_hz)
-    ears, n = inner.shape
-    hops = -(-(n + frame.delay) // frame.hop)
-    padded = np.zeros((ears, hops * frame.hop), np.float32)
-    padded[:, :n] = inner
-
-    hop_s = np.empty(hops)
-    gains = np.empty((hops, frame.bands), np.float32) if keep_gains else None
-    done = 0
-
-    def observe(seconds: float) -> None:
-        nonlocal done
-        hop_s[done] = seconds
-        if gains is not None and isinstance(extractor.step, GainStep):
-            gains[done] = extractor.step.gain
-        done += 1
-
-    extractor = Extractor(engine, ears, observe)
-    stream = np.empty_like(padded)
-    block = frame.sample_rate_hz // frame.hop * frame.hop
-    for at in range(0, padded.shape[1], block):
-        stream[:, at : at + block] = extractor.push(padded[:, at : at + block])
-        if progress is not None:
-            progress(done / hops)
-
-    if trim:
-        out = stream[:, frame.delay : frame.delay + n]
-    else:
-        # A live device also waits for a hop to fill before it can start: together with the delay, the algorithmic latency.
-        out = np.concatenate([np.zeros((ears, frame.synthesis - frame.delay), np.float32), stream[:, : n + frame.delay]], axis=1)
-    out = audio.resample(out, frame.sample_rate_hz, rate_hz)
-    if trim:
-        out = out[:, : mixture.shape[1]]
+    hops = Hops(engine.frame, mixture.shape[1], rate_hz, keep_gains, progress)
+    blocks = extract_blocks(sound.blocks(), mixture.shape[1], rate_hz, engine, len(mixture), hops, trim=trim)
+    signal: Float = np.concatenate(list(blocks), axis=1)
     return Extraction(
-        signal=out,
+        channels=signal.shape[0],
+        samples=signal.shape[1],
         rate_hz=rate_hz,
-        timing=Timing(hop_s=hop_s, period_s=frame.period_s),
-        gains=gains,
+        timing=hops.timing,
         clipped_samples=audio.clipped_samples(mixture),
         silent=audio.is_silent(mixture),
+        signal=signal,
+        gains=hops.gains,
     )
 
 
-def extract_examined(
-    mixture: Float,
-    rate_hz: int,
-    engine: AnyEngine,
-    *,
-    trim: bool = True,
-    name: str = "the mixture",
-    progress: Callable[[float], None] | None = None,
-) -> Examined:
-    """Examine a recording and :func:`extract` from it: mono where one ear is dead, within full scale.
+class Hops:
+    """Times, and gains if they are kept, of the hops of an extraction, in order."""
 
-    A dead ear is no second one: its noise would be taken for where sound comes from.
+    def __init__(
+        self,
+        frame: FrameSpec,
+        samples: int,
+        rate_hz: int,
+        keep_gains: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> None:
+        """Room for the hops of so many samples at a rate; ``progress`` is told the fraction done."""
+        count = -(-(_at_rate(frame, samples, rate_hz) + frame.delay) // frame.hop)
+        # float32: an hour has a million hops.
+        self._seconds, self._period_s = np.zeros(count, np.float32), frame.period_s
+        self.gains = np.empty((count, frame.bands), np.float32) if keep_gains else None
+        """``[hops, bands]``; None if they are not kept."""
+        self.done = 0
+        self._progress = progress
+
+    def add(self, seconds: float, step: AnyStep) -> None:
+        """Note the time of a step that has just been taken, and its gains."""
+        self._seconds[self.done] = seconds
+        if self.gains is not None and isinstance(step, GainStep):
+            self.gains[self.done] = step.gain
+        self.done += 1
+
+    def tell(self) -> None:
+        """Tell how far it is."""
+        if self._progress is not None:
+            self._progress(self.done / len(self._seconds))
+
+    @property
+    def timing(self) -> Timing:
+        """Compute time of every step."""
+        return Timing(hop_s=self._seconds, period_s=self._period_s)
+
+
+def extract_blocks(
+    blocks: Iterable[Float], samples: int, rate_hz: int, engine: AnyEngine, channels: int, hops: Hops, *, trim: bool = True
+) -> Iterator[Float]:
+    """:func:`extract` of ``samples`` in blocks ``[channels, any]``, checked before: gives the talker in blocks, to the same bits.
+
+    However long it is, a few blocks are held. ``hops`` are of that length, and see every step.
     """
-    audio.check_ears(mixture, engine.frame.ears, name)
-    condition, gain = examine(mixture, rate_hz), full_scale_gain(mixture)
-    heard = mixture if condition.dead_ear is None else mixture[[1 - condition.dead_ear]]
-    got = extract(heard * np.float32(gain), rate_hz, engine, trim=trim, name=name, progress=progress)
-    whole = np.repeat(got.signal, len(mixture) // len(heard), axis=0)
-    return Examined(extraction=replace(got, signal=whole), condition=condition, gain=gain)
+    frame = engine.frame
+    extractor = Extractor(engine, channels, lambda seconds: hops.add(seconds, extractor.step))
+    n = _at_rate(frame, samples, rate_hz)
+    streamed = _streamed(extractor, audio.resampled(blocks, rate_hz, frame.sample_rate_hz), n, hops)
+    if trim:
+        back = audio.resampled(_between(streamed, frame.delay, frame.delay + n), frame.sample_rate_hz, rate_hz)
+        yield from _between(back, 0, samples)
+    else:
+        # A live device also waits for a hop to fill before it can start: together with the delay, the algorithmic latency.
+        waited = np.zeros((channels, frame.synthesis - frame.delay), np.float32)
+        yield from audio.resampled(chain([waited], _between(streamed, 0, n + frame.delay)), frame.sample_rate_hz, rate_hz)
+
+
+def _at_rate(frame: FrameSpec, samples: int, rate_hz: int) -> int:
+    """Samples at the geometry's rate, as :func:`edge_tse.audio.resample` has them."""
+    return -(-samples * frame.sample_rate_hz // rate_hz)
+
+
+def _streamed(extractor: Extractor, blocks: Iterable[Float], samples: int, hops: Hops) -> Iterator[Float]:
+    """Whole hops of the talker for ``samples`` at the geometry's rate, then for silence until all of it has come out."""
+    frame = extractor.frame
+    ears = 0
+    for block in blocks:
+        ears = len(block)
+        yield extractor.push(block)
+        hops.tell()
+    more = -(-(samples + frame.delay) // frame.hop) * frame.hop - samples
+    yield extractor.push(np.zeros((ears, more), np.float32))
+    hops.tell()
+
+
+def _between(blocks: Iterable[Float], start: int, stop: int) -> Iterator[Float]:
+    """Samples from ``start`` up to ``stop`` of a signal in blocks."""
+    at = 0
+    for block in blocks:
+        part = block[:, max(0, start - at) : max(0, stop - at)]
+        at += block.shape[1]
+        if part.shape[1]:
+            yield part

@@ -20,45 +20,27 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.level import POWER_FLOOR, clip, level_of, over_ears
 from edge_tse.transform import LOG10_2, RealTransform, log2, real_transform
 
 __all__ = [
     "GAIN_LIFT",
-    "LEVEL_ATTACK",
-    "LEVEL_OFFSET",
-    "LEVEL_QUIETEST",
-    "LEVEL_REFERENCE",
-    "LEVEL_RELEASE",
-    "LEVEL_SLOPE",
     "LIFT",
-    "POWER_FLOOR",
     "SILENCE",
     "Analyzer",
     "FrameSpec",
-    "RunningLevel",
     "Synthesizer",
-    "over_ears",
 ]
 
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
-POWER_FLOOR = np.float32(1e-9)
-"""Power taken for silence, -90 dB relative to a full-scale sine: below any microphone's noise in a 31 Hz band."""
-LEVEL_SLOPE, LEVEL_OFFSET = np.float32(0.25), np.float32(1.25)
-"""Level of an energy is ``SLOPE * log10(energy) + OFFSET``: -90 dB becomes -1 and -10 dB becomes 1."""
 SILENCE = np.float32(2.0**-24)
 """Real and imaginary parts of a spectrum smaller than this, 188 dB below those of a full-scale sine, are zero."""
 LIFT, GAIN_LIFT = np.float32(2.0**31), np.float32(2.0**70)
 """Powers of two that scale a signal up in its transform, and a spectrum in the inverse one, out of the subnormal range. Some vector
 units take subnormal numbers for zero and others do not; 16-bit sound never gives any between :data:`SILENCE` and these
 (docs/decisions/0018)."""
-LEVEL_ATTACK, LEVEL_RELEASE = np.float32(0.1), np.float32(0.002)
-"""Share of the way to a hop's energy by which the running level moves: 40 ms to rise, 2 s to fall at 4 ms."""
-LEVEL_REFERENCE, LEVEL_QUIETEST = np.float32(1e-2), np.float32(1e-8)
-"""Level that features bring the running level to (-20 dB), and the least running level."""
-_LEVEL_SILENCE = np.float32(1e-20)
-"""A running level below this is zero: hours of silence never make it subnormal."""
 _LEAST_WINDOW = 8
 _MOST = {
     "sample_rate_hz": 768_000,
@@ -253,7 +235,7 @@ class FrameSpec:
 
         The mean energy of the ears, from -90 dB (-1) to -10 dB (+1) relative to a full-scale sine.
         """
-        return _level(over_ears(self.band_energy(spectrum)))
+        return level_of(over_ears(self.band_energy(spectrum)))
 
     def frame_features(self, spectrum: Complex, brought: np.float32 | None = None) -> Float:
         """Network inputs but for those of a beam, ``[..., ears, bins] -> [..., heard]`` in [-1, 1].
@@ -261,14 +243,14 @@ class FrameSpec:
         Three interaural groups follow the band levels: level difference (left over right, 20 dB = 1), sine of the phase
         difference, and half of one minus its cosine, the last two weighted by energy within the band. All three are exactly
         zero for one channel and for two equal ones, so a mono model is the binaural model. ``brought``: factor on all energies, of
-        :class:`RunningLevel`, for a geometry that is :attr:`level_invariant`.
+        :class:`~edge_tse.level.RunningLevel`, for a geometry that is :attr:`level_invariant`.
         """
         if self.level_invariant and brought is None:
             raise ValueError("the features of this geometry depend on the hops before: feed a front end hop by hop")
         factor = np.float32(1) if brought is None else brought
         energy = self.band_energy(spectrum) * factor
         out = np.zeros((*spectrum.shape[:-2], self.heard), np.float32)
-        out[..., : self.bands] = _level(over_ears(energy))
+        out[..., : self.bands] = level_of(over_ears(energy))
         if spectrum.shape[-2] == 2:
             per_ear = self._group_sums(energy)
             per_ear += POWER_FLOOR
@@ -281,7 +263,7 @@ class FrameSpec:
             np.multiply(log2(left / right), np.float32(0.5) * LOG10_2, out=spatial[..., :n])
             np.divide(sine, root, out=spatial[..., n : 2 * n])
             np.multiply(np.float32(1) - (cosine + POWER_FLOOR) / root, np.float32(0.5), out=spatial[..., 2 * n :])
-            _clip(spatial)
+            clip(spatial)
         return out
 
     def bin_gains(self, band_gains: Float) -> Float:
@@ -373,50 +355,7 @@ class Synthesizer:
         self._carry = np.zeros_like(self._carry)
 
 
-class RunningLevel:
-    """Slow level of a stream, which makes features equal for quiet and loud recordings: fast to rise, slow to fall."""
-
-    def __init__(self) -> None:
-        self._level = np.float32(0)
-
-    def push(self, energy: Float) -> np.float32:
-        """Update with the band energies ``[bands]`` of this hop, and return the factor that brings the running level to -20 dB."""
-        # One after the other: a sum of NumPy's is of pairs.
-        now = np.add.accumulate(energy)[-1]
-        rate = LEVEL_ATTACK if now > self._level else LEVEL_RELEASE
-        level = self._level + rate * (now - self._level)
-        self._level = level if level >= _LEVEL_SILENCE else np.float32(0)
-        return LEVEL_REFERENCE / max(self._level, LEVEL_QUIETEST)
-
-    def reset(self) -> None:
-        """Forget the past: the next hop is the first."""
-        self._level = np.float32(0)
-
-
 def _hann(n: int) -> NDArray[np.float64]:
     """Periodic Hann window sampled at half-integers: no zero sample, and halves still sum to one."""
     window: NDArray[np.float64] = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n)
     return window
-
-
-def over_ears(energy: Float) -> Float:
-    """Mean over the ears, ``[..., ears, bands] -> [..., bands]``."""
-    ears = energy.shape[-2]
-    total: Float = energy[..., 0, :]
-    for ear in range(1, ears):
-        total = total + energy[..., ear, :]
-    return total if ears == 1 else total * np.float32(1 / ears)
-
-
-def _level(energy: Float) -> Float:
-    """Level of an energy relative to a full-scale sine: [-1, 1], linear in dB."""
-    out = log2(energy + POWER_FLOOR)
-    out *= LEVEL_SLOPE * LOG10_2
-    out += LEVEL_OFFSET
-    return _clip(out)
-
-
-def _clip(x: Float) -> Float:
-    """Clip to [-1, 1], in place."""
-    np.maximum(x, np.float32(-1), out=x)
-    return np.minimum(x, np.float32(1), out=x)

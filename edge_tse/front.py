@@ -15,20 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_tse.beam import Beam, mixed
-from edge_tse.frame import (
-    GAIN_LIFT,
-    LEVEL_OFFSET,
-    LEVEL_SLOPE,
-    LIFT,
-    POWER_FLOOR,
-    SILENCE,
-    Analyzer,
-    FrameSpec,
-    RunningLevel,
-    Synthesizer,
-    over_ears,
-)
+from edge_tse.beam import Beam, mix
+from edge_tse.frame import GAIN_LIFT, LIFT, SILENCE, Analyzer, FrameSpec, Synthesizer
+from edge_tse.level import LEVEL_OFFSET, LEVEL_SLOPE, POWER_FLOOR, RunningLevel, over_ears
 from edge_tse.operators import Tensor
 from edge_tse.quant import dequantize, quantize
 
@@ -106,7 +95,7 @@ class NumpyFront:
         frame, (mask, _, gain, share) = self._frame, gains(self._tensors, *moves)
         if self._beam is None or share is None:  # with one ear the beam is what the mask keeps
             return self._synthesizer.push(self._spectrum * frame.bin_gains(gain))
-        heard = mixed(self._spectrum, frame.bin_gains(gain), self._beamed, frame.bin_gains(mask), frame.bin_gains(share))
+        heard = mix(self._spectrum, frame.bin_gains(gain), self._beamed, frame.bin_gains(mask), frame.bin_gains(share))
         self._beam.learn(self._spectrum, mask, heard)
         return self._synthesizer.push(heard)
 
@@ -161,7 +150,7 @@ class CompiledFront:
 
 def open_front(frame: FrameSpec, ears: int, tensors: Mapping[str, Tensor]) -> Front:
     """Open the fastest front end of this installation for a stream of ``ears`` channels."""
-    stream = _compiled()[0]
+    stream = _load_compiled()[0]
     fits = ears <= _COMPILED_EARS and frame.hop % 2 == 0 and frame.window <= _COMPILED_WINDOW
     if stream is None or not fits:
         return NumpyFront(frame, ears, tensors)
@@ -188,12 +177,12 @@ def features_of(frame: FrameSpec, tensors: Mapping[str, Tensor], signal: Float, 
 
 def compiled_state() -> tuple[bool, str]:
     """Whether the compiled front end is in use, and a remark about it."""
-    stream, state = _compiled()
+    stream, state = _load_compiled()
     return stream is not None, state
 
 
 @cache
-def _compiled() -> tuple[type[Stream] | None, str]:
+def _load_compiled() -> tuple[type[Stream] | None, str]:
     try:
         from edge_tse._front import Stream
     except ImportError as failure:

@@ -31,7 +31,7 @@ from edge_tse.operators import (
     form,
     node_inputs,
 )
-from edge_tse.table import read_table, shown
+from edge_tse.table import quote, read_table
 
 __all__ = [
     "Add",
@@ -85,7 +85,7 @@ class IntegerGraph:
         if (values := sum(t.frames * t.channels for t in self.tensors.values())) > MOST_VALUES:
             raise ArtifactError(f"{len(self.tensors)} tensors have {values} values, at most {MOST_VALUES} are possible")
         self._check_names()
-        self.checked_voice(self.voice)
+        self.check_voice(self.voice)
         for node in self.nodes:
             check_node(node, self.tensors)
         for state in self.states:
@@ -122,7 +122,7 @@ class IntegerGraph:
         """Names of a step's results: outputs, then histories."""
         return (*self.outputs, *(s.output for s in self.states))
 
-    def checked_voice(self, voice: Mapping[str, NDArray[np.int8]]) -> Mapping[str, NDArray[np.int8]]:
+    def check_voice(self, voice: Mapping[str, NDArray[np.int8]]) -> Mapping[str, NDArray[np.int8]]:
         """Check values for this graph's voice inputs and return them. ``ArtifactError`` otherwise."""
         if voice.keys() != self.voice.keys():
             differing = sorted(voice.keys() ^ self.voice.keys())
@@ -151,9 +151,9 @@ class IntegerGraph:
         if not self.films:
             why = "takes its voice while it runs" if self.voice else "is already personalised"
             raise ArtifactError(f"no voice can be folded in: this model {why}")
-        return replace(self, nodes=tuple(self._folded(n, modulation) for n in self.nodes))
+        return replace(self, nodes=tuple(self._fold(n, modulation) for n in self.nodes))
 
-    def _folded(self, node: Node, modulation: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Node:
+    def _fold(self, node: Node, modulation: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]) -> Node:
         if not isinstance(node, Pointwise) or node.film is None:
             return node
         if node.film not in modulation:
@@ -215,13 +215,13 @@ class IntegerGraph:
 
         ``ArtifactError`` on an unknown operator, an unknown or missing field, or an invalid graph.
         """
-        _known(description, ("tensors", "nodes", "inputs", "outputs", "states", "voice"))
+        _check_parts(description, ("tensors", "nodes", "inputs", "outputs", "states", "voice"))
         nodes = []
-        for i, entry in enumerate(_listed(description, "nodes", dict)):
+        for i, entry in enumerate(_list_of(description, "nodes", dict)):
             op = _OPS.get(entry["op"]) if isinstance(entry.get("op"), str) else None
             if op is None:
                 raise ArtifactError(
-                    f"the graph description has an unknown or missing part: {shown(entry.get('op'))} in node {i}, "
+                    f"the graph description has an unknown or missing part: {quote(entry.get('op'))} in node {i}, "
                     f"known are {', '.join(_OPS)}: upgrade edge-tse"
                 )
             constants = {}
@@ -229,19 +229,21 @@ class IntegerGraph:
                 for field_name in _ARRAYS:
                     key = f"{entry.get('name')}.{field_name}"
                     if key not in arrays:
-                        raise ArtifactError(f"node {i} has no array {shown(key)}: make the artifact again")
+                        raise ArtifactError(f"node {i} has no array {quote(key)}: make the artifact again")
                     constants[field_name] = arrays[key]
             fields = {key: value for key, value in entry.items() if key != "op"}
             nodes.append(read_table(op, fields, f"node {i}", ArtifactError, **constants))
-        tensors = [read_table(Tensor, t, f"tensor {i}", ArtifactError) for i, t in enumerate(_listed(description, "tensors", dict))]
-        states = [read_table(State, s, f"state {i}", ArtifactError) for i, s in enumerate(_listed(description, "states", dict))]
-        inputs, outputs = _listed(description, "inputs", str), _listed(description, "outputs", str)
-        voice = _listed(description, "voice", str) if "voice" in description else []
+        tensors = [
+            read_table(Tensor, t, f"tensor {i}", ArtifactError) for i, t in enumerate(_list_of(description, "tensors", dict))
+        ]
+        states = [read_table(State, s, f"state {i}", ArtifactError) for i, s in enumerate(_list_of(description, "states", dict))]
+        inputs, outputs = _list_of(description, "inputs", str), _list_of(description, "outputs", str)
+        voice = _list_of(description, "voice", str) if "voice" in description else []
         if missing := [name for name in voice if f"voice.{name}" not in arrays]:
-            raise ArtifactError(f"voice input {shown(missing[0])} has no array: make the artifact again")
+            raise ArtifactError(f"voice input {quote(missing[0])} has no array: make the artifact again")
         for name in (*(n.name for n in nodes), *(t.name for t in tensors), *(s.name for s in states)):
             if not (0 < len(name) <= _LONGEST_NAME and name.isascii() and name.isprintable()):
-                raise ArtifactError(f"{shown(name)} is no name: a name has 1 to {_LONGEST_NAME} letters of ASCII")
+                raise ArtifactError(f"{quote(name)} is no name: a name has 1 to {_LONGEST_NAME} letters of ASCII")
         return cls(
             tensors={t.name: t for t in tensors},
             nodes=tuple(nodes),
@@ -252,16 +254,16 @@ class IntegerGraph:
         )
 
 
-def _known(description: Mapping[str, Any], names: tuple[str, ...]) -> None:
+def _check_parts(description: Mapping[str, Any], names: tuple[str, ...]) -> None:
     if unknown := [key for key in description if key not in names]:
-        raise ArtifactError(f"the graph has an unknown part {shown(unknown[0])}, known are {', '.join(names)}: upgrade edge-tse")
+        raise ArtifactError(f"the graph has an unknown part {quote(unknown[0])}, known are {', '.join(names)}: upgrade edge-tse")
 
 
-def _listed(description: Mapping[str, Any], part: str, kind: type[T]) -> list[T]:
+def _list_of(description: Mapping[str, Any], part: str, kind: type[T]) -> list[T]:
     """A list out of the description, every item of it of one kind."""
     found = description.get(part)
     if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
-        raise ArtifactError(f"the graph's {part} are {shown(found)}, not a list of {kind.__name__}: make the artifact again")
+        raise ArtifactError(f"the graph's {part} are {quote(found)}, not a list of {kind.__name__}: make the artifact again")
     return found
 
 

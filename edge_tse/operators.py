@@ -223,7 +223,7 @@ def check_node(node: Node, tensors: Mapping[str, Tensor]) -> None:
             _check(node, "zero points 0", not any(t.zero_point for t in ins) and out.zero_point in (0, INT8_MIN), ins, out)
         case Multiply():
             _check(node, "one shape", len({(t.frames, t.channels) for t in (*ins, out)}) == 1, ins, out)
-            _check_factor(node, multiplier(ins[0].scale, np.array([ins[1].scale], np.float32), out.scale), _PRODUCT_RANGE)
+            _check_factor(node, ins[0].scale, np.array([ins[1].scale], np.float32), out.scale, _PRODUCT_RANGE)
         case Sigmoid() | Tanh():
             fixed = (2.0**-8, -128) if isinstance(node, Sigmoid) else (2.0**-7, 0)
             _check(node, f"scale and zero point {fixed}", (out.scale, out.zero_point) == fixed, ins, out)
@@ -256,14 +256,18 @@ def _check_shape(node: Pointwise | Depthwise, source: Tensor, out: Tensor) -> No
 def _check_constants(node: Pointwise | Depthwise, source: Tensor, out: Tensor) -> None:
     if node.weight.size and node.weight.min() < -INT8_MAX:
         raise ArtifactError(f"node {node.name}: weight -128 is outside the symmetric range [-127, 127]")
-    _check_factor(node, multiplier(source.scale, node.weight_scale, out.scale), _MULTIPLIER_RANGE)
+    _check_factor(node, source.scale, node.weight_scale, out.scale, _MULTIPLIER_RANGE)
     bound = int(accumulator_bound(node, source.zero_point).max())
     if bound >= ACCUMULATOR_LIMIT:
         raise ArtifactError(f"node {node.name}: accumulators reach {bound}, at most {ACCUMULATOR_LIMIT - 1} stays exact")
 
 
-def _check_factor(node: Node, factor: NDArray[np.float32], wanted: tuple[float, float]) -> None:
+def _check_factor(
+    node: Node, source_scale: float, other_scale: NDArray[np.float32], out_scale: float, wanted: tuple[float, float]
+) -> None:
     low, high = wanted
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite or not a number, signalling ones too, is refused below
+        factor = multiplier(source_scale, other_scale, out_scale)
     if not ((factor >= low) & (factor < high)).all():
         raise ArtifactError(f"node {node.name}: requantization factors {factor.min()}..{factor.max()} leave [{low}, {high})")
 

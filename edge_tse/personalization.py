@@ -79,7 +79,7 @@ def voice_inputs(artifact: Artifact, voice: Voice) -> dict[str, Int8]:
     if not artifact.graph.voice:
         raise ArtifactError("this model takes no voice while it runs: make its universal form, or fold the voice in")
     check_voice(artifact.voice_model, voice)
-    asked = _asked(artifact.graph.tensors, artifact.reach, artifact.voice_model.modulation(voice.embedding))
+    asked = _in_steps(artifact.graph.tensors, artifact.reach, artifact.voice_model.modulation(voice.embedding))
     thresholds = np.concatenate([asked[f"{slot}.threshold"] for slot in artifact.reach])
     # The lowest threshold asks for one more than int8 has: that step is nobody's loss.
     beyond = np.count_nonzero(thresholds > INT8_MAX + 1.5)
@@ -88,7 +88,7 @@ def voice_inputs(artifact: Artifact, voice: Voice) -> dict[str, Int8]:
             f"this voice is beyond the reach of the universal form in {beyond} of {len(thresholds)} channels, {most} may saturate: "
             "fold it in, or make the model again with `edge-tse quantize` on more talkers"
         )
-    return _saturated(asked)
+    return _saturate(asked)
 
 
 def _graph(graph: IntegerGraph, reach: Mapping[str, Reach]) -> IntegerGraph:
@@ -96,16 +96,16 @@ def _graph(graph: IntegerGraph, reach: Mapping[str, Reach]) -> IntegerGraph:
     nodes: list[Node] = []
     for node in graph.nodes:
         if isinstance(node, Pointwise) and node.film is not None:
-            added = _added(node.film, graph.tensors[node.output], reach[node.film])
+            added = _film_tensors(node.film, graph.tensors[node.output], reach[node.film])
             tensors |= {tensor.name: tensor for tensor in added}
             nodes += _nodes(node, graph, reach[node.film], *(tensor.name for tensor in added))
         else:
             nodes.append(node)
     neutral = {slot: (np.ones(n, np.float32), np.zeros(n, np.float32)) for slot, n in graph.films.items()}
-    return replace(graph, tensors=tensors, nodes=tuple(nodes), voice=_saturated(_asked(tensors, reach, neutral)))
+    return replace(graph, tensors=tensors, nodes=tuple(nodes), voice=_saturate(_in_steps(tensors, reach, neutral)))
 
 
-def _added(slot: str, out: Tensor, reach: Reach) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _film_tensors(slot: str, out: Tensor, reach: Reach) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Tensors of sum, threshold, rectified sum and gain. The first three have steps per channel and share a nominal scale."""
     largest = (reach.scale * reach.steps(out.scale)).max() / out.scale
     return (
@@ -127,7 +127,7 @@ def _nodes(node: Pointwise, graph: IntegerGraph, reach: Reach, total: str, thres
     ]
 
 
-def _asked(tensors: Mapping[str, Tensor], reach: Mapping[str, Reach], modulation: Modulation) -> dict[str, NDArray[np.float64]]:
+def _in_steps(tensors: Mapping[str, Tensor], reach: Mapping[str, Reach], modulation: Modulation) -> dict[str, NDArray[np.float64]]:
     """Voice inputs in their steps, before they are rounded and clipped to int8."""
     values: dict[str, NDArray[np.float64]] = {}
     for slot, own in reach.items():
@@ -139,5 +139,5 @@ def _asked(tensors: Mapping[str, Tensor], reach: Mapping[str, Reach], modulation
     return values
 
 
-def _saturated(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Int8]:
+def _saturate(values: Mapping[str, NDArray[np.float64]]) -> dict[str, Int8]:
     return {name: np.clip(np.rint(value), INT8_MIN, INT8_MAX).astype(np.int8) for name, value in values.items()}

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-__all__ = ["muted", "quietly"]
+__all__ = ["mute", "quietly"]
 
 # LiteRT's; ExecuTorch's about processors of phones; torchao's and torch's about each other.
 _GREETING = re.compile(r"INFO: |\[(cpuinfo_utils|threadpool)\.cpp:|Failed to load .*torchao|W\d{4} .*torch/")
@@ -23,7 +23,7 @@ def quietly() -> Iterator[None]:
     """
     with tempfile.TemporaryFile() as written:
         try:
-            with _turned({2: written.fileno()}):
+            with _redirect({2: written.fileno()}):
                 yield
         finally:
             written.seek(0)
@@ -33,18 +33,18 @@ def quietly() -> Iterator[None]:
 
 
 @contextmanager
-def muted() -> Iterator[None]:
+def mute() -> Iterator[None]:
     """Suppress everything that a library writes to standard output, where JSON may be due, or to standard error."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
-        with _turned({1: nowhere, 2: nowhere}):
+        with _redirect({1: nowhere, 2: nowhere}):
             yield
     finally:
         os.close(nowhere)
 
 
 @contextmanager
-def _turned(descriptors: dict[int, int]) -> Iterator[None]:
+def _redirect(descriptors: dict[int, int]) -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     kept: dict[int, int] = {}

@@ -49,7 +49,7 @@ class ReferenceNetwork:
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
         """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
-        for name, value in self._graph.checked_voice(voice).items():
+        for name, value in self._graph.check_voice(voice).items():
             self._values[name].reshape(-1)[:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:

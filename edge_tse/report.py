@@ -50,7 +50,7 @@ _PACKAGES = (
 class Timing:
     """Compute time of every step of a run."""
 
-    hop_s: NDArray[np.float64]
+    hop_s: NDArray[np.float64] | NDArray[np.float32]
     """``[hops]``, raw, in order: the slow first step and every interruption by the system are in it."""
     period_s: float
     """The deadline: seconds of sound in a step."""

@@ -21,7 +21,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from edge_tse.errors import EdgeTseError
 from edge_tse.files import read_bytes
 
-__all__ = ["load_table", "nearest", "parse_json", "parse_table", "read_table", "shown"]
+__all__ = ["load_table", "nearest", "parse_json", "parse_table", "quote", "read_table"]
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def parse_json(content: bytes | str, where: str, error: type[EdgeTseError], reme
     except ValueError as failure:
         raise error(f"{where} is not JSON ({_first(failure)}): {remedy}") from failure
     if not isinstance(found, dict):
-        raise error(f"{where} is {_named(found)}, not a JSON object: {remedy}")
+        raise error(f"{where} is {_with_type(found)}, not a JSON object: {remedy}")
     _check_values(found, where, error)
     return found
 
@@ -70,7 +70,7 @@ def _check_values(table: dict[str, Any], where: str, error: type[EdgeTseError]) 
             if isinstance(value, float) and not math.isfinite(value):
                 raise error(f"{name} is {value}: finite numbers are needed")
         level = [
-            (f"{name}: {shown(key)}" if isinstance(part, dict) else name, value)
+            (f"{name}: {quote(key)}" if isinstance(part, dict) else name, value)
             for name, part in level
             for key, value in (part.items() if isinstance(part, dict) else enumerate(part) if isinstance(part, list) else ())
         ]
@@ -90,12 +90,12 @@ def _first(failure: Exception) -> str:
 def read_table(kind: type[T], table: Any, where: str, error: type[EdgeTseError], **given: object) -> T:
     """A ``kind`` from a table; ``given`` are fields that the table may not state. ``error`` names ``where`` and the key."""
     if not isinstance(table, dict):
-        raise error(f"{where}: a table is needed, not {_named(table)}")
+        raise error(f"{where}: a table is needed, not {_with_type(table)}")
     wanted = [f for f in fields(kind) if f.name not in given]  # type: ignore[arg-type]
     names = [f.name for f in wanted]
     for key in table:
         if key not in names:
-            raise error(f"{where}: unknown key {shown(key)}{nearest(key[:_SHOWN], names)}")
+            raise error(f"{where}: unknown key {quote(key)}{nearest(key[:_SHOWN], names)}")
     if missing := [f.name for f in wanted if f.name not in table and f.default is MISSING and f.default_factory is MISSING]:
         raise error(f"{where}: {', '.join(missing)} missing: state {'it' if len(missing) == 1 else 'them'}")
     hints = _hints(kind)  # type: ignore[arg-type]  # a class can be hashed
@@ -120,7 +120,7 @@ def _value(hint: Any, value: Any, where: str, error: type[EdgeTseError]) -> Any:
         (hint,) = (part for part in get_args(hint) if part is not NoneType)
     if get_origin(hint) is tuple:
         if not isinstance(value, list):
-            raise error(f"{where}: an array is needed, not {_named(value)}")
+            raise error(f"{where}: an array is needed, not {_with_type(value)}")
         inner = get_args(hint)
         if inner[-1] is not Ellipsis and len(inner) != len(value):
             raise error(f"{where}: {len(inner)} values are needed, not {len(value)}")
@@ -128,24 +128,26 @@ def _value(hint: Any, value: Any, where: str, error: type[EdgeTseError]) -> Any:
         return tuple(_value(h, item, f"{where}[{i}]", error) for i, (h, item) in enumerate(zip(hints, value, strict=True)))
     if get_origin(hint) is not None:
         if not isinstance(value, dict):
-            raise error(f"{where}: a table is needed, not {_named(value)}")
+            raise error(f"{where}: a table is needed, not {_with_type(value)}")
         _, inner_hint = get_args(hint)
         return {key: _value(inner_hint, item, f"{where}.{key}", error) for key, item in value.items()}
+    if hint is Any:  # whoever asks for it checks it
+        return value
     if is_dataclass(hint):
         return read_table(hint, value, where, error)  # type: ignore[arg-type]
     allowed = (int, float) if hint is float else (hint,)
     if type(value) not in allowed:
-        raise error(f"{where}: {hint.__name__} is needed, not {_named(value)}")
+        raise error(f"{where}: {hint.__name__} is needed, not {_with_type(value)}")
     if type(value) is int and not -(2**63) <= value < 2**63:
-        raise error(f"{where}: {shown(value)} does not fit 64 bits: give a smaller number")
+        raise error(f"{where}: {quote(value)} does not fit 64 bits: give a smaller number")
     return hint(value)
 
 
-def _named(value: object) -> str:
-    return f"{shown(value)} ({type(value).__name__})"
+def _with_type(value: object) -> str:
+    return f"{quote(value)} ({type(value).__name__})"
 
 
-def shown(value: object) -> str:
+def quote(value: object) -> str:
     """A value for a message: as Python writes it, cut after its beginning where it is long."""
     if isinstance(value, int) and value.bit_length() > 4 * _SHOWN:
         return f"a number of {value.bit_length()} bits"

@@ -23,7 +23,7 @@ from edge_tse.embeddings import read_embeddings
 from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.files import read_bytes, write_bytes
 from edge_tse.frame import FrameSpec
-from edge_tse.table import parse_json, shown
+from edge_tse.table import parse_json, quote
 
 __all__ = [
     "MIN_SPEECH_S",
@@ -50,6 +50,7 @@ MIN_SPEECH_S = 2.0
 """Least speech that enrolls: with less the embedding depends more on the words than on the talker."""
 VOICE_SCHEMA = 1
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
+_STRETCH = 4096  # hops
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
@@ -80,7 +81,13 @@ def active_levels(levels: Float) -> Float:
 
 def speech_levels(frame: FrameSpec, clip: Float) -> Float:
     """:func:`active_levels` of a signal ``[samples]`` at the geometry's rate."""
-    return active_levels(frame.band_levels(frame.analyze(clip[None])))
+    # In stretches: the spectra of five minutes are 300 MB. Each begins with what its first window still sees of the one before.
+    size, before = _STRETCH * frame.hop, (frame.window // frame.hop - 1) * frame.hop
+    levels = [np.zeros((0, frame.bands), np.float32)]
+    for at in range(0, len(clip), size):
+        seen = min(at, before)
+        levels.append(frame.band_levels(frame.analyze(clip[None, at - seen : at + size]))[seen // frame.hop :])
+    return active_levels(np.concatenate(levels))
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +160,12 @@ class VoiceModel:
                 "enroll with `edge-tse enroll --embedding FILE.npy`"
             )
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # what comes of absurd weights is found here
-            voice = self._described(levels)
+            voice = self._describe(levels)
         if not np.isfinite(voice).all():
             raise ArtifactError("the encoder makes voices that are not finite of this recording: make the artifact again")
         return voice
 
-    def _described(self, levels: Float) -> Float:
+    def _describe(self, levels: Float) -> Float:
         w, averages = self._weights, []
         x = _relu(levels @ w["encoder.stem.weight"].T + w["encoder.stem.bias"])
         for i in range(self.blocks):
@@ -195,9 +202,9 @@ class VoiceModel:
                 f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model"
             )
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is folded in
-            return self._modulated(embedding)
+            return self._modulate(embedding)
 
-    def _modulated(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
+    def _modulate(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
         w = self._weights
         unit, averages = np.split(embedding, [self.dimension])
         code = _relu(w["code.weight"] @ (unit * np.float32(np.sqrt(len(unit)))) + w["code.bias"])
@@ -300,7 +307,7 @@ def parse_voice(content: bytes, source: str) -> Voice:
         raise ArtifactError(f"{source} is not an edge-tse voice, it states no edge_tse_voice: {again}")
     schema = fields["edge_tse_voice"]
     if isinstance(schema, int) and schema > VOICE_SCHEMA:
-        raise ArtifactError(f"{source} has schema {shown(schema)}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
+        raise ArtifactError(f"{source} has schema {quote(schema)}, this edge-tse reads up to {VOICE_SCHEMA}: upgrade edge-tse")
     try:
         with np.errstate(over="ignore"):  # a damaged exponent is found below
             embedding = np.array(fields["embedding"], np.float32)

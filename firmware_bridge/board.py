@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING
 from edge_tse.deployment.fit import fits
 from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
-from firmware_bridge.build import CORES, Core, build_image
+from firmware_bridge.build import CORES, Core, build_program
 from firmware_bridge.codegen import generate
 from firmware_bridge.flash import (
     BootRecord,
-    Progress,
+    FlashProgress,
     Slots,
     boot_record,
     choose,
     confirm,
-    confirmed,
     image_in,
     install,
+    is_confirmed,
     start,
 )
 from firmware_bridge.flash_memory import FileFlash
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.deployment.target import Target
 
-__all__ = ["EmulatedBoard", "Flashed", "Step", "core_of", "flash", "image_for", "open_board", "tool_steps"]
+__all__ = ["EmulatedBoard", "Flashed", "ToolStep", "core_of", "flash", "image_for", "open_board", "program_of", "tool_steps"]
 
 SERVER = ("server.c", "wire.c")
 _MEMORY_BYTES = 8 * 2**20
@@ -53,7 +53,7 @@ _TOOL_TIMEOUT_S = 300.0
 _REMOTE = "edge-tse-board"
 """Name of the program on a board that has files."""
 
-Tell = Callable[[Progress], None]
+Tell = Callable[[FlashProgress], None]
 
 
 def core_of(target: Target) -> Core:
@@ -68,6 +68,11 @@ def core_of(target: Target) -> Core:
     )
 
 
+def program_of(core: Core) -> tuple[str, ...]:
+    """Sources of the program that answers the host on this core."""
+    return (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
+
+
 def image_for(artifact: Artifact, target: Target) -> Image:
     """Compile the artifact and the server around it. ``TargetError`` if it does not fit, or the compiler is missing or refuses."""
     core = core_of(target)
@@ -76,10 +81,9 @@ def image_for(artifact: Artifact, target: Target) -> Image:
     emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
     names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')
     clock = () if target.clock_hz is None else (f"-DETSE_CLOCK_HZ={int(target.clock_hz)}u",)
-    program = (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.elf"
-        build_image(generate(artifact), core, path, program=program, flags=(*names, *emulated, *clock, "-Wl,-s"))
+        build_program(generate(artifact), core, path, program=program_of(core), flags=(*names, *emulated, *clock, "-Wl,-s"))
         payload = path.read_bytes()
     return make(payload, target=target.name, core=target.core, artifact_digest=artifact.digest)
 
@@ -100,7 +104,7 @@ class EmulatedBoard:
 
     def trust(self, keys: Sequence[bytes]) -> None:
         """Take and start only images signed by one of these from now on."""
-        with self.memory.locked():
+        with self.memory.lock():
             write_trust(self.memory, self.slots.trust_at, keys, self.trusted.minimum_counter)
 
     def install(self, content: bytes, progress: Tell = lambda told: None) -> int:
@@ -108,19 +112,19 @@ class EmulatedBoard:
 
         The image is on trial: once started, it is kept only if the link to it is confirmed.
         """
-        with self.memory.locked():
-            self._checked(content, "the image")
+        with self.memory.lock():
+            self._check(content, "the image")
             return install(self.memory, self.slots, content, progress)
 
     def start(self) -> Link:
         """Boot the installed image. ``DeviceError`` if there is none, ``ArtifactError`` if none is trusted."""
-        with self.memory.locked():
-            _asked(self.memory, self.slots.trust_at)
+        with self.memory.lock():
+            _require_trust(self.memory, self.slots.trust_at)
             slot = choose(self.memory, self.slots)
             record = None if slot is None else boot_record(self.memory, self.slots, slot)
             if slot is None or record is None:
                 raise self._nothing_boots()
-            image = self._checked(image_in(self.memory, self.slots, slot) or b"", "the installed image")
+            image = self._check(image_in(self.memory, self.slots, slot) or b"", "the installed image")
             # An emulator that is not installed is no failed trial.
             link = emulator.start(self._core, image.payload)
             start(self.memory, self.slots)
@@ -129,9 +133,9 @@ class EmulatedBoard:
     def confirm(self, slot: int, started: BootRecord | None = None) -> None:
         """Keep the image that runs from this slot. ``DeviceError`` if the slot holds another image than was ``started``."""
         found = boot_record(self.memory, self.slots, slot)
-        if started is not None and found == started and confirmed(self.memory, self.slots, slot):
+        if started is not None and found == started and is_confirmed(self.memory, self.slots, slot):
             return
-        with self.memory.locked():
+        with self.memory.lock():
             if started is not None and started != boot_record(self.memory, self.slots, slot):
                 raise DeviceError(
                     f"{self.memory.path}: slot {'AB'[slot]} holds another image than the one that runs: flash the one you mean", 0
@@ -152,8 +156,8 @@ class EmulatedBoard:
                 return refusal
         return DeviceError(f"{name} has no image: `edge-tse flash --target {name}` first", 0)
 
-    def _checked(self, content: bytes, source: str) -> Image:
-        image = _asked(self.memory, self.slots.trust_at).check(content, source)
+    def _check(self, content: bytes, source: str) -> Image:
+        image = _require_trust(self.memory, self.slots.trust_at).check(content, source)
         check_for(image, target=self._target.name, core=self._target.core, source=source)
         return image
 
@@ -226,7 +230,7 @@ def flash(
     through_gdb = port is not None and port.startswith("gdb://")
     if target.flasher in _HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, _memory(target, port, state))
-        with board.memory.locked():
+        with board.memory.lock():
             slot = board.install(content, progress)
             if trusted is not None:
                 board.trust(trusted)
@@ -234,9 +238,9 @@ def flash(
                 prove(board.start())
         return Flashed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot)
     memory, at = _boot_region(target, state)
-    with memory.locked():
+    with memory.lock():
         # Nothing on the way of a tool asks: this machine does, as the board's own boot code would.
-        asked = _asked(memory, at)
+        asked = _require_trust(memory, at)
         asked.check(content, "the image")
         if through_gdb:
             assert port is not None
@@ -255,7 +259,7 @@ def flash(
     return done
 
 
-def _asked(memory: FileFlash, at: tuple[int, int]) -> Trust:
+def _require_trust(memory: FileFlash, at: tuple[int, int]) -> Trust:
     """Requirements of a boot region. ``ArtifactError`` if it is damaged throughout, and no image would ever satisfy it."""
     trust = read_trust(memory, at)
     if trust.keys == ():
@@ -279,7 +283,7 @@ def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class ToolStep:
     """Command of an external tool."""
 
     command: tuple[str, ...]
@@ -290,7 +294,7 @@ class Step:
     written: Path | None = None
 
 
-def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[Step]:
+def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[ToolStep]:
     """Commands of external tools that put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
 
     Where the tool can rename a file, that is the last step, so that an interrupted transfer leaves the old program.
@@ -301,15 +305,15 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
                 raise TargetError("pyOCD needs the chip's name: --chip NAME, see `pyocd list --targets`")
             probe = () if port is None else ("--uid", port)
             # pyOCD compares what it has written.
-            return [Step(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
+            return [ToolStep(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
         case "dfu-util":
             base, content = flat(program.read_bytes())
             plain, back = program.with_suffix(".bin"), program.with_suffix(".back")
             plain.write_bytes(content)
             dfu = ("dfu-util", *(() if port is None else ("--serial", port)), "--alt", "0")
             return [
-                Step(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
-                Step(
+                ToolStep(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
+                ToolStep(
                     command=(*dfu, "--dfuse-address", f"{base:#x}:{len(content)}", "--upload", str(back)),
                     read_back=back,
                     written=plain,
@@ -317,29 +321,29 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
             ]
         case "adb":
             adb = ("adb", *(() if port is None else ("-s", port)))
-            return _renamed((*adb, "push", str(program)), "/data/local/tmp/", "", (*adb, "shell"), program)
+            return _replace((*adb, "push", str(program)), "/data/local/tmp/", "", (*adb, "shell"), program)
         case "ssh":
             if port is None:
                 raise TargetError("a board behind ssh needs --port USER@HOST")
             quiet = ("-o", "BatchMode=yes")  # no questions
-            return _renamed(("scp", "-q", *quiet, str(program)), "", f"{port}:", ("ssh", *quiet, port), program)
+            return _replace(("scp", "-q", *quiet, str(program)), "", f"{port}:", ("ssh", *quiet, port), program)
         case _:
             raise TargetError(f"nothing here drives {way}: start its debug server and give --port gdb://HOST:PORT")
 
 
-def _renamed(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[Step]:
+def _replace(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[ToolStep]:
     """Commands that copy, compare, and only then rename a program."""
     place = f"{folder}{_REMOTE}"
     digest = hashlib.sha256(program.read_bytes()).hexdigest()
     return [
-        Step(command=(*copy, f"{host}{place}.new")),
-        Step(command=(*shell, "sha256sum", f"{place}.new"), must_print=digest),
-        Step(command=(*shell, "chmod", "755", f"{place}.new")),
-        Step(command=(*shell, "mv", f"{place}.new", place)),
+        ToolStep(command=(*copy, f"{host}{place}.new")),
+        ToolStep(command=(*shell, "sha256sum", f"{place}.new"), must_print=digest),
+        ToolStep(command=(*shell, "chmod", "755", f"{place}.new")),
+        ToolStep(command=(*shell, "mv", f"{place}.new", place)),
     ]
 
 
-def _run(step: Step) -> None:
+def _run(step: ToolStep) -> None:
     command = step.command
     try:
         done = subprocess.run(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from firmware_bridge.elf import read_sections
 
 __all__ = [
     "BOARD",
+    "BOOT",
     "CORES",
     "INCLUDES",
     "KERNEL_CASES",
@@ -27,10 +28,11 @@ __all__ = [
     "PROGRAMS",
     "SOURCES",
     "Core",
-    "Image",
-    "Region",
-    "build_image",
+    "LinkerRegion",
+    "Program",
+    "build_program",
     "c_source",
+    "image_sources",
     "linker_script",
     "shared_library",
     "wasm_module",
@@ -51,6 +53,8 @@ NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
 """Sources that ``model.c`` needs."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
 """Sources that ``model.c`` and ``frame.c`` need: with them, the whole library."""
+BOOT = ("boot.c", "ed25519.c", "sha2.c", "crc32.c")
+"""Sources of the code that decides what a board starts, and checks its signature."""
 BARE_METAL = ("startup.c", "memory.c", "port_semihosting.c")
 HOSTED = ("port_stdio.c",)
 PROGRAM = ("main.c",)
@@ -81,7 +85,7 @@ _STACK_BYTES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class Region:
+class LinkerRegion:
     """Memory of a device, by address."""
 
     name: str
@@ -98,7 +102,7 @@ class Core:
     """Target and processor in zig's words."""
     gcc: tuple[str, ...] = ()
     """Target and processor in the words of arm-none-eabi-gcc; empty where it does not apply."""
-    regions: tuple[Region, ...] = ()
+    regions: tuple[LinkerRegion, ...] = ()
     """Memory regions; empty: the image is a program of an operating system."""
     code: str = ""
     """Name of the region for vectors, code and tables."""
@@ -111,7 +115,7 @@ class Core:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Image:
+class Program:
     """A linked program."""
 
     path: Path
@@ -126,7 +130,10 @@ class Image:
 
 _KIB, _MIB = 2**10, 2**20
 _THUMB = ("-target", "thumb-freestanding-eabihf")
-_MPS2 = (Region(name="FLASH", origin=0, size_bytes=4 * _MIB), Region(name="RAM", origin=0x20000000, size_bytes=4 * _MIB))
+_MPS2 = (
+    LinkerRegion(name="FLASH", origin=0, size_bytes=4 * _MIB),
+    LinkerRegion(name="RAM", origin=0x20000000, size_bytes=4 * _MIB),
+)
 
 
 def _qemu(machine: str) -> tuple[str, ...]:
@@ -141,9 +148,9 @@ CORES: Mapping[str, Core] = {
             zig=(*_THUMB, "-mcpu=cortex_m55+mve_fp"),
             gcc=("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
             regions=(
-                Region(name="ITCM", origin=0, size_bytes=512 * _KIB),
-                Region(name="DTCM", origin=0x20000000, size_bytes=512 * _KIB),
-                Region(name="SRAM", origin=0x21000000, size_bytes=4 * _MIB),
+                LinkerRegion(name="ITCM", origin=0, size_bytes=512 * _KIB),
+                LinkerRegion(name="DTCM", origin=0x20000000, size_bytes=512 * _KIB),
+                LinkerRegion(name="SRAM", origin=0x21000000, size_bytes=4 * _MIB),
             ),
             code="ITCM",
             weights="SRAM",
@@ -194,6 +201,12 @@ def c_source(name: str) -> Path:
     return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS) if (path := folder / name).is_file())
 
 
+def image_sources(generated: Iterable[str], core: Core, program: Sequence[str]) -> tuple[str, ...]:
+    """Names of the sources that an image is compiled from besides ``generated``: the library, the program, and what starts it."""
+    library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
+    return (*library, *program, *(BARE_METAL if core.regions else HOSTED))
+
+
 def zig() -> tuple[str, ...]:
     """The command of zig's C compiler. ``TargetError`` if it is not installed."""
     if find_spec("ziglang") is None:
@@ -235,7 +248,7 @@ def wasm_module(generated: Mapping[str, str], to: Path) -> None:
         _compile(generated, (*SOURCES, "web.c", "memory.c"), temporary, flags, zig())
 
 
-def build_image(
+def build_program(
     generated: Mapping[str, str],
     core: Core,
     to: Path,
@@ -243,25 +256,25 @@ def build_image(
     program: Sequence[str] = PROGRAM,
     flags: Sequence[str] = (),
     gcc: bool = False,
-) -> Image:
+) -> Program:
     """Compile and link a program around the library and write ``to``.
 
     ``program``: sources that define ``program()`` of ``port.h``; ``flags``: more for the compiler; ``gcc``: with
     arm-none-eabi-gcc instead of zig. ``TargetError`` if the compiler is missing or refuses, or a region is too small.
     """
-    library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
     if gcc and not core.gcc:
         raise TargetError(f"{core.name} is not compiled with arm-none-eabi-gcc: leave the compiler at zig")
     compiler = ("arm-none-eabi-gcc", *core.gcc) if gcc else (*zig(), *core.zig)
+    sources = image_sources(generated, core, program)
     with replacing(to, TargetError) as temporary:
         if core.regions:
             system = _NO_SYSTEM if gcc else (*_NO_SYSTEM, *_ZIG_NO_SYSTEM)
             files = {**generated, "link.ld": linker_script(core)}
-            _compile(files, (*library, *program, *BARE_METAL), temporary, (*system, *flags), compiler)
+            _compile(files, sources, temporary, (*system, *flags), compiler)
         else:
-            _compile(generated, (*library, *program, *HOSTED), temporary, flags, compiler)
+            _compile(generated, sources, temporary, flags, compiler)
         parts = read_sections(temporary)
-    return Image(
+    return Program(
         path=to,
         core=core,
         sections={part.name: part.size_bytes for part in parts},

@@ -24,7 +24,7 @@ from edge_tse.quant import multiplier
 from edge_tse.voice import Voice
 from firmware_bridge import front_end
 from firmware_bridge.c_source import NOTE, array, comment
-from firmware_bridge.plan import LANES, Ring, find_rings, padded
+from firmware_bridge.plan import LANES, Ring, find_rings, round_up
 
 __all__ = [
     "VOICE_SCHEMA",
@@ -103,7 +103,7 @@ def voice_patch(artifact: Artifact, voice: Voice) -> bytes:
 
 def pack_pointwise(weight: NDArray[np.int8]) -> NDArray[np.int8]:
     """Pack ``[out, in]`` to ``[out blocks, in blocks, 4, 16]``, zero padded: the order in which ``etse_pointwise`` reads."""
-    rows, columns = (padded(n, to) for n, to in zip(weight.shape, (BLOCK, LANES), strict=True))
+    rows, columns = (round_up(n, to) for n, to in zip(weight.shape, (BLOCK, LANES), strict=True))
     whole = np.zeros((rows, columns), np.int8)
     whole[: weight.shape[0], : weight.shape[1]] = weight
     return np.ascontiguousarray(whole.reshape(rows // BLOCK, BLOCK, columns // LANES, LANES).transpose(0, 2, 1, 3))
@@ -117,7 +117,7 @@ def _constants(node: Pointwise | Depthwise, graph: IntegerGraph) -> tuple[NDArra
     """Factor and bias per output channel, padded with zeros; the input's zero point goes into the bias."""
     source, out = graph.tensors[node.input], graph.tensors[node.output]
     axis, to = (1, BLOCK) if isinstance(node, Pointwise) else (0, LANES)
-    room = (0, padded(out.channels, to) - out.channels)
+    room = (0, round_up(out.channels, to) - out.channels)
     factor = multiplier(source.scale, node.weight_scale, out.scale)
     bias = node.bias - source.zero_point * node.weight.sum(axis=axis, dtype=np.int64)
     return np.pad(factor, room), np.pad(bias, room).astype(np.int32)
@@ -144,9 +144,9 @@ class _Network:
         self._offsets = offsets
         self._films = [node for node in graph.nodes if isinstance(node, Pointwise) and node.film is not None]
         convolutions = [node for node in graph.nodes if isinstance(node, Pointwise | Depthwise)]
-        voice = 8 * sum(padded(len(node.bias), BLOCK) for node in self._films)
+        voice = 8 * sum(round_up(len(node.bias), BLOCK) for node in self._films)
         self.memory = Memory(
-            weights=sum(_packed(node).nbytes for node in convolutions),
+            weights=sum(_pack(node).nbytes for node in convolutions),
             tables=sum(sum(a.nbytes for a in _constants(node, graph)) for node in convolutions)
             + 256 * sum(isinstance(node, Sigmoid | Tanh) for node in graph.nodes),
             state=sum(ring.rows * ring.stride for ring in self._rings.values()) + beam_bytes,
@@ -162,7 +162,7 @@ class _Network:
         used = {name: i for i, node in enumerate(graph.nodes) for name in node_inputs(node)}
         used |= dict.fromkeys(graph.outputs, len(graph.nodes))
         return [
-            Buffer(name, first, used.get(name, first), graph.tensors[name].frames * padded(graph.tensors[name].channels))
+            Buffer(name, first, used.get(name, first), graph.tensors[name].frames * round_up(graph.tensors[name].channels))
             for name, first in made.items()
             if name not in elsewhere
         ]
@@ -190,7 +190,7 @@ class _Network:
         for index, node in enumerate(self._graph.nodes):
             slot = None
             if isinstance(node, Pointwise) and node.film is not None:
-                slot, voice = voice, voice + padded(len(node.bias), BLOCK)
+                slot, voice = voice, voice + round_up(len(node.bias), BLOCK)
             constants += self._declarations(index, node, slot)
             steps += [f"    /* {comment(node.name)} */", *(f"    {line}" for line in self._calls(index, node))]
         parts = [
@@ -228,7 +228,7 @@ class _Network:
         """Constants of a node; a modulated one finds its factors and biases in the tables of the voice, at ``slot``."""
         match node:
             case Pointwise() | Depthwise():
-                weight, (factor, bias) = _packed(node), _constants(node, self._graph)
+                weight, (factor, bias) = _pack(node), _constants(node, self._graph)
                 lines = [f"/* {comment(node.name)} */", array("int8_t", f"weight_{index}[{weight.size}]", weight, "ETSE_WEIGHTS")]
                 places = f"etse_voice_factor + {slot}", f"etse_voice_bias + {slot}"
                 if slot is None:
@@ -237,11 +237,11 @@ class _Network:
                     lines.append(array("int32_t", f"{places[1]}[{bias.size}]", bias, "ETSE_TABLES"))
                 source, out = self._graph.tensors[node.input], self._graph.tensors[node.output]
                 if isinstance(node, Pointwise):
-                    blocks = padded(source.channels) // LANES, padded(out.channels, BLOCK) // BLOCK
-                    strides = padded(source.channels), padded(out.channels)
+                    blocks = round_up(source.channels) // LANES, round_up(out.channels, BLOCK) // BLOCK
+                    strides = round_up(source.channels), round_up(out.channels)
                     kind, sizes = "pointwise", [*blocks, *strides]
                 else:
-                    kind, sizes = "depthwise", [padded(out.channels), len(node.weight)]
+                    kind, sizes = "depthwise", [round_up(out.channels), len(node.weight)]
                 fields = ", ".join(map(str, (f"weight_{index}", *places, *sizes, out.zero_point)))
                 return [*lines, f"static const etse_{kind}_t node_{index} = {{{fields}}};\n"]
             case Sigmoid() | Tanh():
@@ -344,13 +344,13 @@ class _Network:
         return self._graph.tensors[name].frames
 
     def _stride(self, name: str) -> int:
-        return padded(self._graph.tensors[name].channels)
+        return round_up(self._graph.tensors[name].channels)
 
     def _bytes(self, name: str) -> int:
         return self._frames(name) * self._stride(name)
 
 
-def _packed(node: Pointwise | Depthwise) -> NDArray[np.int8]:
+def _pack(node: Pointwise | Depthwise) -> NDArray[np.int8]:
     if isinstance(node, Pointwise):
         return pack_pointwise(node.weight)
-    return np.pad(node.weight, ((0, 0), (0, padded(node.weight.shape[1]) - node.weight.shape[1])))
+    return np.pad(node.weight, ((0, 0), (0, round_up(node.weight.shape[1]) - node.weight.shape[1])))

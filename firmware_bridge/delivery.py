@@ -17,8 +17,8 @@ from edge_tse.voice import Voice, load_voice
 from firmware_bridge.board import flash, image_for, open_board
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
-from firmware_bridge.flash import Progress
-from firmware_bridge.image import MAGIC, Image, check_for, counted, pack_image, parse, public_key, sign
+from firmware_bridge.flash import FlashProgress
+from firmware_bridge.image import MAGIC, Image, check_for, pack_image, parse, public_key, sign, with_counter
 from firmware_bridge.link import Link
 
 __all__ = ["Delivery", "LinkedBoard"]
@@ -95,9 +95,9 @@ class Delivery:
         self, target: Target, source: Path | None, voice: Path | None, key: Path | None, counter: int | None = None
     ) -> BoardImage:
         """An image of a model, or one made before; with another security counter if one is given, signed if there is a key."""
-        built, model = _built(target, source, voice)
+        built, model = _build(target, source, voice)
         if counter is not None:
-            built = counted(built, counter)
+            built = with_counter(built, counter)
         if key is not None:
             built = sign(built, key)
         return BoardImage(
@@ -129,12 +129,12 @@ class Delivery:
         """Put the image onto the board and, where its link is known, let it prove itself and then keep it."""
         model, proofs = image.model, list[Proof]()
 
-        def tell(told: Progress) -> None:
+        def tell(told: FlashProgress) -> None:
             progress((_PHASES.index(told.phase) + told.done_bytes / told.total_bytes) / len(_PHASES))
 
         def prove(link: Link) -> None:
             assert model is not None
-            with _greeted(link, target) as board:
+            with _greet(link, target) as board:
                 board.use(model, None)
                 proofs.append(board.prove())
                 board.confirm()
@@ -147,14 +147,14 @@ class Delivery:
         return Delivered(way=done.way, slot=done.slot, proof=proofs[0] if proofs else None)
 
     @contextmanager
-    def connected(self, target: Target, port: str | None, state: Path) -> Iterator[LinkedBoard]:
+    def connect(self, target: Target, port: str | None, state: Path) -> Iterator[LinkedBoard]:
         """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
-        with _greeted(open_board(target, port, state), target) as board:
+        with _greet(open_board(target, port, state), target) as board:
             yield board
 
 
 @contextmanager
-def _greeted(link: Link, target: Target) -> Iterator[LinkedBoard]:
+def _greet(link: Link, target: Target) -> Iterator[LinkedBoard]:
     """The board behind a link, which is closed at the end. ``DeviceError`` if it is another target's."""
     try:
         device = Device(link, timeout_s=_TIMEOUT_S)
@@ -168,7 +168,7 @@ def _greeted(link: Link, target: Target) -> Iterator[LinkedBoard]:
         yield LinkedBoard(device)
 
 
-def _built(target: Target, source: Path | None, voice: Path | None) -> tuple[Image, Artifact | None]:
+def _build(target: Target, source: Path | None, voice: Path | None) -> tuple[Image, Artifact | None]:
     """An image, and the model in it if it was built here."""
     if source is not None and source.is_file():
         with source.open("rb") as file:

@@ -136,7 +136,7 @@ class Device:
             self._link.write(content)
             answer = self._answer()
             if answer is not None:
-                return self._understood(answer, request, kind)
+                return self._understand(answer, request, kind)
         waited = f"{self._attempts} x {self._timeout_s:g} s"
         raise LinkError(
             f"{self.name}: no answer to {type(request).__name__} within {waited}: is the board powered, flashed, and on this port?"
@@ -155,7 +155,7 @@ class Device:
                     self.unexpected += 1
         return found
 
-    def _understood(self, frame: Frame, request: Message, kind: type[T]) -> T:
+    def _understand(self, frame: Frame, request: Message, kind: type[T]) -> T:
         try:
             if frame.code == Error.code:
                 error = unpack(Error, frame.payload)

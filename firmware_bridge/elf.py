@@ -58,7 +58,7 @@ def read_symbols(path: Path) -> tuple[Symbol, ...]:
             continue
         entry = struct.Struct("<IBBHQQ" if wide else "<IIIBBH")
         if link >= len(sections) or len(table.content) % entry.size:
-            raise _damaged(path, f"its symbols name section {link} of {len(sections)}, in {len(table.content)} bytes")
+            raise _damage(path, f"its symbols name section {link} of {len(sections)}, in {len(table.content)} bytes")
         names = sections[link][0].content
         symbols = []
         for fields in entry.iter_unpack(table.content):
@@ -79,7 +79,7 @@ def _image(path: Path) -> tuple[bytes, bool, bool]:
     if content[:4] != b"\x7fELF" or content[5:6] != b"\x01" or content[4] not in (1, 2):
         raise TargetError(f"{path} is not a little-endian ELF image: it starts with {content[:6]!r}; build it again")
     if len(content) < _HEADER_BYTES[content[4]]:
-        raise _damaged(path, f"{len(content)} bytes, its header has {_HEADER_BYTES[content[4]]}")
+        raise _damage(path, f"{len(content)} bytes, its header has {_HEADER_BYTES[content[4]]}")
     return content, content[4] == 2, struct.unpack_from("<H", content, 18)[0] == _ARM
 
 
@@ -89,16 +89,16 @@ def _sections(path: Path, content: bytes, wide: bool) -> list[tuple[Section, int
     size, count, names_index = struct.unpack_from("<3H", content, 58 if wide else 46)
     header = struct.Struct("<IIQQQQIIQQ" if wide else "<10I")
     if count and (size < header.size or table + count * size > len(content)):
-        raise _damaged(path, f"{count} sections of {size} bytes from byte {table} on, in {len(content)} bytes")
+        raise _damage(path, f"{count} sections of {size} bytes from byte {table} on, in {len(content)} bytes")
     if names_index >= max(count, 1):
-        raise _damaged(path, f"the names of its sections are in section {names_index} of {count}")
+        raise _damage(path, f"the names of its sections are in section {names_index} of {count}")
     rows = [header.unpack_from(content, table + i * size) for i in range(count)]
     names = content[rows[names_index][4] :] if rows else b""
     out = []
     for name, kind, flags, address, offset, length, link, *_ in rows:
         text = _text(path, names, name)
         if kind != _NOBITS and offset + length > len(content):
-            raise _damaged(path, f"section {text!r} ends at byte {offset + length} of {len(content)}")
+            raise _damage(path, f"section {text!r} ends at byte {offset + length} of {len(content)}")
         section = Section(
             name=text,
             address=address,
@@ -114,9 +114,9 @@ def _text(path: Path, names: bytes, at: int) -> str:
     """Name that begins at this offset."""
     end = names.find(0, at)
     if at >= len(names) or end < 0:
-        raise _damaged(path, f"a name begins at byte {at} of {len(names)} bytes of names and does not end")
+        raise _damage(path, f"a name begins at byte {at} of {len(names)} bytes of names and does not end")
     return names[at:end].decode(errors="replace")
 
 
-def _damaged(path: Path, what: str) -> TargetError:
+def _damage(path: Path, what: str) -> TargetError:
     return TargetError(f"{path} is damaged: {what}; build it again")

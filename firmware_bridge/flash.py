@@ -24,16 +24,16 @@ from firmware_bridge.trust import KEYS, TRUST_MAGIC, TrustRecord, newer, read_tr
 
 __all__ = [
     "BootRecord",
-    "Progress",
+    "FlashProgress",
     "Slots",
     "boot_record",
     "choose",
     "confirm",
-    "confirmed",
     "header",
     "image_in",
     "install",
-    "installed",
+    "installed_image",
+    "is_confirmed",
     "start",
 ]
 
@@ -66,7 +66,7 @@ RECORD_BYTES = size_bytes(BootRecord)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class FlashProgress:
     """Progress of flashing."""
 
     phase: str
@@ -112,7 +112,7 @@ def boot_record(memory: FlashMemory, slots: Slots, slot: int) -> BootRecord | No
     return record if crc == record.image_crc else None
 
 
-def confirmed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
+def is_confirmed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
     """Whether the image of a slot has been confirmed, by doing what it should."""
     return memory.read(slots.at[slot] + CONFIRMED_AT, MARK_BYTES) == CONFIRMED
 
@@ -123,14 +123,14 @@ def choose(memory: FlashMemory, slots: Slots) -> int | None:
     Equal to ``etse_boot_choose`` of ``c/board/boot.c``.
     """
     records = {slot: record for slot in (0, 1) if (record := boot_record(memory, slots, slot)) is not None}
-    ranked = sorted(records, key=lambda slot: _failed(memory, slots, slot))
-    if len(records) == 2 and _failed(memory, slots, 0) == _failed(memory, slots, 1):
+    ranked = sorted(records, key=lambda slot: _has_failed(memory, slots, slot))
+    if len(records) == 2 and _has_failed(memory, slots, 0) == _has_failed(memory, slots, 1):
         ranked = [1, 0] if newer(records[0].generation, records[1].generation) else [0, 1]
     trust = read_trust(memory, slots.trust_at)
     return next((slot for slot in ranked if trust.accepts(_image(memory, slots, slot, records[slot]))), None)
 
 
-def installed(memory: FlashMemory, slots: Slots) -> bytes | None:
+def installed_image(memory: FlashMemory, slots: Slots) -> bytes | None:
     """The image that boots, None if there is none."""
     slot = choose(memory, slots)
     return None if slot is None else image_in(memory, slots, slot)
@@ -150,8 +150,8 @@ def start(memory: FlashMemory, slots: Slots) -> int | None:
     slot = choose(memory, slots)
     if slot is None:
         return None
-    if not confirmed(memory, slots, slot):
-        if not _tried(memory, slots, slot):
+    if not is_confirmed(memory, slots, slot):
+        if not _is_tried(memory, slots, slot):
             memory.program(slots.at[slot] + TRIED_AT, TRIED)
         return slot
     trust = read_trust(memory, slots.trust_at)
@@ -165,34 +165,34 @@ def start(memory: FlashMemory, slots: Slots) -> int | None:
 
 def confirm(memory: FlashMemory, slots: Slots, slot: int) -> None:
     """Keep the image that runs from this slot. Equal to ``etse_boot_confirm`` of ``c/board/boot.c``."""
-    if not confirmed(memory, slots, slot):
+    if not is_confirmed(memory, slots, slot):
         memory.program(slots.at[slot] + CONFIRMED_AT, CONFIRMED)
 
 
-def _tried(memory: FlashMemory, slots: Slots, slot: int) -> bool:
+def _is_tried(memory: FlashMemory, slots: Slots, slot: int) -> bool:
     return memory.read(slots.at[slot] + TRIED_AT, MARK_BYTES) != bytes([ERASED]) * MARK_BYTES
 
 
-def _failed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
-    return _tried(memory, slots, slot) and not confirmed(memory, slots, slot)
+def _has_failed(memory: FlashMemory, slots: Slots, slot: int) -> bool:
+    return _is_tried(memory, slots, slot) and not is_confirmed(memory, slots, slot)
 
 
 def _image(memory: FlashMemory, slots: Slots, slot: int, record: BootRecord) -> bytes:
     return memory.read(slots.at[slot] + slots.sector_bytes, record.image_bytes)
 
 
-def _kept(memory: FlashMemory, slots: Slots) -> int | None:
+def _slot_to_keep(memory: FlashMemory, slots: Slots) -> int | None:
     """The slot that an update leaves alone: the confirmed one, the newer of two, or the one that boots where none is confirmed."""
     active = choose(memory, slots)
-    if active is None or confirmed(memory, slots, active):
+    if active is None or is_confirmed(memory, slots, active):
         return active
     other = 1 - active
     content = image_in(memory, slots, other)
-    good = content is not None and confirmed(memory, slots, other) and read_trust(memory, slots.trust_at).accepts(content)
+    good = content is not None and is_confirmed(memory, slots, other) and read_trust(memory, slots.trust_at).accepts(content)
     return other if good else active
 
 
-def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[[Progress], None] = lambda told: None) -> int:
+def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[[FlashProgress], None] = lambda told: None) -> int:
     """Write an image into the slot that does not boot, read it back, compare, and make it bootable last; returns the slot.
 
     An image on trial is replaced, the confirmed one beside it never. Interrupted anywhere, the board boots the image that it
@@ -203,7 +203,7 @@ def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[
         raise TargetError("the image has 0 bytes, and nothing would boot: build it again")
     if len(image) > slots.image_bytes:
         raise TargetError(f"the image has {len(image)} bytes, a slot holds {slots.image_bytes}: take a smaller model")
-    kept = _kept(memory, slots)
+    kept = _slot_to_keep(memory, slots)
     slot = 0 if kept is None else 1 - kept
     old = None if kept is None else boot_record(memory, slots, kept)
     start = slots.at[slot]
@@ -212,21 +212,21 @@ def install(memory: FlashMemory, slots: Slots, image: bytes, progress: Callable[
     sectors = [start, *range(first, first + len(image), slots.sector_bytes)]
     for done, at in enumerate(sectors, 1):
         memory.erase(at)
-        progress(Progress(phase="erase", done_bytes=done * slots.sector_bytes, total_bytes=len(sectors) * slots.sector_bytes))
+        progress(FlashProgress(phase="erase", done_bytes=done * slots.sector_bytes, total_bytes=len(sectors) * slots.sector_bytes))
     blocks = [(at, image[at : at + _BLOCK_BYTES]) for at in range(0, len(image), _BLOCK_BYTES)]
     for at, block in blocks:
         memory.program(first + at, block)
-        progress(Progress(phase="write", done_bytes=at + len(block), total_bytes=len(image)))
+        progress(FlashProgress(phase="write", done_bytes=at + len(block), total_bytes=len(image)))
     for at, block in blocks:
         _compare(memory, first + at, block)
-        progress(Progress(phase="compare", done_bytes=at + len(block), total_bytes=len(image)))
+        progress(FlashProgress(phase="compare", done_bytes=at + len(block), total_bytes=len(image)))
     generation = 0 if old is None else (old.generation + 1) % 2**32
     record = BootRecord(magic=MAGIC, generation=generation, image_bytes=len(image), image_crc=zlib.crc32(image), crc=0)
     content = pack(record)[:-4]
     content += zlib.crc32(content).to_bytes(4, "little")
     memory.program(start, content)
     _compare(memory, start, content)
-    progress(Progress(phase="mark", done_bytes=len(content), total_bytes=len(content)))
+    progress(FlashProgress(phase="mark", done_bytes=len(content), total_bytes=len(content)))
     return slot
 
 

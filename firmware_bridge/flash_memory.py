@@ -65,11 +65,11 @@ class FileFlash:
             path.open("ab").close()
             # Made under the lock: two that make it at once would each erase what the other has written.
             if path.stat().st_size < size_bytes:
-                with self.locked():
+                with self.lock():
                     self._fill()
             found = path.stat().st_size
         except OSError as failure:
-            raise self._lost(failure) from failure
+            raise self._loss(failure) from failure
         if found != size_bytes:
             raise TargetError(f"{path} has {found} bytes, the memory of this board {size_bytes}: give another file, or remove it")
 
@@ -87,7 +87,7 @@ class FileFlash:
             raise
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def lock(self) -> Iterator[None]:
         """Lock the memory against other programs that lock it. ``TargetError`` if another one keeps it locked."""
         if self._locks:
             self._locks += 1
@@ -101,7 +101,7 @@ class FileFlash:
                 file = stack.enter_context(self.path.open("rb"))
                 _wait_for(file.fileno(), self.path)
             except OSError as failure:
-                raise self._lost(failure) from failure
+                raise self._loss(failure) from failure
             self._locks = 1
             try:
                 yield
@@ -114,7 +114,7 @@ class FileFlash:
                 file.seek(at)
                 return file.read(size)
         except OSError as failure:
-            raise self._lost(failure) from failure
+            raise self._loss(failure) from failure
 
     def erase(self, at: int) -> None:
         self._write(at, bytes([ERASED]) * self.sector_bytes)
@@ -128,9 +128,9 @@ class FileFlash:
                 file.seek(at)
                 file.write(content)
         except OSError as failure:
-            raise self._lost(failure) from failure
+            raise self._loss(failure) from failure
 
-    def _lost(self, failure: OSError) -> TargetError:
+    def _loss(self, failure: OSError) -> TargetError:
         return TargetError(f"{self.path}: {failure.strerror}: give the board's memory another place")
 
 

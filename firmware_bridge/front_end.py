@@ -11,8 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_tse.errors import ArtifactError
-from edge_tse.frame import GAIN_LIFT, LEVEL_OFFSET, LEVEL_SLOPE, LIFT, POWER_FLOOR, SILENCE, FrameSpec
+from edge_tse.frame import GAIN_LIFT, LIFT, SILENCE, FrameSpec
 from edge_tse.graph import Tensor
+from edge_tse.level import LEVEL_OFFSET, LEVEL_SLOPE, POWER_FLOOR
 from firmware_bridge.c_source import NOTE, array, real
 
 __all__ = ["beam_bytes", "header", "scratch_bytes", "source"]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from firmware_bridge.flash import Progress
+from firmware_bridge.flash import FlashProgress
 from firmware_bridge.link import Link
 
 __all__ = ["GdbFlash", "GdbRemote", "Segment", "flat", "load", "segments"]
@@ -58,7 +58,7 @@ class GdbRemote:
             block = content[offset : offset + _BLOCK_BYTES]
             what = f"write {len(block)} bytes at {at + offset:#x}"
             if self._binary:
-                answer = self.ask(b"X%x,%x:" % (at + offset, len(block)) + _escaped(block))
+                answer = self.ask(b"X%x,%x:" % (at + offset, len(block)) + _escape(block))
                 if answer:
                     self._check(answer, what)
                     continue
@@ -73,7 +73,7 @@ class GdbRemote:
         """Write flash that was erased; the content is in force after :meth:`finish_flash`."""
         for offset in range(0, len(content), _BLOCK_BYTES):
             block = content[offset : offset + _BLOCK_BYTES]
-            self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escaped(block), f"write {len(block)} bytes of flash")
+            self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escape(block), f"write {len(block)} bytes of flash")
 
     def finish_flash(self) -> None:
         """Finish writing flash: everything is in place when it returns."""
@@ -143,7 +143,7 @@ class GdbRemote:
             stated = self._next(command) + self._next(command)
             if stated.lower() == b"%02x" % (sum(content) % 256):
                 self._link.write(b"+")
-                return _unescaped(bytes(content))
+                return _unescape(bytes(content))
             self._link.write(b"-")
         raise LinkError(f"{self.name} answered damaged {_ATTEMPTS} times: lower the speed of the line")
 
@@ -235,7 +235,7 @@ def flat(program: bytes) -> tuple[int, bytes]:
     return base, bytes(content)
 
 
-def load(gdb: GdbRemote, program: bytes, progress: Callable[[Progress], None] = lambda told: None) -> None:
+def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], None] = lambda told: None) -> None:
     """Write a program into a board's memory, read it back and compare; its vectors come last.
 
     Until then a reset finds no program, and after it a whole one. ``DeviceError`` if what is read is not what was written.
@@ -255,11 +255,11 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[Progress], None] = 
                 else:
                     _compare(gdb, at + vectors, block[vectors:])
                 done += len(block)
-                progress(Progress(phase=phase, done_bytes=done, total_bytes=total))
+                progress(FlashProgress(phase=phase, done_bytes=done, total_bytes=total))
     if parts:
         gdb.write(parts[-1].address, parts[-1].content[:8])
         _compare(gdb, parts[-1].address, parts[-1].content[:8])
-        progress(Progress(phase="mark", done_bytes=8, total_bytes=8))
+        progress(FlashProgress(phase="mark", done_bytes=8, total_bytes=8))
 
 
 def _compare(gdb: GdbRemote, at: int, wanted: bytes) -> None:
@@ -267,11 +267,11 @@ def _compare(gdb: GdbRemote, at: int, wanted: bytes) -> None:
         raise DeviceError(f"{gdb.name}: memory at {at:#x} does not hold the {len(wanted)} bytes written: is it memory at all?", 0)
 
 
-def _escaped(content: bytes) -> bytes:
+def _escape(content: bytes) -> bytes:
     return b"".join(b"}" + bytes([byte ^ 0x20]) if byte in _ESCAPED else bytes([byte]) for byte in content)
 
 
-def _unescaped(content: bytes) -> bytes:
+def _unescape(content: bytes) -> bytes:
     """Content without escapes and run lengths: ``0*"`` is four zeros."""
     out = bytearray()
     at = 0

@@ -24,12 +24,12 @@ __all__ = [
     "ImageHeader",
     "Kind",
     "check_for",
-    "counted",
     "make",
     "pack_image",
     "parse",
     "public_key",
     "sign",
+    "with_counter",
 ]
 
 SCHEMA = 2
@@ -124,7 +124,7 @@ def make(payload: bytes, *, target: str, core: str, artifact_digest: str) -> Ima
     return image
 
 
-def counted(image: Image, counter: int) -> Image:
+def with_counter(image: Image, counter: int) -> Image:
     """The image with this security counter; another counter removes the signature. ``TargetError`` if it does not fit."""
     if not 0 <= counter < 2**32:
         raise TargetError(

@@ -78,7 +78,7 @@ class _Descriptors:
             except BlockingIOError:
                 continue
             except OSError as failure:
-                raise self._gone(failure.strerror or "") from failure
+                raise self._loss(failure.strerror or "") from failure
 
     def read(self, size: int, timeout_s: float) -> bytes:
         ready, _, _ = select.select([self._incoming], [], [], max(timeout_s, 0))
@@ -89,12 +89,12 @@ class _Descriptors:
         except BlockingIOError:
             return b""
         except OSError as failure:
-            raise self._gone(failure.strerror or "") from failure
+            raise self._loss(failure.strerror or "") from failure
         if not content:
-            raise self._gone("")
+            raise self._loss("")
         return content
 
-    def _gone(self, why: str) -> LinkError:
+    def _loss(self, why: str) -> LinkError:
         return LinkError(
             f"{self.name}: the other side closed the link{f' ({why})' if why else ''}: restart the board and try again"
         )
@@ -176,7 +176,7 @@ class ProcessLink(_Descriptors):
         self._process.wait()
         self._errors.close()
 
-    def _gone(self, why: str) -> LinkError:
+    def _loss(self, why: str) -> LinkError:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(1.0)
         self._errors.seek(0)
@@ -232,7 +232,7 @@ class SerialLink:
                 "the board is not listening, reset it"
             ) from failure
         except (self._error, OSError) as failure:
-            raise self._gone(failure) from failure
+            raise self._loss(failure) from failure
 
     def read(self, size: int, timeout_s: float) -> bytes:
         try:
@@ -242,13 +242,13 @@ class SerialLink:
                 return first
             waiting: bytes = self._port.read(min(size - 1, self._port.in_waiting))
         except (self._error, OSError) as failure:
-            raise self._gone(failure) from failure
+            raise self._loss(failure) from failure
         return first + waiting
 
     def close(self) -> None:
         self._port.close()
 
-    def _gone(self, failure: Exception) -> LinkError:
+    def _loss(self, failure: Exception) -> LinkError:
         return LinkError(f"{self.name}: the port is gone ({failure}): plug the board in again, then try again")
 
 

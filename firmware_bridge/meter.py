@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.target import Target, load_target, targets
 from edge_tse.errors import TargetError
-from firmware_bridge.build import CORES, PROGRAMS, Core, Image, build_image, zig
+from firmware_bridge.build import CORES, PROGRAMS, Core, Program, build_program, zig
 from firmware_bridge.codegen import generate
 from firmware_bridge.elf import read_sections, read_symbols
 
@@ -42,7 +42,7 @@ class Counts:
 
 
 def emulate(
-    image: Image, words: Sequence[str], folder: Path, *, plugin: Sequence[str] = (), timeout_s: float = 120
+    image: Program, words: Sequence[str], folder: Path, *, plugin: Sequence[str] = (), timeout_s: float = 120
 ) -> dict[str, str]:
     """Run an image on its core's emulator with a command line, in a folder with its files.
 
@@ -72,7 +72,7 @@ def emulate(
 
 
 def count_instructions(
-    image: Image,
+    image: Program,
     words: Sequence[str],
     folder: Path,
     *,
@@ -117,7 +117,7 @@ def count_instructions(
 
 def emulated_core(target: Target) -> Core | None:
     """The emulated core of the same kind as the target's; None if there is none."""
-    return next((CORES[name] for name, core in _counted().items() if core == target.core), None)
+    return next((CORES[name] for name, core in _cores().items() if core == target.core), None)
 
 
 def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> dict[str, object]:
@@ -128,12 +128,12 @@ def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> d
     """
     core = emulated_core(target)
     if core is None:
-        raise TargetError(f"no emulator here has a {target.core}: instructions are counted for {', '.join(_counted().values())}")
+        raise TargetError(f"no emulator here has a {target.core}: instructions are counted for {', '.join(_cores().values())}")
     noise = np.random.default_rng(0).normal(0, 1600, (hops, ears, artifact.frame.hop))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         noise.astype(np.int16).tofile(folder / "sound")
-        image = build_image(generate(artifact), core, folder / "image.elf")
+        image = build_program(generate(artifact), core, folder / "image.elf")
         words = [str(ears), "sound", "out"]
         whole = count_instructions(image, ["process", *words], folder)
         network = count_instructions(image, ["parts", *words], folder, first="etse_network", last="etse_synthesize")
@@ -151,7 +151,7 @@ def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> d
     }
 
 
-def _counted() -> dict[str, str]:
+def _cores() -> dict[str, str]:
     """Emulated boards and the cores they have."""
     known = set(targets())
     return {name: load_target(name).core for name, core in CORES.items() if core.regions and name in known}

@@ -8,13 +8,13 @@ from edge_tse.errors import ArtifactError
 from edge_tse.graph import Append, Depthwise, IntegerGraph, Tail
 from edge_tse.operators import node_inputs
 
-__all__ = ["LANES", "Ring", "find_rings", "padded"]
+__all__ = ["LANES", "Ring", "find_rings", "round_up"]
 
 LANES = 16
 """Channels that a vector register holds: rows are padded to a multiple of it."""
 
 
-def padded(n: int, to: int = LANES) -> int:
+def round_up(n: int, to: int = LANES) -> int:
     """The smallest multiple of ``to`` that holds ``n``."""
     return -(-n // to) * to
 
@@ -45,7 +45,7 @@ def find_rings(graph: IntegerGraph) -> dict[str, Ring]:
                 index=len(rings),
                 newest=node.input,
                 rows=window.frames,
-                stride=padded(window.channels),
+                stride=round_up(window.channels),
                 zero_point=window.zero_point,
             )
     histories = {name for state in graph.states for name in (state.input, state.output)}

@@ -17,7 +17,8 @@ from edge_tse.errors import TargetError
 from edge_tse.golden import Network
 from edge_tse.graph import IntegerGraph
 from firmware_bridge import emulator
-from firmware_bridge.board import core_of, image_for
+from firmware_bridge.bill import archive_bill, image_bill
+from firmware_bridge.board import core_of, image_for, program_of
 from firmware_bridge.build import LIBRARY
 from firmware_bridge.codegen import generate, plan_memory
 from firmware_bridge.delivery import Delivery
@@ -34,16 +35,19 @@ BOARDS: Boards = Delivery()
 
 def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
     """Emit an image for `edge-tse flash` where this build has start-up code for the board, else an archive of C sources."""
+    generated = generate(artifact)
     try:
-        core_of(target)
+        core = core_of(target)
     except TargetError:
-        return Emitted(content=_archive(generate(artifact)), kind="archive of C sources")
-    return Emitted(content=pack_image(image_for(artifact, target)), kind="image")
+        bill = archive_bill(artifact, generated)
+        return Emitted(content=_archive(generated, bill), kind="archive of C sources", bill=bill)
+    image = image_for(artifact, target)
+    return Emitted(content=pack_image(image), kind="image", bill=image_bill(artifact, generated, image, core, program_of(core)))
 
 
-def _archive(generated: Mapping[str, str]) -> bytes:
-    """Archive of the model's C and the library it is compiled with, in ``c/``, as ZIP; equal models give equal bytes."""
-    files = {name: text.encode() for name, text in generated.items()}
+def _archive(generated: Mapping[str, str], bill: str) -> bytes:
+    """Archive of the model's C, the library it is compiled with in ``c/``, and its bill, as ZIP; equal models give equal bytes."""
+    files = {name: text.encode() for name, text in {**generated, "sbom.cdx.json": bill}.items()}
     files |= {f"c/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -58,7 +62,7 @@ def _planned_rings(artifact: Artifact) -> dict[str, int]:
     return {"weights": memory.weights + memory.tables, "arena": memory.arena + memory.voice, "state": memory.state}
 
 
-def _compiled_here(graph: IntegerGraph, content: bytes | None) -> Network:
+def _compile_here(graph: IntegerGraph, content: bytes | None) -> Network:
     return NativeNetwork(graph)
 
 
@@ -90,7 +94,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             _OnEmulator(module="firmware_bridge.board", network=None, needs=("ziglang",), extra="firmware", emulates=True),
             Replay(
                 module="firmware_bridge.native",
-                network=_compiled_here,
+                network=_compile_here,
                 needs=("ziglang",),
                 extra="firmware",
                 what="the same sources, compiled for this machine",

@@ -11,7 +11,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import open_network
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.personalization import personalize
-from quantization.evaluate import Float, Trial, read_trials
+from quantization.scores import Float
+from quantization.trial_list import Trial, read_trials
 
 __all__ = ["analyse", "mean_over", "signals"]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Arithmetic", "Muon", "fastest", "orthogonalized"]
+__all__ = ["Arithmetic", "Muon", "fastest", "orthogonalize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,16 @@ def fastest(device: str) -> Arithmetic:
         return Arithmetic(layers=True, steps=True, times_ms={})
     layer, x = nn.Linear(128, 208), torch.randn(4, 750, 128)
 
-    def trained(mixed: bool) -> None:
+    def train(mixed: bool) -> None:
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
             out = layer(x.detach().requires_grad_())
         out.sum().backward()
 
     times = {
-        "layer_float32": _best_ms(lambda: trained(False)),
-        "layer_bfloat16": _best_ms(lambda: trained(True)),
-        "step_float32": _best_ms(lambda: orthogonalized(layer.weight.detach(), torch.float32)),
-        "step_bfloat16": _best_ms(lambda: orthogonalized(layer.weight.detach(), torch.bfloat16)),
+        "layer_float32": _best_ms(lambda: train(False)),
+        "layer_bfloat16": _best_ms(lambda: train(True)),
+        "step_float32": _best_ms(lambda: orthogonalize(layer.weight.detach(), torch.float32)),
+        "step_bfloat16": _best_ms(lambda: orthogonalize(layer.weight.detach(), torch.bfloat16)),
     }
     return Arithmetic(
         layers=times["layer_bfloat16"] < times["layer_float32"],
@@ -75,7 +75,7 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
 
-def orthogonalized(matrix: Tensor, dtype: torch.dtype) -> Tensor:
+def orthogonalize(matrix: Tensor, dtype: torch.dtype) -> Tensor:
     """The nearest matrix with singular values about 1, by five quintic Newton-Schulz iterations (Jordan et al., "Muon", 2024)."""
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
@@ -106,6 +106,6 @@ class Muon(torch.optim.Muon):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(weight.grad)
                 held = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
-                update = orthogonalized(weight.grad.lerp(held, momentum), self._dtype)
+                update = orthogonalize(weight.grad.lerp(held, momentum), self._dtype)
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.add_(update, alpha=-0.2 * lr * math.sqrt(max(weight.shape)))

@@ -17,7 +17,7 @@ from edge_tse.nn.growth import can_grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
 from edge_tse.nn.student import Student, StudentConfig
-from edge_tse.table import read_table, shown
+from edge_tse.table import quote, read_table
 from quantization.recipes import Recipe, recipe
 from quantization.stored import check_finite, load_state
 
@@ -104,7 +104,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         resume=state["resume"],
         current=state.get("current"),
         falls_from=state.get("falls_from"),
-        begun=_begun(state),
+        begun=_has_begun(state),
     )
 
 
@@ -112,12 +112,12 @@ def _check_parts(path: Path, state: dict[str, Any]) -> None:
     for name, kind in _PARTS.items():
         found = state.get(name)
         if not isinstance(found, kind) or isinstance(found, bool):
-            raise DataError(f"{path}: not a checkpoint of this version: its {name} is {shown(found)}: {_AGAIN}")
-    if not isinstance(_begun(state), bool):
-        raise DataError(f"{path}: not a checkpoint of this version: its begun is {shown(state['begun'])}: {_AGAIN}")
+            raise DataError(f"{path}: not a checkpoint of this version: its {name} is {quote(found)}: {_AGAIN}")
+    if not isinstance(_has_begun(state), bool):
+        raise DataError(f"{path}: not a checkpoint of this version: its begun is {quote(state['begun'])}: {_AGAIN}")
 
 
-def _begun(state: dict[str, Any]) -> Any:
+def _has_begun(state: dict[str, Any]) -> Any:
     return state.get("begun", True)  # older checkpoints do not say: their runs had no easy start
 
 
@@ -125,16 +125,16 @@ def _recipe_of(path: Path, state: dict[str, Any]) -> Recipe:
     made = dataclasses.replace(recipe(state["recipe"]), steps=state["steps"])
     rate = state.get("rate", made.lr)  # older checkpoints do not say: theirs is the recipe's
     if not isinstance(rate, float) or not 0 < rate <= 1:
-        raise DataError(f"{path}: not a checkpoint of this version: its rate is {shown(rate)}: {_AGAIN}")
+        raise DataError(f"{path}: not a checkpoint of this version: its rate is {quote(rate)}: {_AGAIN}")
     made = dataclasses.replace(made, lr=rate)
-    if _begun(state):
+    if _has_begun(state):
         made = made.without_easy_start
     if "teaching" in state:
         made = dataclasses.replace(made, teaching=read_table(Teaching, state["teaching"], f"{path}: teaching", DataError))
     if state["encoder"] is not None:
         return made
     if type(size := state.get("embedding")) is not int or not 1 <= size <= _LARGEST_EMBEDDING:
-        raise DataError(f"{path}: its embedding is {shown(size)}, 1 to {_LARGEST_EMBEDDING} values are possible: {_AGAIN}")
+        raise DataError(f"{path}: its embedding is {quote(size)}, 1 to {_LARGEST_EMBEDDING} values are possible: {_AGAIN}")
     return of_external_size(made, size)
 
 

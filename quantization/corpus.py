@@ -168,7 +168,7 @@ def decode(
     def one(speaker: str) -> list[list[NDArray[np.int16]]]:
         """Utterances of a talker at each speed."""
         recordings = [_mono(path) for path in corpus.speakers[speaker]]
-        return [_spoken(recordings, speed, rate) for speed in speeds]
+        return [_at_speed(recordings, speed, rate) for speed in speeds]
 
     spans = {}
 
@@ -217,7 +217,7 @@ def _append(to: Path, pieces: Iterable[NDArray[np.int16]]) -> None:
         head(total)  # as long as the first one: NumPy leaves room for the shape to grow
 
 
-def _spoken(recordings: Sequence[tuple[Float, int]], speed: float, rate: int) -> list[NDArray[np.int16]]:
+def _at_speed(recordings: Sequence[tuple[Float, int]], speed: float, rate: int) -> list[NDArray[np.int16]]:
     """A talker's recordings at one speed; the halves of a single one take the parts of target and enrollment."""
     out = []
     for signal, file_rate in recordings:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from edge_tse.demo.cases import Case, case_of
 from edge_tse.errors import DataError
-from quantization.evaluate import Item, Trial, read_trials
+from quantization.scores import Item
+from quantization.trial_list import Trial, read_trials
 
 __all__ = ["examples"]
 
@@ -27,7 +28,7 @@ def examples(trials_csv: Path, items: Sequence[Item]) -> list[Case]:
 
 
 def _by_gain(items: Sequence[Item]) -> Iterator[tuple[str, str, int]]:
-    ranked = _ranked(items, "si_sdr_i")
+    ranked = _by_score(items, "si_sdr_i")
     places = dict.fromkeys([*range(min(WORST, len(ranked))), *([len(ranked) // 2, len(ranked) - 1] if ranked else [])])
     for place in places:
         gain = items[ranked[place]]["scores"]["si_sdr_i"]
@@ -43,13 +44,13 @@ def _rank(place: int, of: int) -> str:
 
 
 def _by_attenuation(items: Sequence[Item]) -> Iterator[tuple[str, str, int]]:
-    ranked = _ranked(items, "attenuation_db")
+    ranked = _by_score(items, "attenuation_db")
     if ranked:
         left = items[ranked[0]]["scores"]["attenuation_db"]
         yield "absent", f"Absent talker, loudest output of {len(ranked)}: {-left:.1f} dB of the mixture", ranked[0]
 
 
-def _ranked(items: Sequence[Item], score: str) -> list[int]:
+def _by_score(items: Sequence[Item], score: str) -> list[int]:
     """Indices of the items that have this score, lowest first."""
     there = [i for i, item in enumerate(items) if item["scores"].get(score) is not None]
     return sorted(there, key=lambda i: float(items[i]["scores"][score]))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_tse.embeddings import read_embeddings
 from edge_tse.errors import DataError
 from quantization.corpus import SPEEDS, Corpus, Speech
-from quantization.enrollment import Enrollments
+from quantization.encoder_training import Enrollments
 
 __all__ = ["Embeddings", "enrollable", "open_embeddings"]
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import torch
 
 from edge_tse.analysis import Moves, moves_of_gains, moves_of_steps
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.nn.student import Student
 from quantization.analyse import mean_over, signals
 from quantization.checkpoint import Checkpoint, load_checkpoint
-from quantization.evaluate import Float, Trial
-from quantization.float_listener import enrolled
+from quantization.float_listener import enroll
+from quantization.scores import Float
+from quantization.trial_list import Trial
 
 __all__ = ["STEPS", "analyse_checkpoint"]
 
@@ -35,9 +36,9 @@ def analyse_checkpoint(
 
     @torch.no_grad()
     def one(trial: Trial) -> dict[str, Moves]:
-        voice = enrolled(source, trial)
+        voice = enroll(source, trial)
         mixture, target = signals(trial, source.recipe.student.frame.sample_rate_hz)
-        of = _published if isinstance(source.student, Mask2Flow) else _student
+        of = _analyse_published if isinstance(source.student, Mask2Flow) else _student
         return of(source, mixture, target, voice)
 
     return mean_over(trials, one, progress)
@@ -45,7 +46,7 @@ def analyse_checkpoint(
 
 def _student(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:
     assert isinstance(source.student, Student)
-    front = Front(source.recipe.student.frame)
+    front = TorchFront(source.recipe.student.frame)
     whole = mixture.shape[1] // front.frame.hop * front.frame.hop
     spectra = front.analyze(torch.from_numpy(mixture[None, :, :whole].copy()))
     moves = source.student.listen(front, spectra, voice)
@@ -58,7 +59,7 @@ def _student(source: Checkpoint, mixture: Float, target: Float | None, voice: to
     return moves_of_gains(energy(spectra), moves.mask[0].numpy(), moves.gain[0].numpy(), wanted)
 
 
-def _published(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:
+def _analyse_published(source: Checkpoint, mixture: Float, target: Float | None, voice: torch.Tensor) -> dict[str, Moves]:
     system = source.student
     assert isinstance(system, Mask2Flow)
     spectra = system.front.analyze(torch.from_numpy(mixture)[None])

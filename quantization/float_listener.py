@@ -17,14 +17,16 @@ from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.voice import VoiceModel
 from quantization.checkpoint import Checkpoint
-from quantization.evaluate import Float, Item, Listener, Trial, enrollment_clips, read_trials, score, summary, tails
 from quantization.freeze import float_voice_model
-from quantization.validation import estimated
+from quantization.score_summary import summary, tails
+from quantization.scores import Float, Item, Listener, score
+from quantization.trial_list import Trial, enrollment_clips, read_trials
+from quantization.validation import estimate
 
-__all__ = ["enrolled", "evaluate_checkpoint", "float_listener"]
+__all__ = ["enroll", "evaluate_checkpoint", "float_listener"]
 
 
-def enrolled(source: Checkpoint, trial: Trial) -> Tensor:
+def enroll(source: Checkpoint, trial: Trial) -> Tensor:
     """Voice of the trial's talker in the form that the checkpoint takes, ``[1, size]``.
 
     ``AudioError`` if the enrollment holds too little speech, ``DataError`` if the checkpoint has no encoder of its own.
@@ -46,7 +48,7 @@ def enrolled(source: Checkpoint, trial: Trial) -> Tensor:
 def float_listener(source: Checkpoint, trial: Trial, steps: int = 1, solver: Solver = "euler") -> Listener | str:
     """Listener for the talker of a trial, or why that talker cannot be enrolled; ``steps`` and ``solver`` are the flow's."""
     try:
-        voice = enrolled(source, trial)
+        voice = enroll(source, trial)
     except AudioError as failure:
         return str(failure)
     frame = source.recipe.student.frame
@@ -56,8 +58,8 @@ def float_listener(source: Checkpoint, trial: Trial, steps: int = 1, solver: Sol
         n = mixture.shape[1]
         padded = np.zeros((len(mixture), -(-(n + frame.delay) // frame.hop) * frame.hop), np.float32)
         padded[:, :n] = mixture
-        estimate: Float = estimated(source.student, torch.from_numpy(padded)[None], voice, steps, solver)[0, :, :n].numpy()
-        return estimate
+        found: Float = estimate(source.student, torch.from_numpy(padded)[None], voice, steps, solver)[0, :, :n].numpy()
+        return found
 
     return listen
 

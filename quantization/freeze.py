@@ -14,7 +14,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.golden import Golden
 from edge_tse.graph import IntegerGraph, State
 from edge_tse.nn.encoder import BLOCKS, Encoder
-from edge_tse.nn.student import Block, Stage, Student
+from edge_tse.nn.stage import Block, Stage
+from edge_tse.nn.student import Student
 from edge_tse.operators import Add, Append, Depthwise, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.quant import quantize_bias
 from edge_tse.voice import VoiceModel
@@ -114,12 +115,12 @@ def _constants(steps: torch.Tensor, scale: torch.Tensor, bias: torch.Tensor, sou
     }
 
 
-def _quantized(layer: torch.nn.Module) -> QuantPointwise:
+def _pointwise_of(layer: torch.nn.Module) -> QuantPointwise:
     assert isinstance(layer, QuantPointwise), "freeze takes the output of quantized_twin"
     return layer
 
 
-def _fixed(module: torch.nn.Module) -> Fixed:
+def _fixed_of(module: torch.nn.Module) -> Fixed:
     """Range that a tensor of known range is quantized with, by itself or behind its function."""
     last = module[-1] if isinstance(module, torch.nn.Sequential) else module
     assert isinstance(last, Fixed), "freeze takes the output of quantized_twin"
@@ -136,22 +137,22 @@ def _weight(layer: torch.nn.Module, name: str = "weight") -> NDArray[np.float32]
 def freeze_graph(twin: Student) -> IntegerGraph:
     """The twin's arithmetic as an integer graph, modulations still open."""
     config, b = twin.config, _Builder()
-    features = b.tensor("features", config.frame.features, _fixed(twin.entry))
-    hidden = b.stage("mask", twin.mask, b.pointwise("stem", _quantized(twin.stem), features), config.taps)
-    mask = b.gate(Sigmoid, "mask", b.pointwise("mask.logits", _quantized(twin.mask_head), hidden), _fixed(twin.mask_out))
+    features = b.tensor("features", config.frame.features, _fixed_of(twin.entry))
+    hidden = b.stage("mask", twin.mask, b.pointwise("stem", _pointwise_of(twin.stem), features), config.taps)
+    mask = b.gate(Sigmoid, "mask", b.pointwise("mask.logits", _pointwise_of(twin.mask_head), hidden), _fixed_of(twin.mask_out))
     later = b.add(
         "refine.entry",
-        b.pointwise("refine.from_hidden", _quantized(twin.from_hidden), hidden),
-        b.pointwise("refine.from_gain", _quantized(twin.from_gain), mask),
+        b.pointwise("refine.from_hidden", _pointwise_of(twin.from_hidden), hidden),
+        b.pointwise("refine.from_gain", _pointwise_of(twin.from_gain), mask),
     )
     if config.frame.beam:
-        later = b.add("refine.heard", later, b.pointwise("refine.from_features", _quantized(twin.from_features), features))
+        later = b.add("refine.heard", later, b.pointwise("refine.from_features", _pointwise_of(twin.from_features), features))
     later = b.stage("refine", twin.refine, later, config.taps)
-    velocity = b.pointwise("refine.logits", _quantized(twin.velocity_head), later)
-    outputs = [mask, b.gate(Tanh, "velocity", velocity, _fixed(twin.velocity_out))]
+    velocity = b.pointwise("refine.logits", _pointwise_of(twin.velocity_head), later)
+    outputs = [mask, b.gate(Tanh, "velocity", velocity, _fixed_of(twin.velocity_out))]
     if config.frame.beam:
-        share = b.pointwise("share.logits", _quantized(twin.share_head), later)
-        outputs.append(b.gate(Sigmoid, "share", share, _fixed(twin.share_out)))
+        share = b.pointwise("share.logits", _pointwise_of(twin.share_head), later)
+        outputs.append(b.gate(Sigmoid, "share", share, _fixed_of(twin.share_out)))
     return IntegerGraph(tensors=b.tensors, nodes=tuple(b.nodes), inputs=(features,), outputs=tuple(outputs), states=tuple(b.states))
 
 

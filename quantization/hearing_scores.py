@@ -62,8 +62,8 @@ def hearing_scores(
             loss = _audiogram(ear)
             aided = np.convolve(y, _nal_r(loss))
             try:
-                found["haspi"].append(_computed(haspi, x, RATE_HZ, aided, RATE_HZ, loss, CONVERSATION_DB_SPL))
-                found["hasqi"].append(_computed(hasqi, x, RATE_HZ, aided, RATE_HZ, loss, _EQUALIZES_REFERENCE, CONVERSATION_DB_SPL))
+                found["haspi"].append(_compute(haspi, x, RATE_HZ, aided, RATE_HZ, loss, CONVERSATION_DB_SPL))
+                found["hasqi"].append(_compute(hasqi, x, RATE_HZ, aided, RATE_HZ, loss, _EQUALIZES_REFERENCE, CONVERSATION_DB_SPL))
             except (ValueError, IndexError, RuntimeWarning) as failure:
                 reasons |= {name + suffix: " ".join(str(failure).split()) for name in NAMES}
         for name in NAMES:
@@ -77,7 +77,7 @@ def _indices() -> tuple[Index, Index]:
     return _module("clarity.evaluator.haspi").haspi_v2, _module("clarity.evaluator.hasqi").hasqi_v2
 
 
-def _computed(index: Index, *arguments: object) -> float:
+def _compute(index: Index, *arguments: object) -> float:
     """First value that an index returns. It dithers with NumPy's global generator, which is therefore seeded and put back."""
     state = np.random.get_state()  # noqa: NPY002
     np.random.seed(0)  # noqa: NPY002

@@ -22,14 +22,14 @@ from torch.utils.tensorboard import SummaryWriter
 
 from edge_tse.errors import DataError
 from edge_tse.nn.flow_losses import FlowLosses, FlowWeights, flow_losses
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
 from edge_tse.nn.mask2flow import Mask2Flow
 from edge_tse.nn.student import Student
 from quantization.arithmetic import Muon, fastest
 from quantization.checkpoint import voice_size
 from quantization.recipes import Recipe
-from quantization.run import Progress, Run, Watch
+from quantization.run import TrainingProgress, TrainingRun, Watch
 
 __all__ = ["Averaged", "Log", "Plan", "Teacher", "descend", "fit", "launch", "optimizers_of"]
 
@@ -96,7 +96,7 @@ class Teacher(nn.Module):
 
     def __init__(self, student: Student | Mask2Flow) -> None:
         super().__init__()
-        self.student, self.front = student.requires_grad_(False), Front(student.config.frame)
+        self.student, self.front = student.requires_grad_(False), TorchFront(student.config.frame)
         self.eval()
 
     def train(self, mode: bool = True) -> Teacher:
@@ -119,7 +119,7 @@ class _Objective(nn.Module):
 
     def __init__(self, student: Student, weights: Weights, teacher: Teacher | None, teaching: Teaching) -> None:
         super().__init__()
-        self.student, self.front, self.weights = student, Front(student.config.frame), weights
+        self.student, self.front, self.weights = student, TorchFront(student.config.frame), weights
         self.teacher, self.teaching = teacher, teaching
 
     def forward(self, mixture: Tensor, target: Tensor, voice: Tensor, t: Tensor) -> Losses:
@@ -165,7 +165,7 @@ class Averaged:
         torch._foreach_lerp_(list(self.state.values()), [current[name] for name in self.state], 1 - keeps)
 
     @contextmanager
-    def applied(self) -> Iterator[None]:
+    def swap_in(self) -> Iterator[None]:
         """Let the network compute with its average, then go on as it was."""
         own = {name: value.detach().clone() for name, value in self._network.state_dict().items()}
         self._network.load_state_dict(self.state)
@@ -176,7 +176,7 @@ class Averaged:
 
 
 def fit(
-    run: Run,
+    run: TrainingRun,
     student: Student | Mask2Flow,
     plan: Plan,
     fabric: Fabric,
@@ -223,7 +223,7 @@ def fit(
                     average.update()
                 at += 1
                 now = time.monotonic()
-                *means, late = _agreed(fabric, losses, stop_at is not None and now >= stop_at)
+                *means, late = _agree(fabric, losses, stop_at is not None and now >= stop_at)
                 _tell(watch, phase, at, plan, {"loss": means[0], objective.terms[1]: means[1]})
                 if minutes:
                     minutes.add(at, means, now)
@@ -231,17 +231,17 @@ def fit(
                     save(at, [optimizer.state_dict() for optimizer in optimizers])
                     saved = now
         except KeyboardInterrupt:
-            watch(Progress(phase="stopped", step=at, steps=plan.steps, figures={}))
+            watch(TrainingProgress(phase="stopped", step=at, steps=plan.steps, figures={}))
     if rank == 0:
         save(at, [optimizer.state_dict() for optimizer in optimizers])
     return at
 
 
 def _tell(watch: Watch, phase: str, at: int, plan: Plan, figures: dict[str, float]) -> None:
-    watch(Progress(phase=phase, step=at, steps=plan.steps if plan.ends else None, figures=figures))
+    watch(TrainingProgress(phase=phase, step=at, steps=plan.steps if plan.ends else None, figures=figures))
 
 
-def _agreed(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[float]:
+def _agree(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[float]:
     """The losses of the whole batch, and whether to stop: every process must take the same decision."""
     shared = torch.stack([x.detach() for x in losses] + [losses.total.new_tensor(late)])
     agreed = fabric.all_reduce(shared) if fabric.world_size > 1 else shared

@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from edge_tse.nn.student import Block, Depthwise, Modulated, Stage, Student, causal_taps
+from edge_tse.nn.stage import Block, Depthwise, Modulated, Stage, causal_taps
+from edge_tse.nn.student import Student
 
 __all__ = [
     "CALIBRATIONS",
@@ -146,7 +147,7 @@ class QuantPointwise(nn.Module):
         scale = q.scale.flatten().expand(len(q.value))
         return q.value, scale, self.source.module.scale * scale
 
-    def accumulated(self, x: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
+    def accumulate(self, x: Tensor, weight: Tensor, grid: Tensor) -> Tensor:
         """Accumulator as training sees it, in reals."""
         if self.exact:
             return functional.linear(x, self.holder.weight, self.bias)
@@ -155,19 +156,19 @@ class QuantPointwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight, scale, grid = self.weight_and_grid()
         if self.training:
-            return self.output.module(self.accumulated(x, weight, grid))
+            return self.output.module(self.accumulate(x, weight, grid))
         acc = functional.linear(_steps(x, self.source.module.scale), _steps(weight, scale[:, None]), _steps(self.bias, grid))
         return self.output.module.requantize(acc, grid / self.output.module.scale)
 
 
 class QuantModulated(QuantPointwise):
-    """:class:`~edge_tse.nn.student.Modulated`, folded: voice scale and shift act on the accumulator."""
+    """:class:`~edge_tse.nn.stage.Modulated`, folded: voice scale and shift act on the accumulator."""
 
     def forward(self, x: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:  # type: ignore[override]
         weight, scale, grid = self.weight_and_grid()
         if self.training:
             shift = shift_BH if self.exact else _on_grid(shift_BH, grid * scale_BH)
-            return self.output.module(torch.addcmul(shift[:, None], self.accumulated(x, weight, grid), scale_BH[:, None]))
+            return self.output.module(torch.addcmul(shift[:, None], self.accumulate(x, weight, grid), scale_BH[:, None]))
         source, output = self.source.module.scale, self.output.module
         folded_BH = scale * scale_BH
         bias_BH = _steps(self.bias, grid) + _steps(shift_BH.double(), source.double() * folded_BH.double()).float()
@@ -176,7 +177,7 @@ class QuantModulated(QuantPointwise):
 
 
 class QuantDepthwise(nn.Module):
-    """:class:`~edge_tse.nn.student.Depthwise` with integer taps and an int8 output."""
+    """:class:`~edge_tse.nn.stage.Depthwise` with integer taps and an int8 output."""
 
     def __init__(
         self,
@@ -332,7 +333,7 @@ def quantized_twin(
             assert isinstance(block.depthwise, Depthwise)
             assert isinstance(block.expand, Modulated)
             tapped, hidden = activation(f"{name}.{i}.depthwise"), activation(f"{name}.{i}.expand", unsigned=True)
-            weight, bias = block.expand.folded()
+            weight, bias = block.expand.fold()
             block.depthwise = _owning(QuantDepthwise(block.depthwise, stream, tapped, depthwise_format), tapped)
             block.expand = _owning(QuantModulated(weight, bias, tapped, hidden, pointwise_format), hidden)
             block.project = pointwise(block.project, hidden, stream)

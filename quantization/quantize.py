@@ -17,7 +17,7 @@ from torch import Tensor
 
 from edge_tse.artifact import Artifact
 from edge_tse.errors import DataError
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from edge_tse.universal import reaches
@@ -25,7 +25,7 @@ from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
 from quantization.freeze import freeze
 from quantization.loop import Plan, Teacher, fit, launch
 from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
-from quantization.run import Run, Watch
+from quantization.run import TrainingRun, Watch
 from quantization.stored import check_finite, load_state, save_state
 from quantization.validation import validate
 
@@ -122,7 +122,9 @@ def quantize(
     return artifact
 
 
-def prepare(checkpoint: Path, data: Path, beside: Path, watch: Watch = lambda progress: None) -> tuple[Checkpoint, Run, Path]:
+def prepare(
+    checkpoint: Path, data: Path, beside: Path, watch: Watch = lambda progress: None
+) -> tuple[Checkpoint, TrainingRun, Path]:
     """A checkpoint, the data side of its run, and its folder: the checkpoint's own if its run is there, else ``beside``."""
     source = load_checkpoint(checkpoint)
     if not isinstance(source.student, Student) or source.student.config.ahead:
@@ -132,7 +134,7 @@ def prepare(checkpoint: Path, data: Path, beside: Path, watch: Watch = lambda pr
     if not (folder / "voices.pt").exists():
         folder = beside
         folder.mkdir(parents=True, exist_ok=True)
-    return source, Run(source.recipe, data, folder, watch, source.encoder), folder
+    return source, TrainingRun(source.recipe, data, folder, watch, source.encoder), folder
 
 
 def teacher_of(source: Checkpoint, other: Path | None = None) -> Teacher:
@@ -157,7 +159,7 @@ def twin_of(student: Student, batches: list[tuple[Tensor, Tensor]], scheme: Sche
 
 def fine_tune(
     twin: Student,
-    run: Run,
+    run: TrainingRun,
     scheme: Scheme,
     steps: int,
     stored: Path,
@@ -206,9 +208,9 @@ def packed_bytes(twin: Student) -> int:
     return sum(math.ceil(m.holder.weight.numel() * m.form.bits / 8) + 8 * m.holder.weight.shape[0] for m in layers)
 
 
-def calibration_batches(run: Run, student: Student) -> list[tuple[Tensor, Tensor]]:
+def calibration_batches(run: TrainingRun, student: Student) -> list[tuple[Tensor, Tensor]]:
     """Features and voices of training mixtures, mono and binaural; the beam's features are made with a float student."""
-    front = Front(run.recipe.student.frame)
+    front = TorchFront(run.recipe.student.frame)
     student.eval()
     out = []
     with torch.no_grad():
@@ -218,7 +220,7 @@ def calibration_batches(run: Run, student: Student) -> list[tuple[Tensor, Tensor
     return out
 
 
-def with_reach(artifact: Artifact, run: Run, student: Student) -> Artifact:
+def with_reach(artifact: Artifact, run: TrainingRun, student: Student) -> Artifact:
     """The artifact with the reach of its universal form: every voice of the training talkers, and mixtures of them."""
     embed = artifact.voice_model.modulation
     voices = run.enrollments.every
@@ -249,13 +251,13 @@ def golden_features(student: Student) -> NDArray[np.int8]:
     heard = np.stack([left, right]).astype(np.float32)
     if not (frame.beam or frame.level_invariant):
         return to_int8(frame.frame_features(frame.analyze(heard)), 1 / 127)
-    front, nobody = Front(frame), torch.full((1, student.config.voice_size), student.config.voice_size**-0.5)
+    front, nobody = TorchFront(frame), torch.full((1, student.config.voice_size), student.config.voice_size**-0.5)
     features = student.eval().listen(front, front.analyze(torch.from_numpy(heard)[None]), nobody).features
     return to_int8(features[0].numpy(), 1 / 127)
 
 
 def _provenance(
-    recipe: str, trained: int, scheme: str, steps: int, run: Run, figures: dict[str, dict[str, float]]
+    recipe: str, trained: int, scheme: str, steps: int, run: TrainingRun, figures: dict[str, dict[str, float]]
 ) -> dict[str, Any]:
     sets = sorted({name.rpartition("/")[0] for name in run.corpus.train_speakers})
     return {

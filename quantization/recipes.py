@@ -20,7 +20,7 @@ from edge_tse.nn.student import (
     TEACHER_S,
     StudentConfig,
 )
-from quantization.mixing import TWO_EARS, Scene
+from quantization.mixture import TWO_EARS, Scene
 
 __all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
 

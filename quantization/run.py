@@ -15,17 +15,17 @@ from edge_tse.errors import DataError
 from edge_tse.nn.encoder import Encoder
 from quantization.checkpoint import encoder_of, voice_size
 from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
-from quantization.enrollment import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
+from quantization.encoder_training import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable
 from quantization.mixing import Batch, Mixer
 from quantization.recipes import EncoderRecipe, Recipe
 from quantization.stored import check_finite, load_state, save_state
 
-__all__ = ["Progress", "Run", "Watch", "tensors_of"]
+__all__ = ["TrainingProgress", "TrainingRun", "Watch", "tensors_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class TrainingProgress:
     """Progress of a long run."""
 
     phase: str
@@ -35,10 +35,10 @@ class Progress:
     figures: dict[str, float]
 
 
-Watch = Callable[[Progress], None]
+Watch = Callable[[TrainingProgress], None]
 
 
-class Run:
+class TrainingRun:
     """The data side of a run: decoded corpus, encoder, cached enrollments, mixtures by step."""
 
     def __init__(
@@ -90,11 +90,11 @@ class Run:
 
 
 def _teller(watch: Watch, phase: str) -> Callable[[int, int], None]:
-    return lambda done, of: watch(Progress(phase=phase, step=done, steps=of, figures={}))
+    return lambda done, of: watch(TrainingProgress(phase=phase, step=done, steps=of, figures={}))
 
 
 def _enrollments(
-    run: Run, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None, refine: bool
+    run: TrainingRun, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None, refine: bool
 ) -> tuple[Encoder | None, Enrollments, Enrollments]:
     """Encoder (trained now unless given) and voices of all talkers; the file ``stored`` keeps them between runs."""
     made = run.recipe
@@ -122,15 +122,15 @@ def _enrollments(
     elif made.encoder is None:
         raise DataError(f"{stored.parent}: its embeddings of {made.student.embedding} values are not there: give --embeddings DIR")
     else:
-        encoder, trained, held_out = _encoded(run, made.encoder, watch, encoder, refine)
+        encoder, trained, held_out = _encode(run, made.encoder, watch, encoder, refine)
     tensors = [{t: [torch.from_numpy(v) for v in vs] for t, vs in e.by_talker.items()} for e in (trained, held_out)]
     state = {"how": how, "encoder": encoder.state_dict() if encoder else None, "train": tensors[0], "validation": tensors[1]}
     save_state(stored, state)
     return encoder, trained, held_out
 
 
-def _encoded(
-    run: Run, how: EncoderRecipe, watch: Watch, encoder: Encoder | None, refine: bool
+def _encode(
+    run: TrainingRun, how: EncoderRecipe, watch: Watch, encoder: Encoder | None, refine: bool
 ) -> tuple[Encoder, Enrollments, Enrollments]:
     """Voices of all talkers by the encoder, which is trained now unless given."""
     made, frame = run.recipe, run.recipe.student.frame
@@ -143,7 +143,7 @@ def _encoded(
             how,
             made.seed,
             torch.device("cuda" if torch.cuda.is_available() else "cpu"),
-            lambda step, loss: watch(Progress(phase="encoder", step=step + 1, steps=how.steps, figures={"loss": loss})),
+            lambda step, loss: watch(TrainingProgress(phase="encoder", step=step + 1, steps=how.steps, figures={"loss": loss})),
             noises,
             encoder,
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from edge_tse.errors import DataError
 from edge_tse.files import replacing
-from edge_tse.table import shown
+from edge_tse.table import quote
 
 __all__ = ["check_finite", "load_state", "save_state"]
 
@@ -63,10 +63,10 @@ def load_state(path: Path, what: str) -> dict[str, Any]:
             f"{path} is not a {what} of this version, or damaged ({type(failure).__name__}: {_first_line(failure)}): {_AGAIN}"
         ) from failure
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise DataError(f"{path} is not a {what} of this version: it holds {shown(type(state).__name__)}: {_AGAIN}")
+        raise DataError(f"{path} is not a {what} of this version: it holds {quote(type(state).__name__)}: {_AGAIN}")
     stated = state.pop(_DIGEST, None)
     if stated is not None and stated != (found := _digest(state)):
-        raise DataError(f"{path} is damaged: its weights have digest {found[:12]}, it states {shown(stated)[1:13]}: {_AGAIN}")
+        raise DataError(f"{path} is damaged: its weights have digest {found[:12]}, it states {quote(stated)[1:13]}: {_AGAIN}")
     return state
 
 

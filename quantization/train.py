@@ -20,7 +20,7 @@ import torch
 from lightning_fabric import Fabric
 
 from edge_tse.errors import DataError
-from edge_tse.nn.growth import grown
+from edge_tse.nn.growth import grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
 from edge_tse.nn.student import Student, StudentConfig
@@ -29,7 +29,7 @@ from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, netw
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
 from quantization.recipes import Recipe, recipe
-from quantization.run import Progress, Run, Watch
+from quantization.run import TrainingProgress, TrainingRun, Watch
 from quantization.stored import save_state
 from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, validate
 
@@ -177,11 +177,11 @@ def _train(
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
         known = begun or teaches
         refine = bool(begun and made.encoder and made.encoder.goes_on and begun.recipe.encoder != made.encoder)
-        run = Run(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
+        run = TrainingRun(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
     torch.manual_seed(made.seed)
     student = _going_on(begins.previous or begun, run, made.student)
     arithmetic = fabric.broadcast(fastest(fabric.device.type))
-    watch(Progress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
+    watch(TrainingProgress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers
     average = None
     if made.average:
@@ -214,7 +214,7 @@ class _Keeper:
     def __init__(
         self,
         begins: _Beginning,
-        run: Run,
+        run: TrainingRun,
         student: Student | Mask2Flow,
         average: Averaged | None,
         folder: Path,
@@ -234,7 +234,7 @@ class _Keeper:
         figures: dict[str, Any] = {"encoder_eer": run.eer}
         ends = step == made.steps or (self._stop_at is not None and time.monotonic() >= self._stop_at)
         if ends or (self._curve and time.monotonic() - self._judged > VALIDATE_EVERY_S):
-            figures |= self._validated(step)
+            figures |= self._validate(step)
         state = {"recipe": made.name, "steps": made.steps, "rate": made.lr, "step": step, "resume": optimizers, "figures": figures}
         state |= {
             "teaching": dataclasses.asdict(made.teaching),
@@ -246,20 +246,20 @@ class _Keeper:
         encoder = {"encoder": run.encoder.state_dict() if run.encoder else None, "embedding": made.student.embedding}
         save_state(self._last, {**state, **encoder, "student": weights})
 
-    def _validated(self, step: int) -> dict[str, Any]:
+    def _validate(self, step: int) -> dict[str, Any]:
         made, run, student = self._begins.made, self._run, self._student
-        with self._average.applied() if self._average else nullcontext():
+        with self._average.swap_in() if self._average else nullcontext():
             figures = {"validation": validate(student, run)}
             figures |= {name: validate(student, run, 32, heads=heads) for name, heads in two_ears(run).items()}
         if self._curve:
             found = {f"{kind}_{key}": figures[kind][key] for kind in KINDS if kind in figures for key in SUMMARY}
             self._curve.row(step, {"hours": made.hours(step), **found})
-        self._watch(Progress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
+        self._watch(TrainingProgress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
         self._judged = time.monotonic()
         return figures
 
 
-def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
+def _going_on(source: Checkpoint | None, run: TrainingRun, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
     """The network to train: that of ``source``, grown where it is smaller, or a new one."""
     if source and source.recipe.student == config:
         same = copy.deepcopy(source.student)
@@ -268,7 +268,7 @@ def _going_on(source: Checkpoint | None, run: Run, config: StudentConfig | Mask2
         return same.train()
     begun = source.student if source else None
     if isinstance(begun, Student) and isinstance(config, StudentConfig):
-        network: Student | Mask2Flow = grown(begun, config)
+        network: Student | Mask2Flow = grow(begun, config)
     else:
         network = network_of(config)
     if isinstance(network, Student) and network.config.local:

@@ -1,4 +1,4 @@
-"""Fixed validation trials from a data folder, the same bytes for the same seed: what :mod:`quantization.evaluate` reads.
+"""Fixed validation trials from a data folder, the same bytes for the same seed: what :mod:`quantization.evaluate` scores.
 
     python -m quantization.trials --data DIR -o OUT --split choose
 
@@ -25,7 +25,7 @@ from edge_tse import audio
 from edge_tse.errors import DataError, EdgeTseError
 from edge_tse.files import write_bytes
 from quantization.corpus import Corpus, mono_at, open_corpus
-from quantization.evaluate import COLUMNS
+from quantization.trial_list import COLUMNS
 
 __all__ = ["CONDITIONS", "HARDER", "SPLITS", "Condition", "make_trials"]
 
@@ -138,7 +138,7 @@ def make_trials(
     rows = []
     for name in names:
         for number, item in enumerate(scene.items(name, per_condition)):
-            rows.append(_written(out, f"{name}-{number:03}", name, item))
+            rows.append(_write(out, f"{name}-{number:03}", name, item))
             if progress is not None:
                 progress(len(rows) / (len(names) * per_condition))
     text = io.StringIO()
@@ -194,7 +194,7 @@ class _Scene:
         n = round(rng.uniform(*LENGTH_S) * RATE_HZ)
         used, speech = self._excerpt(rng, talker, n)
         voices = [speech, *(self._excerpt(rng, other, n)[1] for other in others)]
-        images, facts = self._placed(rng, voices, condition)
+        images, facts = self._place(rng, voices, condition)
         target, interferers = images[0], images[1:]
         sir_db = rng.uniform(*SIR_DB)
         interferers = [x * _gain(target, x, sir_db + 10 * np.log10(count)) for x in interferers]
@@ -213,18 +213,18 @@ class _Scene:
         gain = np.float32(min(10 ** (rng.uniform(*LEVEL_DB) / 20) / _rms(mixture), PEAK / peak))
         enrollment = self._enrollment(rng, talker, used)
         if condition.narrow_enrollment_hz:
-            enrollment = _narrowed(enrollment, condition.narrow_enrollment_hz)
+            enrollment = _narrow(enrollment, condition.narrow_enrollment_hz)
         gain *= np.float32(10 ** (-condition.quieter_db / 20))
 
-        def heard(x: Float) -> Float:
-            x = x * gain if condition.narrow_hz is None else _narrowed(x * gain, condition.narrow_hz)
+        def finish(x: Float) -> Float:
+            x = x * gain if condition.narrow_hz is None else _narrow(x * gain, condition.narrow_hz)
             return np.pad(x, ((0, 0), (round(condition.silence_s * RATE_HZ), 0)))
 
         return _Item(
-            mixture=heard(mixture),
+            mixture=finish(mixture),
             enrollment=enrollment,
-            target=None if condition.absent else heard(target),
-            interferers=tuple(heard(x) for x in interferers),
+            target=None if condition.absent else finish(target),
+            interferers=tuple(finish(x) for x in interferers),
             facts={
                 "talker": talker,
                 "others": ";".join(others),
@@ -256,7 +256,7 @@ class _Scene:
         signal = files[rng.integers(len(files))][: round(ENROLLMENT_S[1] * RATE_HZ)]
         return signal[None] * np.float32(min(1.0, PEAK / float(np.abs(signal).max())))
 
-    def _placed(self, rng: np.random.Generator, voices: list[Float], condition: Condition) -> tuple[list[Float], dict[str, str]]:
+    def _place(self, rng: np.random.Generator, voices: list[Float], condition: Condition) -> tuple[list[Float], dict[str, str]]:
         """``[ears, n]`` of each voice: as recorded, or around one head at least :data:`APART_DEG` apart."""
         if condition.ears == 1:
             return [voice[None] for voice in voices], {}
@@ -298,7 +298,7 @@ def _sexes(root: Path) -> dict[str, str]:
     return {f"{row['set']}/{row['speaker']}": row["gender"] for row in rows}
 
 
-def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str]:
+def _write(out: Path, name: str, condition: str, item: _Item) -> dict[str, str]:
     """Write the files of an item and return its row."""
 
     def put(folder: str, stem: str, signal: Float) -> str:
@@ -317,7 +317,7 @@ def _written(out: Path, name: str, condition: str, item: _Item) -> dict[str, str
     }
 
 
-def _narrowed(signal: Float, edges_hz: tuple[float, float]) -> Float:
+def _narrow(signal: Float, edges_hz: tuple[float, float]) -> Float:
     """The signal ``[channels, n]`` between two edges: steep, without delay."""
     sections = scipy.signal.butter(12, edges_hz, "bandpass", fs=RATE_HZ, output="sos")
     narrow: Float = scipy.signal.sosfiltfilt(sections, signal, axis=-1).astype(np.float32)

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tse.metrics import si_sdr
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.nn.student import Student
-from quantization.mixing import Mixer, Scene
-from quantization.run import Run, tensors_of
+from quantization.mixing import Mixer
+from quantization.mixture import Scene
+from quantization.run import TrainingRun, tensors_of
 
-__all__ = ["CURVE", "KINDS", "SUMMARY", "estimated", "summed_up", "two_ears", "unseen_gains", "validate"]
+__all__ = ["CURVE", "KINDS", "SUMMARY", "estimate", "summarize", "two_ears", "unseen_gains", "validate"]
 
 KINDS, SUMMARY = ("validation", "two_ears", "two_ears_room"), ("mean", "median", "p10", "alike", "unlike")
 CURVE = ("hours", *(f"{kind}_{key}" for kind in KINDS for key in SUMMARY))
@@ -27,7 +28,7 @@ _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=
 
 
 def validate(
-    student: Student | Mask2Flow, run: Run, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
+    student: Student | Mask2Flow, run: TrainingRun, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
 ) -> dict[str, float]:
     """Summary of :func:`unseen_gains`, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
 
@@ -35,17 +36,17 @@ def validate(
     """
     gains, likeness = _unseen(student, run, items, seed, heads=heads)
     order, third = np.argsort(likeness), max(1, len(gains) // 3)
-    return {**summed_up(gains), "alike": float(gains[order[-third:]].mean()), "unlike": float(gains[order[:third]].mean())}
+    return {**summarize(gains), "alike": float(gains[order[-third:]].mean()), "unlike": float(gains[order[:third]].mean())}
 
 
-def summed_up(gains: NDArray[np.float64]) -> dict[str, float]:
+def summarize(gains: NDArray[np.float64]) -> dict[str, float]:
     """Number, mean, median and 10th percentile."""
     found = {"mean": gains.mean(), "median": np.median(gains), "p10": np.percentile(gains, 10)}
     return {"n": len(gains), **{key: float(value) for key, value in found.items()}}
 
 
 def unseen_gains(
-    student: Student | Mask2Flow, run: Run, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
+    student: Student | Mask2Flow, run: TrainingRun, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
 ) -> NDArray[np.float64]:
     """SI-SDR improvements on mixtures of two unseen talkers, mono, -5 to 5 dB, no noise: the same mixtures for the same seed.
 
@@ -56,7 +57,7 @@ def unseen_gains(
 
 @torch.no_grad()
 def _unseen(
-    student: Student | Mask2Flow, run: Run, items: int, seed: int, *, heads: Sequence[Path]
+    student: Student | Mask2Flow, run: TrainingRun, items: int, seed: int, *, heads: Sequence[Path]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The gains, and how alike (cosine) the two voices of each mixture are."""
     was_training, precision = student.training, student.mixed_precision
@@ -72,8 +73,8 @@ def _unseen(
         batch = mixer.batch(start, min(8, items - start))
         likeness += [float(centres[a] @ centres[others[0]]) for a, others in zip(batch.talker, batch.others, strict=True)]
         mixture, target, voice, _ = tensors_of(batch, run.held_out, seed, start, 0)
-        estimate = estimated(student, mixture, voice.to(device))
-        for m, t, e in zip(*(x.numpy(force=True) for x in (mixture, target, estimate)), strict=True):
+        found = estimate(student, mixture, voice.to(device))
+        for m, t, e in zip(*(x.numpy(force=True) for x in (mixture, target, found)), strict=True):
             ears = [(m[i, skipped:], t[i, skipped : e.shape[1]], e[i, skipped:]) for i in range(len(m))]
             gains.append(np.mean([si_sdr(c, b) - si_sdr(a[: len(b)], b) for a, b, c in ears]))
     student.train(was_training)
@@ -81,7 +82,7 @@ def _unseen(
     return np.array(gains), np.array(likeness)
 
 
-def estimated(
+def estimate(
     network: Student | Mask2Flow, mixture_BEN: Tensor, voice_BE: Tensor, steps: int = 1, solver: Solver = "euler"
 ) -> Tensor:
     """The talker by a float network, aligned with the mixture; ``N`` whole hops, of which a student's delay is missing at the end.
@@ -90,12 +91,12 @@ def estimated(
     """
     if isinstance(network, Mask2Flow):
         return network(mixture_BEN, voice_BE, steps, solver)
-    front = Front(network.config.frame).to(mixture_BEN.device)
+    front = TorchFront(network.config.frame).to(mixture_BEN.device)
     spectra = front.analyze(mixture_BEN)
-    return front.synthesize(network.listen(front, spectra, voice_BE).applied(front, spectra))[..., front.frame.delay :]
+    return front.synthesize(network.listen(front, spectra, voice_BE).apply(front, spectra))[..., front.frame.delay :]
 
 
-def two_ears(run: Run) -> dict[str, list[Path]]:
+def two_ears(run: TrainingRun) -> dict[str, list[Path]]:
     """Held-out heads by the validation that uses them (with or without a room); empty where a student has no beam or the data
     no heads."""
     if not getattr(run.recipe.student.frame, "beam", False):

@@ -48,13 +48,13 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
     for name in graph.outputs:
         writer.convert(name, inward=False)
 
-    def described(names: tuple[str, ...], states: list[str]) -> list[Any]:
+    def describe(names: tuple[str, ...], states: list[str]) -> list[Any]:
         kinds = [*((name, onnx.TensorProto.INT8) for name in names), *((name, onnx.TensorProto.UINT8) for name in states)]
         shapes = {name: (graph.tensors[name].frames, graph.tensors[name].channels) for name, _ in kinds}
         return [onnx.helper.make_tensor_value_info(name, kind, shapes[name]) for name, kind in kinds]
 
-    inputs = described((*graph.inputs, *graph.voice), [s.input for s in graph.states])
-    outputs = described(graph.outputs, [s.output for s in graph.states])
+    inputs = describe((*graph.inputs, *graph.voice), [s.input for s in graph.states])
+    outputs = describe(graph.outputs, [s.output for s in graph.states])
     body = onnx.helper.make_graph(writer.nodes, "step", inputs, outputs, list(writer.constants.values()))
     opsets = [onnx.helper.make_opsetid("", OPSET)]
     model = onnx.helper.make_model(body, opset_imports=opsets, ir_version=IR_VERSION, producer_name="edge-tse")
@@ -166,7 +166,7 @@ class _Writer:
 
     def _weights(self, node: Pointwise | Depthwise, weight: NDArray[np.int8], axis: int) -> list[str]:
         """Dequantized weight and bias, the bias on the grid ``input scale * weight scale``."""
-        unsigned = self._unsigned(weight)
+        unsigned = self._to_unsigned(weight)
         grid = np.float32(self._graph.tensors[node.input].scale) * node.weight_scale
         names = []
         for part, value, scale, zero, along in (
@@ -183,7 +183,7 @@ class _Writer:
         return names
 
     @staticmethod
-    def _unsigned(weight: NDArray[np.int8]) -> NDArray[np.uint8]:
+    def _to_unsigned(weight: NDArray[np.int8]) -> NDArray[np.uint8]:
         return np.ascontiguousarray(weight.astype(np.int16) + _OFFSET).astype(np.uint8)
 
     def _constant(self, name: str, value: NDArray[Any]) -> str:

@@ -86,10 +86,10 @@ def _xnnpack(graph: IntegerGraph, *, remember: bool) -> bytes:
     exir, torch_graph = _module("executorch.exir"), _module("targets.torch_graph")
     partitioner = _module("executorch.backends.xnnpack.partition.xnnpack_partitioner").XnnpackPartitioner()
     planning = _module("executorch.exir.passes").MemoryPlanningPass(share_mutable_buffers=remember)
-    programs = {"forward": _exported(torch_graph.Step(graph, integer_bias=False, remember=remember))}
+    programs = {"forward": _export(torch_graph.StepModule(graph, integer_bias=False, remember=remember))}
     if remember:
-        programs["reset"] = _exported(torch_graph.Reset(graph))
-    edge = _lowered(exir, programs, partitioner)
+        programs["reset"] = _export(torch_graph.Reset(graph))
+    edge = _lower(exir, programs, partitioner)
     _check_delegated(edge.exported_program("forward").graph_module, copies=remember)
     content: bytes = edge.to_executorch(exir.ExecutorchBackendConfig(memory_planning_pass=planning)).buffer
     return content
@@ -97,23 +97,23 @@ def _xnnpack(graph: IntegerGraph, *, remember: bool) -> bytes:
 
 def _arm(graph: IntegerGraph, partitioner: Any) -> Any:
     exir, torch_graph = _module("executorch.exir"), _module("targets.torch_graph")
-    program = _exported(torch_graph.Step(graph, integer_bias=True, ordered=False))
+    program = _export(torch_graph.StepModule(graph, integer_bias=True, ordered=False))
     mark = _module("executorch.backends.arm.common.annotation_meta").ArmAnnotationInfo
     for node in program.graph.nodes:
         # Its own quantizer leaves this mark, and its partitioner takes nothing without: our q/dq operators need no quantizer.
         if node.op == "call_function" and "quantize" not in str(node.target):
             node.meta.setdefault("custom", {})[mark.CUSTOM_META_KEY] = dict(mark(quantized=True))
-    edge = _lowered(exir, {"forward": program}, partitioner)
+    edge = _lower(exir, {"forward": program}, partitioner)
     _check_delegated(edge.exported_program("forward").graph_module, copies=False)
     return edge
 
 
-def _lowered(exir: Any, programs: dict[str, Any], partitioner: Any) -> Any:
+def _lower(exir: Any, programs: dict[str, Any], partitioner: Any) -> Any:
     config = exir.EdgeCompileConfig(_check_ir_validity=False)
     return exir.to_edge_transform_and_lower(programs, partitioner=[partitioner], compile_config=config)
 
 
-def _exported(module: Any) -> Any:
+def _export(module: Any) -> Any:
     torch = _module("torch")
     with torch.no_grad():
         return torch.export.export(module.eval(), module.example(), strict=False)

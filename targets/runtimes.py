@@ -42,15 +42,15 @@ def _pte_file(graph: IntegerGraph) -> bytes:
 
 
 def _tflite(artifact: Artifact, target: Target) -> Emitted:
-    return _stored(_tflite_file(artifact.graph, {"artifact": artifact.digest}), target)
+    return _store(_tflite_file(artifact.graph, {"artifact": artifact.digest}), target)
 
 
 def _onnx(artifact: Artifact, target: Target) -> Emitted:
-    return _stored(_onnx_file(artifact.graph, {"artifact": artifact.digest}), target)
+    return _store(_onnx_file(artifact.graph, {"artifact": artifact.digest}), target)
 
 
 def _pte(artifact: Artifact, target: Target) -> Emitted:
-    return _stored(_pte_file(artifact.graph), target)
+    return _store(_pte_file(artifact.graph), target)
 
 
 def _on_npu(artifact: Artifact, target: Target) -> Emitted:
@@ -81,12 +81,12 @@ def _on_tflm(artifact: Artifact, target: Target) -> Emitted:
     return replace(emitted, needs_bytes={**emitted.needs_bytes, "arena": tflm.arena(emitted.content).total_bytes})
 
 
-def _stored(content: bytes, target: Target) -> Emitted:
+def _store(content: bytes, target: Target) -> Emitted:
     """Emitted form of a file that the device stores as it is."""
     return Emitted(content=content, kind=f"file for {target.runtime}", needs_bytes={"weights": len(content)})
 
 
-def _unchanged_by_vela(graph: IntegerGraph, content: bytes | None) -> Network:
+def _replay_without_vela(graph: IntegerGraph, content: bytes | None) -> Network:
     """Replay of the graph that Vela was given: nothing here runs Vela's output."""
     return LiteRTNetwork(graph)
 
@@ -107,7 +107,7 @@ _LITERT = ("ai_edge_litert", "tflite_runtime")
 _XNNPACK = Replay(module="edge_tse.engines.litert", network=LiteRTNetwork, needs=_LITERT, extra="litert")
 _BUILTIN = replace(_XNNPACK, network=partial(LiteRTNetwork, kernels="builtin_ref"))
 _BEFORE_VELA = replace(
-    _XNNPACK, network=_unchanged_by_vela, what="the .tflite that Vela was given; nothing here runs what it made of it"
+    _XNNPACK, network=_replay_without_vela, what="the .tflite that Vela was given; nothing here runs what it made of it"
 )
 _TFLM = Replay(
     module="edge_tse.engines.tflm",

@@ -18,13 +18,13 @@ from torch.nn import functional
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
 from edge_tse.quant import INT8_MAX, INT8_MIN
 
-__all__ = ["Reset", "Step"]
+__all__ = ["Reset", "StepModule"]
 
 _q = torch.ops.quantized_decomposed
 _CHANNELS_LAST = (0, 2, 3, 1)
 
 
-class Step(nn.Module):
+class StepModule(nn.Module):
     """One step as a module: inputs, voice and states to outputs and states, in the graph's order.
 
     ``integer_bias`` keeps the bias int32 and dequantizes it; otherwise it is float, for backends that quantize it themselves.
@@ -74,7 +74,7 @@ class Step(nn.Module):
             values = (*values, *(getattr(self, slot) for slot in self._histories.values()))
         known = {name: self._inward(graph.tensors[name], value) for name, value in zip(graph.given, values, strict=True)}
         for node in graph.nodes:
-            known[node.output] = self._quantized(node.output, self._node(node, known))
+            known[node.output] = self._quantize_to(node.output, self._node(node, known))
         remembered = [self._outward(graph.tensors[s.output], known[s.output]) for s in graph.states]
         outputs = [self._outward(graph.tensors[name], known[name]) for name in graph.outputs]
         if not self._remember:
@@ -90,7 +90,7 @@ class Step(nn.Module):
         match node:
             case Pointwise():
                 total = functional.conv2d(real(node.input), *self._weights(node))
-                return self._said_to_saturate(node.output, total) if self._integer_bias and node.output in self._added else total
+                return self._saturate(node.output, total) if self._integer_bias and node.output in self._added else total
             case Depthwise():
                 groups = len(node.bias)
                 return functional.conv2d(real(node.input), *self._weights(node), dilation=(node.dilation, 1), groups=groups)
@@ -102,7 +102,7 @@ class Step(nn.Module):
                 return real(node.input)[:, :, start : start + frames]
             case Add():
                 total = real(node.left) + real(node.right)
-                return self._said_to_saturate(node.output, total) if self._integer_bias else total
+                return self._saturate(node.output, total) if self._integer_bias else total
             case Multiply():
                 return real(node.left) * real(node.right)
             case Sigmoid():
@@ -118,7 +118,7 @@ class Step(nn.Module):
             bias = _q.dequantize_per_channel(bias, grid, zero, 0, -(2**31), 2**31 - 1, torch.int32)
         return _q.dequantize_per_channel(weight, scale, zero, 0, -INT8_MAX, INT8_MAX, torch.int8), bias
 
-    def _said_to_saturate(self, name: str, total: Values) -> Values:
+    def _saturate(self, name: str, total: Values) -> Values:
         """Clamp a sum to the range that int8 has anyway.
 
         The Arm backend adds in int32 and leaves the int8 before an addition out, where a sum or a product made it (its
@@ -128,7 +128,7 @@ class Step(nn.Module):
         values = _dequantize(tensor, _quantize(tensor, total))
         return values.clamp((INT8_MIN - tensor.zero_point) * tensor.scale, (INT8_MAX - tensor.zero_point) * tensor.scale)
 
-    def _quantized(self, name: str, real: Values) -> Values:
+    def _quantize_to(self, name: str, real: Values) -> Values:
         return _quantize(self._graph.tensors[name], real)
 
     def _inward(self, tensor: Tensor, value: Values) -> Values:
@@ -150,7 +150,7 @@ class Step(nn.Module):
 
 
 class Reset(nn.Module):
-    """Module that sets every history of a remembering :class:`Step` to its zero point."""
+    """Module that sets every history of a remembering :class:`StepModule` to its zero point."""
 
     def __init__(self, graph: IntegerGraph) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ class Reset(nn.Module):
 
 
 def resting(tensor: Tensor, *, ordered: bool = True) -> Values:
-    """Zero points in int8, in the form that a program takes, see :class:`Step`."""
+    """Zero points in int8, in the form that a program takes, see :class:`StepModule`."""
     if tensor.frames == 1:
         return torch.full((1, tensor.channels), tensor.zero_point, dtype=torch.int8)
     if not ordered:

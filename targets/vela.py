@@ -171,7 +171,7 @@ def _estimate(summary: Mapping[str, str], layers: list[dict[str, str]], said: st
     def whole(name: str, unit: int = 1) -> int:
         return round(number(name) * unit)
 
-    def placed(what: str) -> int:
+    def in_flash(what: str) -> int:
         return whole(f"on_chip_flash_{what}") + whole(f"off_chip_flash_{what}")
 
     counts = {unit: re.search(rf"{unit} operators = (\d+)", said) for unit in ("CPU", "NPU")}
@@ -196,7 +196,7 @@ def _estimate(summary: Mapping[str, str], layers: list[dict[str, str]], said: st
         weight_bytes_before=whole("total_original_weights"),
         sram_traffic_bytes=whole("sram_total_bytes"),
         dram_traffic_bytes=whole("dram_total_bytes"),
-        flash_traffic_bytes=placed("total_bytes"),
+        flash_traffic_bytes=in_flash("total_bytes"),
         macs=whole("nn_macs"),
         operators_on_cpu=int(counts["CPU"][1]) if counts["CPU"] else 0,
         operators_on_npu=int(counts["NPU"][1]) if counts["NPU"] else 0,

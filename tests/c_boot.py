@@ -7,12 +7,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from firmware_bridge.build import INCLUDES, c_source
+from firmware_bridge.build import BOOT, INCLUDES, c_source
 from firmware_bridge.flash import Slots
 from firmware_bridge.flash_memory import MemoryFlash
 from tests.board import compiler
-
-SOURCES = ("boot.c", "ed25519.c", "sha2.c", "crc32.c")
 
 
 class PowerCut(Exception):
@@ -46,7 +44,7 @@ class CBoot:
 
     def __init__(self, folder: Path) -> None:
         path = folder / "boot.so"
-        sources = [str(c_source(name)) for name in SOURCES]
+        sources = [str(c_source(name)) for name in BOOT]
         warnings = ("-Wall", "-Wextra", "-Wshadow", "-Wmissing-prototypes", "-Werror")
         command = [*compiler(), "-std=c99", "-O2", *warnings, "-shared", "-fPIC", *INCLUDES, *sources, "-o", str(path)]
         subprocess.run(command, check=True)

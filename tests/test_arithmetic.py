@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from quantization import arithmetic  # noqa: E402
-from quantization.arithmetic import Muon, fastest, orthogonalized  # noqa: E402
+from quantization.arithmetic import Muon, fastest, orthogonalize  # noqa: E402
 
 
 def _weights():
@@ -46,7 +46,7 @@ def test_a_state_of_pytorchs_goes_on():
 @pytest.mark.parametrize("shape", [(6, 40), (40, 6)])
 def test_singular_values_become_about_one(shape):
     torch.manual_seed(2)
-    found = torch.linalg.svdvals(orthogonalized(torch.randn(shape), torch.float32))
+    found = torch.linalg.svdvals(orthogonalize(torch.randn(shape), torch.float32))
     assert 0.6 < float(found.min()) <= float(found.max()) < 1.3
 
 

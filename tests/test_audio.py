@@ -51,9 +51,9 @@ class TestReading:
 
     def test_many_channels_are_read_and_refused_by_ears(self, tmp_path: Path) -> None:
         signal, _ = audio.read(stored(tmp_path / "a.wav", tone(channels=6)))
-        audio.check_ears(signal[:2], 2, "a.wav")
+        audio.check_ears(2, 2, "a.wav")
         with pytest.raises(AudioError, match=r"6 channels, at most 2 .*remix 1 2"):
-            audio.check_ears(signal, 2, "a.wav")
+            audio.check_ears(len(signal), 2, "a.wav")
 
     def test_empty(self, tmp_path: Path) -> None:
         with pytest.raises(AudioError, match="empty: 0 samples"):

@@ -11,8 +11,9 @@ from edge_tse.beam import COVARIANCE_LIFT, COVARIANCE_SILENCE, Beam
 from edge_tse.engines import Engine
 from edge_tse.errors import ArtifactError
 from edge_tse.extract import extract
-from edge_tse.frame import FrameSpec, RunningLevel
+from edge_tse.frame import FrameSpec
 from edge_tse.front import NumpyFront, features_of, open_front
+from edge_tse.level import RunningLevel
 from edge_tse.reference import ReferenceNetwork
 from tests import graphs
 

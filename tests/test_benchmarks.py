@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import RESULTS, ceilings, compute, geometry, live_figures
-from benchmarks.readme_figures import filled
+from benchmarks.readme_figures import fill
 from edge_tse.frame import FrameSpec
 
 FRAME = FrameSpec()
@@ -60,7 +60,7 @@ def test_the_page_of_costs_is_that_of_the_result_on_file() -> None:
 def test_the_figures_of_live_are_those_on_file() -> None:
     """If this fails: ``python -m benchmarks.live_figures``."""
     text = live_figures.PAGE.read_text()
-    assert filled(text, live_figures.block(RESULTS)) == text
+    assert fill(text, live_figures.block(RESULTS)) == text
 
 
 def test_a_race_counts_hops_and_divides_by_their_length() -> None:

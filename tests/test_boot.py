@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse.errors import ArtifactError, TargetError
-from firmware_bridge.build import CORES, build_image
+from firmware_bridge.build import CORES, build_program
 from firmware_bridge.codegen import generate
 from firmware_bridge.flash import (
     CONFIRMED_AT,
@@ -20,13 +20,13 @@ from firmware_bridge.flash import (
     Slots,
     choose,
     confirm,
-    confirmed,
     image_in,
     install,
+    is_confirmed,
     start,
 )
 from firmware_bridge.flash_memory import MemoryFlash
-from firmware_bridge.image import counted, make, pack_image, sign
+from firmware_bridge.image import make, pack_image, sign, with_counter
 from firmware_bridge.meter import count_instructions, emulate
 from firmware_bridge.trust import KEYS, Trust, read_trust, write_trust
 from tests import graphs
@@ -69,7 +69,7 @@ def signed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., bytes]:
 
     def image(content: int, counter: int = 0, by: int | None = ALICE) -> bytes:
         payload = random.Random(content).randbytes(400 + content)
-        plain = counted(make(payload, target="board", core="core", artifact_digest="ab" * 32), counter)
+        plain = with_counter(make(payload, target="board", core="core", artifact_digest="ab" * 32), counter)
         return pack_image(plain if by is None else sign(plain, folder / str(by)))
 
     return image
@@ -349,7 +349,7 @@ def test_a_new_image_is_reverted_unless_it_confirms_itself(boot: CBoot, signed: 
     slots = Slots.of(memory)
     slot = install(memory, slots, signed(2))
     assert starts(boot, memory) == signed(2)
-    assert not confirmed(memory, slots, slot)
+    assert not is_confirmed(memory, slots, slot)
     for _ in range(3):
         assert starts(boot, memory) == signed(1)
     # The next update takes the place of what failed.
@@ -475,7 +475,7 @@ def test_power_may_go_at_every_step_of_an_update_and_its_trial(
         assert image in (old, new)
         minimum = read_trust(memory, slots.trust_at).minimum_counter
         assert minimum in (4, 5)
-        kept = confirmed(memory, slots, slot) and image_in(memory, slots, slot) == new
+        kept = is_confirmed(memory, slots, slot) and image_in(memory, slots, slot) == new
         assert minimum == 4 or kept
         assert not kept or image == new
         order.append((kept, minimum))
@@ -541,7 +541,7 @@ def test_an_emulated_core_starts_what_python_starts(signed: Callable[..., bytes]
     if shutil.which("qemu-system-arm") is None:
         pytest.skip("qemu-system-arm is not installed")
     program = ("boot_cases.c", "boot.c", "ed25519.c", "sha2.c")
-    image = build_image(generate(graphs.artifact(graphs.TINY)), CORES[core], tmp_path / "boot.elf", program=program)
+    image = build_program(generate(graphs.artifact(graphs.TINY)), CORES[core], tmp_path / "boot.elf", program=program)
     trial = board(signed(1, 4), signed(2, 5, by=EVE), keys=(ALICE,))
     install(trial, Slots.of(trial), signed(3, 5))
     failed = copy(trial)

@@ -71,7 +71,7 @@ FROZEN = {
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
     "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--cut", "--embeddings", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
-    "compile": {"-o", "--voice", "--target"},
+    "compile": {"-o", "--voice", "--target", "--sbom"},
     "targets": set(),
     "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against"},
     "verify": {"--engine"},
@@ -418,10 +418,10 @@ class TestLab:
             "steps": 7,
             "start": None,
             "teacher": None,
+            "rate": None,
             "embeddings": None,
             "cut": None,
             "resume": True,
-            "rate": None,
         }
 
     def test_training_is_logged_where_nobody_watches(self, run: Run, module: Callable[..., None], tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from edge_tse.graph import Add, Append, IntegerGraph, Pointwise, State, Tail, Te
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice
 from firmware_bridge import front_end
-from firmware_bridge.build import CORES, INCLUDES, Core, Region, build_image, c_source, linker_script, shared_library
+from firmware_bridge.build import CORES, INCLUDES, Core, LinkerRegion, build_program, c_source, linker_script, shared_library
 from firmware_bridge.c_source import array, real
 from firmware_bridge.codegen import generate, generate_network, pack_pointwise, plan_memory, voice_patch
 from tests import graphs
@@ -69,7 +69,7 @@ def test_memory_is_what_the_linker_finds(sizes: graphs.Sizes, tmp_path: Path) ->
     pytest.importorskip("ziglang", reason=ZIG)
     artifact = graphs.artifact(sizes)
     memory = plan_memory(artifact)
-    image = build_image(generate(artifact), CORES["qemu-mps3-an547"], tmp_path / "image.elf")
+    image = build_program(generate(artifact), CORES["qemu-mps3-an547"], tmp_path / "image.elf")
     assert image.sections[".weights"] == memory.weights == artifact.graph.weights
     assert image.sections[".voice"] == memory.voice == 8 * sum(graphs.NANO.slots.values())
     assert image.sections[".arena"] == memory.arena
@@ -90,9 +90,9 @@ OWN = (".state", ".arena", ".voice")
 def test_a_model_that_does_not_fit_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("ziglang", reason=ZIG)
     core = CORES["qemu-mps2-an386"]
-    small = replace(core, regions=(Region(name="FLASH", origin=0, size_bytes=4096), core.regions[1]))
+    small = replace(core, regions=(LinkerRegion(name="FLASH", origin=0, size_bytes=4096), core.regions[1]))
     with pytest.raises(TargetError, match=r"will not fit in region 'FLASH': overflowed by \d+ bytes"):
-        build_image(generate(graphs.artifact()), small, tmp_path / "image.elf")
+        build_program(generate(graphs.artifact()), small, tmp_path / "image.elf")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -110,9 +110,9 @@ def test_linker_script_puts_parts_into_their_regions() -> None:
         name="board",
         zig=(),
         regions=(
-            Region(name="A", origin=0, size_bytes=1),
-            Region(name="B", origin=16, size_bytes=2),
-            Region(name="C", origin=99, size_bytes=3),
+            LinkerRegion(name="A", origin=0, size_bytes=1),
+            LinkerRegion(name="B", origin=16, size_bytes=2),
+            LinkerRegion(name="C", origin=99, size_bytes=3),
         ),
         code="A",
         weights="B",

@@ -15,7 +15,7 @@ from edge_tse import golden
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.compilation import compile_for, emit
 from edge_tse.deployment.fit import fits
-from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.offers import lacking, load_offers
 from edge_tse.deployment.runtime import Emitted, HostEngine, Replay, Runtime, runtime_named
 from edge_tse.deployment.target import Target, find_target, load_target
 from edge_tse.engines import engines, open_network
@@ -70,7 +70,7 @@ def able() -> list[str]:
     """Runtimes that can be emitted and replayed here, on this machine or, where a runtime is for a board, on its emulation."""
     return [
         name
-        for name, each in ((name, runtime_named(name)) for name in offered())
+        for name, each in ((name, runtime_named(name)) for name in load_offers())
         if not lacking((each.emitter, *each.needs)) and any(replay.available(board_of(name)) for replay in each.replays)
     ]
 
@@ -206,7 +206,7 @@ class TestRefusals:
         assert not (tmp_path / "a.tflite").exists()
 
     def test_a_runtime_without_an_emitter(self, model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(offered(), "litert", replace(runtime_named("litert"), emitter="targets.nothing"))
+        monkeypatch.setitem(load_offers(), "litert", replace(runtime_named("litert"), emitter="targets.nothing"))
         with pytest.raises(TargetError, match="this build writes no file for runtime litert yet"):
             compile_for(load_target("linux-aarch64"), model, tmp_path / "a.tflite")
 
@@ -229,7 +229,7 @@ class TestRefusals:
             write=lambda artifact, target: Emitted(content=b"beads", kind="a drawing"),
             host=HostEngine(description="Beads", extra="", open=opened),
         )
-        monkeypatch.setitem(offered(), "abacus", new)
+        monkeypatch.setitem(load_offers(), "abacus", new)
         with pytest.raises(EngineError, match="engine abacus/beads states no tolerance"):
             compile_for(find_target("abacus"), model, tmp_path / "a.beads")
         monkeypatch.setitem(golden.TOLERANCE_LSB, "abacus/beads", 0)  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ import soundfile
 
 from edge_tse import audio
 from edge_tse.artifact import Artifact
-from edge_tse.condition import examine, full_scale_gain
+from edge_tse.condition import examine, survey
 from edge_tse.enrollment import enroll_clips
 from edge_tse.enrollment.preparation import for_enrollment, hum_db
 from edge_tse.live.ears import EarWatch
@@ -163,8 +163,9 @@ class TestExtract:
 
     def test_what_is_clipped_at_its_own_peak_is_clipped(self) -> None:
         signal = np.clip(4 * mixture()[None], -1.5, 1.5)
-        assert full_scale_gain(signal) == pytest.approx(1 / 1.5)
-        assert audio.clipped_samples(signal) > 100
+        found = survey(audio.Held(signal, RATE, "it"))
+        assert found.gain == pytest.approx(1 / 1.5)
+        assert found.clipped_samples == audio.clipped_samples(signal) > 100
         assert audio.clipped_samples(4 * mixture()[None]) == 0
 
     def test_a_telephone_is_said(self, run: Run, tmp_path: Path, voice: Path) -> None:

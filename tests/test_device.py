@@ -372,7 +372,7 @@ def test_chatter_without_an_answer_ends_too() -> None:
         Device(Chatter(lambda sent: b""), clock=Clock(0.01), timeout_s=1.0, attempts=2)
 
 
-def answering(answer: Callable[[Frame], Frame]) -> MemoryLink:
+def serve(answer: Callable[[Frame], Frame]) -> MemoryLink:
     """A board that answers as the function says."""
     decoder = Decoder()
     return MemoryLink(lambda sent: b"".join(encode(answer(frame)) for frame in decoder.push(sent)))
@@ -395,19 +395,19 @@ def _hello(protocol: int) -> bytes:
 )
 def test_another_protocol(payload: bytes, line: str) -> None:
     with pytest.raises(LinkError, match=line):
-        Device(answering(lambda frame: Frame(wire.Hello.code, frame.sequence, payload)))
+        Device(serve(lambda frame: Frame(wire.Hello.code, frame.sequence, payload)))
 
 
 def test_an_answer_to_something_else_is_not_understood() -> None:
     with pytest.raises(LinkError, match="answers HelloRequest with message 0x84, not 0x81"):
-        Device(answering(lambda frame: Frame(wire.Gains.code, frame.sequence, b"")))
+        Device(serve(lambda frame: Frame(wire.Gains.code, frame.sequence, b"")))
 
 
 def test_answers_of_another_length_than_announced() -> None:
     def answer(frame: Frame) -> Frame:
         return Frame(frame.code | 0x80, frame.sequence, _hello(1) if frame.code == 1 else b"\1\2")
 
-    device = Device(answering(answer))
+    device = Device(serve(answer))
     device.network_frame(np.zeros(5, np.int8))
     with pytest.raises(LinkError, match="2 bytes of samples came back for 128"):
         device.sound_frame(np.zeros((1, 64), np.int16))
@@ -444,7 +444,7 @@ def test_closing_gives_the_link_back(artifact: Artifact) -> None:
     link = MemoryLink(lambda sent: b"")
     with pytest.raises(LinkError):
         Device(link, clock=Clock(0.5))
-    decoded = answering(lambda frame: Frame(wire.Hello.code, frame.sequence, _hello(1)))
+    decoded = serve(lambda frame: Frame(wire.Hello.code, frame.sequence, _hello(1)))
     device = Device(decoded)
     decoded._arrived += b"left over"
     device.close()

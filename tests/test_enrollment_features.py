@@ -34,7 +34,7 @@ from edge_tse.voice import (  # noqa: E402
 from quantization import recipes, train  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
 from quantization.corpus import decode, open_corpus  # noqa: E402
-from quantization.enrollment import Enrollments, embed_all, noise_levels, train_encoder  # noqa: E402
+from quantization.encoder_training import Enrollments, embed_all, noise_levels, train_encoder  # noqa: E402
 from quantization.external import open_embeddings  # noqa: E402
 from quantization.freeze import freeze_voice_model  # noqa: E402
 from quantization.quantize import golden_features, quantize  # noqa: E402

@@ -21,8 +21,10 @@ from edge_tse.errors import DataError, EngineError
 from edge_tse.extract import extract
 from edge_tse.metrics import attenuation_db, si_sdr
 from edge_tse.personalization import personalize
-from quantization.evaluate import COLUMNS, _similarity, evaluate, personal_listener, read_trials, tails
+from quantization.evaluate import _similarity, evaluate, personal_listener
 from quantization.examples import examples
+from quantization.score_summary import tails
+from quantization.trial_list import COLUMNS, read_trials
 from tests.graphs import Sizes
 from tests.graphs import artifact as random_artifact
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -144,6 +145,24 @@ def test_the_wheel_holds_the_four_packages_whole(wheel: Path) -> None:
     assert {"edge_tse/assets/small.etse", "edge_tse/py.typed", "targets/tflite.py"} <= inside
 
 
+def check_bill(text: str, wheel: Path, names: set[str]) -> None:
+    """A bill of materials is CycloneDX, and names the wheel, its models and what is installed with it."""
+    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install 'edge-tse[dev]'")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    content = json.loads(text)
+    subject = content["metadata"]["component"]
+    assert f"{subject['name']}-{subject['version']}".replace("edge-tse", "edge_tse") in wheel.name
+    assert subject["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(wheel.read_bytes()).hexdigest()}]
+    models = {part["name"] for part in content["components"] if part["type"] == "machine-learning-model"}
+    assert {"edge_tse/assets/small.etse", "quantization/checkpoints/small.pt"} <= models
+    listed = {part["name"].lower() for part in content["components"]} - models
+    assert names - {"pip", "setuptools", "edge-tse"} <= listed
+    assert "file:" not in text
+
+
 @pytest.mark.slow
 def test_the_wheel_does_the_main_job_without_torch(wheel: Path, environment: Path, tmp_path: Path) -> None:
     binaries = environment.parent
@@ -159,6 +178,7 @@ def test_the_wheel_does_the_main_job_without_torch(wheel: Path, environment: Pat
     assert all("pip install" in engine["detail"] for engine in doctor["engines"] if not engine["runs"])
     with zipfile.ZipFile(wheel) as file:
         assert doctor["front_end"]["compiled"] is (COMPILED in file.namelist()), doctor["front_end"]["detail"]
+    check_bill(run(sys.executable, ROOT / ".ci" / "wheel_bill.py", wheel, environment).stdout, wheel, names)
     run(binaries / "edge-tse", "verify", "--json", cwd=tmp_path)
     run(binaries / "edge-tse", "demo", "--out", tmp_path / "demo", "--json", cwd=tmp_path)
     page = (tmp_path / "demo" / "index.html").read_text()

@@ -18,7 +18,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.voice import Voice
-from firmware_bridge.build import CORES, Image, build_image
+from firmware_bridge.build import CORES, Program, build_program
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.meter import count_instructions, emulate
 from firmware_bridge.native import NativeChain
@@ -291,11 +291,11 @@ def test_wrong_shapes_are_refused(nano: Artifact, chain: NativeChain) -> None:
         NativeChain(nano, 3)
 
 
-def image_of(artifact: Artifact, name: str, folder: Path) -> Image:
+def image_of(artifact: Artifact, name: str, folder: Path) -> Program:
     core = CORES[name]
     if shutil.which(core.emulator[0]) is None:
         pytest.skip(f"{core.emulator[0]} is not installed: apt-get install qemu-system-arm qemu-user")
-    return build_image(generate(artifact), core, folder / "image.elf")
+    return build_program(generate(artifact), core, folder / "image.elf")
 
 
 QUICK = ("host", "qemu-mps3-an547")
@@ -375,12 +375,12 @@ def test_the_other_compiler_makes_the_same(nano: Artifact, name: str, tmp_path: 
     hops.tofile(tmp_path / "sound")
     out = []
     for gcc in (False, True):
-        image = build_image(generate(nano), CORES[name], tmp_path / "image.elf", gcc=gcc)
+        image = build_program(generate(nano), CORES[name], tmp_path / "image.elf", gcc=gcc)
         assert emulate(image, ["parts", "2", "sound", "out"], tmp_path)["kernels"] == SAME[name]
         out.append((tmp_path / "out").read_bytes())
     assert out[0] == out[1]
     with pytest.raises(TargetError, match="not compiled with arm-none-eabi-gcc"):
-        build_image(generate(nano), CORES["host"], tmp_path / "image.elf", gcc=True)
+        build_program(generate(nano), CORES["host"], tmp_path / "image.elf", gcc=True)
 
 
 def test_an_emulator_that_is_missing_or_hangs_is_named(nano: Artifact, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from edge_tse.errors import DeviceError, TargetError
 from firmware_bridge import flash
 from firmware_bridge.build import BOARD
-from firmware_bridge.flash import MAGIC, BootRecord, Progress, Slots, choose, install, installed
+from firmware_bridge.flash import MAGIC, BootRecord, FlashProgress, Slots, choose, install, installed_image
 from firmware_bridge.flash_memory import ERASED, FileFlash, MemoryFlash
 from firmware_bridge.layout import pack
 from tests.c_boot import CBoot, PowerCut
@@ -96,14 +96,14 @@ def test_power_may_go_at_every_step(c_choose: Callable[[MemoryFlash], int | None
         slots = Slots.of(memory)
         with pytest.raises(PowerCut):
             install(memory, slots, NEW)
-        image = installed(memory, slots)
+        image = installed_image(memory, slots)
         assert image in (OLD, NEW)
         assert c_choose(memory) == choose(memory, slots)
         booted.append(image)
         # Trying again from whatever the cut has left always ends well.
         again = MemoryFlash(SIZE_BYTES, SECTOR_BYTES, bytes(memory.content))
         install(again, slots, NEW)
-        assert installed(again, slots) == NEW
+        assert installed_image(again, slots) == NEW
         assert c_choose(again) == choose(again, slots)
     assert booted == sorted(booted, key=[OLD, NEW].index), "never back from the new image to the old"
     assert damage != "done" or booted[-1] == NEW
@@ -118,7 +118,7 @@ def test_power_goes_again_and_again(c_choose: Callable[[MemoryFlash], int | None
             install(memory, Slots.of(memory), rng.choice([OLD, NEW]))
         except PowerCut:
             content = bytes(memory.content)
-        assert installed(memory, Slots.of(memory)) in (OLD, NEW)
+        assert installed_image(memory, Slots.of(memory)) in (OLD, NEW)
         assert c_choose(memory) == choose(memory, Slots.of(memory))
 
 
@@ -128,9 +128,9 @@ def test_the_first_image_boots_only_when_it_is_whole(c_choose: Callable[[MemoryF
         memory = FailingFlash(b"", cut_at, "half")
         with pytest.raises(PowerCut):
             install(memory, Slots.of(memory), NEW)
-        assert installed(memory, Slots.of(memory)) is None
+        assert installed_image(memory, Slots.of(memory)) is None
         assert c_choose(memory) is None
-    assert installed(MemoryFlash(SIZE_BYTES, SECTOR_BYTES, updated(NEW)), Slots.of(memory)) == NEW
+    assert installed_image(MemoryFlash(SIZE_BYTES, SECTOR_BYTES, updated(NEW)), Slots.of(memory)) == NEW
 
 
 def test_the_boot_record_is_written_last_and_erased_first() -> None:
@@ -220,9 +220,9 @@ def test_an_image_ends_with_its_slot(c_choose: Callable[[MemoryFlash], int | Non
 def test_an_image_that_rots_gives_way_to_the_other(c_choose: Callable[[MemoryFlash], int | None]) -> None:
     memory = MemoryFlash(SIZE_BYTES, SECTOR_BYTES, updated(NEW, updated(OLD)))
     slots = Slots.of(memory)
-    assert installed(memory, slots) == NEW
+    assert installed_image(memory, slots) == NEW
     memory.content[slots.at[1] + SECTOR_BYTES + 500] ^= 4
-    assert installed(memory, slots) == OLD
+    assert installed_image(memory, slots) == OLD
     assert c_choose(memory) == 0
 
 
@@ -238,7 +238,7 @@ def test_memory_that_does_not_hold_what_is_written() -> None:
     line = rf"flash at {wrong:#x} reads {NEW[77] ^ 0x10:#04x} where {NEW[77]:#04x} was written: the old image still boots"
     with pytest.raises(DeviceError, match=line):
         install(memory, Slots.of(memory), NEW)
-    assert installed(memory, Slots.of(memory)) == OLD
+    assert installed_image(memory, Slots.of(memory)) == OLD
 
 
 def test_an_image_that_is_too_long_touches_nothing() -> None:
@@ -254,11 +254,11 @@ def test_an_image_of_nothing_is_refused() -> None:
     memory = MemoryFlash(SIZE_BYTES, SECTOR_BYTES, updated(OLD))
     with pytest.raises(TargetError, match="the image has 0 bytes, and nothing would boot"):
         install(memory, Slots.of(memory), b"")
-    assert installed(memory, Slots.of(memory)) == OLD
+    assert installed_image(memory, Slots.of(memory)) == OLD
 
 
 def test_progress_is_told() -> None:
-    told: list[Progress] = []
+    told: list[FlashProgress] = []
     memory = MemoryFlash(SIZE_BYTES, SECTOR_BYTES)
     install(memory, Slots.of(memory), NEW, told.append)
     assert [phase for phase, _ in itertools.groupby(t.phase for t in told)] == ["erase", "write", "compare", "mark"]
@@ -273,7 +273,7 @@ def test_the_memory_of_an_emulated_board_is_a_file(tmp_path: Path) -> None:
     assert path.read_bytes() == bytes([ERASED]) * SIZE_BYTES
     for image in (OLD, NEW, OLD):
         install(memory, Slots.of(memory), image)
-        assert installed(FileFlash(path, SIZE_BYTES, SECTOR_BYTES), Slots.of(memory)) == image
+        assert installed_image(FileFlash(path, SIZE_BYTES, SECTOR_BYTES), Slots.of(memory)) == image
     assert path.read_bytes() == updated(OLD, updated(NEW, updated(OLD)))
     with pytest.raises(TargetError, match=r"has 3584 bytes, the memory of this board 7168"):
         FileFlash(path, 2 * SIZE_BYTES, SECTOR_BYTES)

@@ -84,7 +84,7 @@ SOUNDS: dict[str, Callable[[np.random.Generator], Float]] = {
 
 
 def run(one: Front, hops: Float, answers: Int8) -> tuple[Int8, Float]:
-    """Features ``[hops, features]`` and sound ``[hops, ears, hop]``, the network answering whatever it likes."""
+    """Features ``[hops, features]`` and sound ``[hops, ears, hop]``, the network serve whatever it likes."""
     features, sound = [], []
     for hop, moves in zip(hops, answers, strict=True):
         features.append(one.analyze(hop))
@@ -256,9 +256,9 @@ class TestCompiled:
 class TestChoice:
     @pytest.fixture(autouse=True)
     def fresh(self) -> Iterator[None]:
-        front._compiled.cache_clear()
+        front._load_compiled.cache_clear()
         yield
-        front._compiled.cache_clear()
+        front._load_compiled.cache_clear()
 
     def test_without_the_compiled_part_it_is_numpy(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """And the sound of an engine is the same."""
@@ -271,7 +271,7 @@ class TestChoice:
 
         here = play()
         monkeypatch.setitem(sys.modules, "edge_tse._front", None)
-        front._compiled.cache_clear()
+        front._load_compiled.cache_clear()
         assert isinstance(open_front(FRAME, 2, ends_of(FRAME)), NumpyFront)
         in_use, said = compiled_state()
         assert not in_use

@@ -13,10 +13,10 @@ import pytest
 
 from edge_tse.artifact import verify
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from firmware_bridge.build import CORES, build_image
+from firmware_bridge.build import CORES, build_program
 from firmware_bridge.codegen import generate
 from firmware_bridge.device import Device, DeviceNetwork
-from firmware_bridge.flash import Progress, Slots, install, installed
+from firmware_bridge.flash import FlashProgress, Slots, install, installed_image
 from firmware_bridge.gdb import GdbFlash, GdbRemote, load, segments
 from firmware_bridge.link import FifoLink, MemoryLink, SocketLink
 from tests import graphs
@@ -186,12 +186,12 @@ def test_two_slots_through_a_debug_server() -> None:
         memory.erase(at)
     for image in (b"old" * 1000, b"new" * 2000, b"newest" * 500):
         install(memory, slots, image)
-        assert installed(memory, slots) == image
+        assert installed_image(memory, slots) == image
     assert not server.staged
     plain = GdbFlash(GdbRemote(server.link()), origin=ORIGIN, size_bytes=0x8000, sector_bytes=0x400, plain=True)
     before = len(server.packets)
     install(plain, slots, b"in plain memory")
-    assert installed(plain, slots) == b"in plain memory"
+    assert installed_image(plain, slots) == b"in plain memory"
     assert not any(packet[:1] == b"v" for packet in server.packets[before:])
 
 
@@ -225,7 +225,7 @@ def test_segments_go_where_they_are_loaded() -> None:
 def test_a_program_is_written_compared_and_made_startable_last() -> None:
     server = Server()
     server.memory[:12] = b"old vectors!"
-    told: list[Progress] = []
+    told: list[FlashProgress] = []
     code = bytes(range(256)) * 40
     load(GdbRemote(server.link()), elf((ORIGIN + 0x4000, b"data" * 10), (ORIGIN, b"vectors!" + code)), told.append)
     assert server.memory[: 8 + len(code)] == b"vectors!" + code
@@ -286,14 +286,14 @@ def test_memory_of_qemu(qemu: Callable[[], GdbRemote]) -> None:
     for at in Slots.of(memory).trust_at:  # what is in no erased boot region trusts nobody
         memory.erase(at)
     install(memory, Slots.of(memory), EVERY_BYTE)
-    assert installed(memory, Slots.of(memory)) == EVERY_BYTE
+    assert installed_image(memory, Slots.of(memory)) == EVERY_BYTE
 
 
 def test_a_program_loaded_through_qemu_answers(qemu: Callable[[], GdbRemote], tmp_path: Path) -> None:
     """Load, read back, compare, reset, run; then golden frames over the link."""
     pytest.importorskip("ziglang", reason="ziglang is not installed: nothing here compiles for a Cortex-M")
     artifact = graphs.artifact(graphs.TINY)
-    image = build_image(
+    image = build_program(
         generate(artifact),
         CORES["qemu-mps3-an547"],
         tmp_path / "image.elf",

@@ -75,6 +75,11 @@ BROKEN: dict[str, tuple[Callable[[IntegerGraph], IntegerGraph], str]] = {
     "zero weight scale": (_array("weight_scale", STEM, 0, 0.0), "factors 0.0"),
     "negative weight scale": (_array("weight_scale", STEM, 0, -1.0), "factors -"),
     "weight scale not a number": (_array("weight_scale", STEM, 0, np.nan), "factors nan"),
+    "signalling weight scale": (
+        _array("weight_scale", STEM, slice(0, 1), np.array([0x7FA00000], np.uint32).view(np.float32)),
+        "factors nan",
+    ),
+    "scale so small that factors overflow": (lambda g: with_tensor(g, "stem.out", scale=1e-44), "inf leave"),
     "huge weight scale": (_array("weight_scale", TAPS, 0, 1e6), "requantization factors"),
     "accumulator too large": (_array("bias", STEM, 0, ACCUMULATOR_LIMIT), "accumulators reach"),
     "int32 minimum": (_array("bias", STEM, 0, -(2**31)), "accumulators reach"),

@@ -8,7 +8,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training extra not installed")
 
-from edge_tse.nn.growth import can_grow, grown  # noqa: E402
+from edge_tse.nn.growth import can_grow, grow  # noqa: E402
 from edge_tse.nn.student import BASE, NANO, SMALL, TEACHER, TEACHER_S, Student  # noqa: E402
 
 
@@ -28,8 +28,8 @@ def _answers(student):
     features, voice = 0.3 * torch.randn(2, 80, NANO.frame.features), torch.nn.functional.normalize(torch.randn(2, 128))
     t = torch.tensor([0.2, 0.7])
     with torch.no_grad():
-        hidden, mask = student.masked(features, voice)
-        at_rest, later = (student.refined(hidden, mask, voice, when, features_BTF=features)[0] for when in (None, t))
+        hidden, mask = student.predict_mask(features, voice)
+        at_rest, later = (student.predict_velocity(hidden, mask, voice, when, features_BTF=features)[0] for when in (None, t))
         return mask, at_rest, later
 
 
@@ -44,7 +44,7 @@ DEEPER = replace(
 )
 def test_it_answers_as_before(config):
     small = _lived_in(NANO).eval()
-    large = grown(small, config).eval()
+    large = grow(small, config).eval()
     assert large.config == config
     for got, want in zip(_answers_of(large, config), _answers(small), strict=True):
         torch.testing.assert_close(got, want, atol=2e-5, rtol=1e-4)
@@ -61,7 +61,7 @@ def _answers_of(student, config):
 
 def test_what_is_new_learns():
     """The first step gives weights to what nobody listened to, the second moves what is behind them."""
-    large = grown(_lived_in(NANO), DEEPER).train()
+    large = grow(_lived_in(NANO), DEEPER).train()
     before = {name: p.detach().clone() for name, p in large.named_parameters()}
     optimizer = torch.optim.Adam(large.parameters(), lr=1e-3)
     for step in range(3):
@@ -96,4 +96,4 @@ def test_the_sizes_of_this_project_grow_from_small():
 def test_what_cannot_hold_it_is_refused(config):
     assert not can_grow(NANO, config)
     with pytest.raises(ValueError, match="cannot hold"):
-        grown(Student(NANO), config)
+        grow(Student(NANO), config)

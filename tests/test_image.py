@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse.errors import ArtifactError, EdgeTseError, TargetError
-from firmware_bridge.image import Image, check_for, counted, make, pack_image, parse, public_key, sign
+from firmware_bridge.image import Image, check_for, make, pack_image, parse, public_key, sign, with_counter
 
 DIGEST = "ab" * 32
 PROGRAM = b"\x7fELF" + bytes(range(256)) * 5
@@ -139,14 +139,14 @@ def test_a_signature_holds_for_one_image(image: Image, keys: tuple[Path, Path]) 
 
 
 def test_the_security_counter_is_signed(image: Image, keys: tuple[Path, Path]) -> None:
-    signed = sign(counted(image, 7), keys[0])
+    signed = sign(with_counter(image, 7), keys[0])
     assert parse(pack_image(signed)).counter == 7
-    assert counted(signed, 7) == signed
-    assert not counted(signed, 8).signed
+    assert with_counter(signed, 7) == signed
+    assert not with_counter(signed, 8).signed
     forged = Image(**{**vars(signed), "counter": 8})
     assert "is wrong: do not flash it" in complaint(ArtifactError, lambda: parse(pack_image(forged)))
     for wrong in (-1, 2**32):
-        line = complaint(TargetError, lambda wrong=wrong: counted(image, wrong))  # type: ignore[misc]
+        line = complaint(TargetError, lambda wrong=wrong: with_counter(image, wrong))  # type: ignore[misc]
         assert line.startswith(f"a security counter is within 0 and 4294967295, not {wrong}: ")
 
 

@@ -144,7 +144,7 @@ def test_the_archive_of_a_model_is_library_and_model_and_links_as_a_whole(artifa
     pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
     content = runtime_named("native-c").write(artifact, load_target("stm32h7")).content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert set(archive.namelist()) == {*GENERATED, *(f"c/{path.name}" for path in LIBRARY.iterdir())}
+        assert set(archive.namelist()) == {*GENERATED, "sbom.cdx.json", *(f"c/{path.name}" for path in LIBRARY.iterdir())}
         archive.extractall(tmp_path)
     sources = [str(path) for path in tmp_path.rglob("*.c")]
     flags = (
@@ -238,7 +238,7 @@ def test_cmake_evaluates_the_zephyr_module(artifact: Artifact, tmp_path: Path) -
 def test_documented_names_are_those_of_the_shipped_model() -> None:
     """If this fails: ``python -m benchmarks.contracts``."""
     text = contracts.PAGE.read_text()
-    assert contracts.filled(text, contracts.block(Artifact.shipped())) == text
+    assert contracts.fill(text, contracts.block(Artifact.shipped())) == text
 
 
 FORMS = {"one voice": lambda artifact: artifact, "universal": universal}

@@ -12,10 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.quant import requantize
-from firmware_bridge.build import CORES, KERNEL_CASES, build_image
+from firmware_bridge.build import CORES, KERNEL_CASES, build_program
 from firmware_bridge.codegen import pack_pointwise
 from firmware_bridge.meter import emulate
-from firmware_bridge.plan import padded
+from firmware_bridge.plan import round_up
 
 Int8 = NDArray[np.int8]
 
@@ -94,7 +94,7 @@ def pointwise_case(rng: np.random.Generator, shape: tuple[int, int, int], conten
     packed = pack_pointwise(weight)
     room = (0, 4 * len(packed) - n_out)
     # Rows need not be padded to 16: one convolution may be shared by bands that lie side by side.
-    in_stride, out_stride = (padded(n_in), padded(n_out)) if rng.random() < 0.5 else (padded(n_in, 4), padded(n_out, 4))
+    in_stride, out_stride = (round_up(n_in), round_up(n_out)) if rng.random() < 0.5 else (round_up(n_in, 4), round_up(n_out, 4))
     head = record(
         0,
         rows=rows,
@@ -116,7 +116,7 @@ def depthwise_case(rng: np.random.Generator, taps: int, channels: int, content: 
     factor = factors(rng, channels, max(1.0, float(np.abs(acc).max())), factor_kind)
     wanted = requantize(acc.astype(np.float32), factor, zero_point)[None]
     folded = bias - in_zero * weight.sum(axis=0, dtype=np.int64)
-    n = padded(channels)
+    n = round_up(channels)
     room = (0, n - channels)
     parts = [
         np.pad(weight, ((0, 0), room)),
@@ -163,7 +163,7 @@ def test_bit_exact(name: str, tmp_path: Path) -> None:
         pytest.skip(f"{core.emulator[0]} is not installed: apt-get install qemu-system-arm qemu-user")
     # On this machine, what C leaves undefined is trapped as well.
     flags = ("-fsanitize=undefined", "-fsanitize-trap=undefined") if name == "host" else ()
-    image = build_image(
+    image = build_program(
         {"model.h": "#define ETSE_VOICE_CHANNELS 0\n"}, core, tmp_path / "cases.elf", program=KERNEL_CASES, flags=flags
     )
     every = cases()

@@ -21,16 +21,16 @@ from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
 from edge_tse.metrics import si_sdr  # noqa: E402
 from edge_tse.nn.flow_losses import FlowWeights, destination, flow_losses  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
-from edge_tse.nn.mask2flow import MAX_GAIN, PAPER_V1, PAPER_V2, TINY, DiTBlock, Mask2Flow, integrate, rotated  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
+from edge_tse.nn.mask2flow import MAX_GAIN, PAPER_V1, PAPER_V2, TINY, DiTBlock, Mask2Flow, integrate, rotate  # noqa: E402
 from edge_tse.nn.mel import MelFront, MelSpec  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
-from quantization.evaluate import read_trials  # noqa: E402
 from quantization.float_analysis import STEPS, analyse_checkpoint  # noqa: E402
-from quantization.float_listener import enrolled, evaluate_checkpoint  # noqa: E402
+from quantization.float_listener import enroll, evaluate_checkpoint  # noqa: E402
 from quantization.loop import Teacher  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
 from quantization.train import train  # noqa: E402
+from quantization.trial_list import read_trials  # noqa: E402
 from tests.speech import utterance  # noqa: E402
 
 
@@ -129,8 +129,8 @@ def test_voice_time_and_state_reach_the_output(config, levels, voices):
             system.velocity(levels, levels, voices, torch.full((2,), 0.1)),
             system.velocity(levels + 1, levels, voices, torch.zeros(2)),
         )
-        masked = system.masked(levels, voices)
-        assert not torch.allclose(masked, system.masked(levels, voices.flip(0)), atol=1e-3)
+        masked = system.apply_mask(levels, voices)
+        assert not torch.allclose(masked, system.apply_mask(levels, voices.flip(0)), atol=1e-3)
     for other in others:
         assert not torch.allclose(at_rest, other, atol=1e-3)
 
@@ -138,13 +138,13 @@ def test_voice_time_and_state_reach_the_output(config, levels, voices):
 def test_rotated_products_depend_on_distance_alone():
     torch.manual_seed(0)
     query, key = torch.randn(1, 1, 1, 16).expand(1, 1, 40, 16), torch.randn(1, 1, 1, 16).expand(1, 1, 40, 16)
-    products = (rotated(query) @ rotated(key).transpose(-1, -2))[0, 0]
+    products = (rotate(query) @ rotate(key).transpose(-1, -2))[0, 0]
     for distance in (0, 1, 7):
         diagonal = products.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), atol=1e-4, rtol=0)
     assert not torch.allclose(products.diagonal(1)[0], products.diagonal(7)[0], atol=1e-2)
-    torch.testing.assert_close(rotated(query).norm(dim=-1), query.norm(dim=-1))
-    torch.testing.assert_close(rotated(query)[..., 0, :], query[..., 0, :])  # the first frame is not turned
+    torch.testing.assert_close(rotate(query).norm(dim=-1), query.norm(dim=-1))
+    torch.testing.assert_close(rotate(query)[..., 0, :], query[..., 0, :])  # the first frame is not turned
 
 
 # --- samplers
@@ -232,7 +232,7 @@ def test_the_mask_only_deletes(config, levels, voices):
     system = _awake(Mask2Flow(config))
     with torch.no_grad():
         for level in (levels, levels - 5):
-            assert (system.masked(level, voices) <= level).all()
+            assert (system.apply_mask(level, voices) <= level).all()
         assert system.paths(system.front.analyze(0.1 * torch.randn(2, 1, 4000)), voices).gains[0].max() <= 1
 
 
@@ -273,7 +273,7 @@ def test_a_student_that_learned_all_of_it_would_sound_like_the_teacher(system, v
     with torch.no_grad():
         wanted = system(mixture, voices)
         mask, velocity = Teacher(system)(mixture, voices)
-        front = Front(FrameSpec())
+        front = TorchFront(FrameSpec())
         heard = front.synthesize(front.amplify(front.analyze(mixture), (mask + velocity).relu()))[..., front.frame.delay :]
     wanted = wanted[..., : heard.shape[-1]]
     quieter = 10 * ((wanted - mixture[..., : wanted.shape[-1]]).square().sum() / (wanted - heard).square().sum()).log10()
@@ -431,7 +431,7 @@ def test_a_checkpoint_is_scored_like_an_artifact(finished, trials):
     trial = read_trials(trials)[0]
     mixture, wanted = (audio.read(path)[0] for path in (trial.mixture, trial.target))
     with torch.no_grad():
-        by_hand = source.student(torch.from_numpy(mixture)[None], enrolled(source, trial), 2, "heun")[0].numpy()
+        by_hand = source.student(torch.from_numpy(mixture)[None], enroll(source, trial), 2, "heun")[0].numpy()
     assert two["si_sdr_i"]["mean"] == pytest.approx(si_sdr(by_hand, wanted) - si_sdr(mixture, wanted), abs=0.05)
     assert absent["attenuation_db"]["mean"] > 3
 

@@ -12,28 +12,33 @@ from edge_tse.frame import FrameSpec
 pytest.importorskip("scipy", reason="training extra not installed")
 torch = pytest.importorskip("torch", reason="training extra not installed")
 
-from quantization.mixing import TWO_EARS, Mixer, Scene  # noqa: E402
+from quantization.mixing import Mixer  # noqa: E402
+from quantization.mixture import TWO_EARS, MixtureSampler, Scene  # noqa: E402
 
 
 def _mixer(pack, speech, **scene):
     return Mixer(speech, Scene(seconds=1.0, **scene), FrameSpec(), 5, pack.noises_train, pack.hrirs_train)
 
 
-def test_unlabelled_talkers_are_never_targets_and_never_two(pack, speech):
+def _sampler(speech, **scene):
+    return MixtureSampler(speech, Scene(**scene), 16000, 16000)
+
+
+def test_unlabelled_talkers_are_never_targets_and_never_two(speech):
     assert any("unlabelled" in name for name in speech.spans)
     assert not any("unlabelled" in name for name in speech.targets)
-    mixer = _mixer(pack, speech, talkers=(0, 0, 0, 1))
+    sampler = _sampler(speech, talkers=(0, 0, 0, 1))
     for i in range(100):
-        others = mixer._others(np.random.default_rng(i), speech.targets[0], 2, 0)
+        others = sampler._others(np.random.default_rng(i), speech.targets[0], 2, 0)
         assert len({o.rpartition("@")[0] for o in others}) == 2
         assert sum("unlabelled" in o for o in others) < 2
 
 
-def test_interferers_are_mostly_labelled(pack, speech):
+def test_interferers_are_mostly_labelled(speech):
     """Those without labels come from other microphones: a network that mostly meets them learns microphones."""
     for share in (0.0, 0.2, 1.0):
-        mixer = _mixer(pack, speech, unlabelled=share)
-        others = [mixer._others(np.random.default_rng(i), speech.targets[0], 1, 0)[0] for i in range(300)]
+        sampler = _sampler(speech, unlabelled=share)
+        others = [sampler._others(np.random.default_rng(i), speech.targets[0], 1, 0)[0] for i in range(300)]
         assert sum("unlabelled" in o for o in others) / 300 == pytest.approx(share, abs=0.06)
 
 
@@ -159,7 +164,7 @@ class TestTwoEars:
     @pytest.mark.parametrize("kind", ["dead", "weak", "inverted", "late", "clipped", "same"])
     def test_ears_that_are_not_a_pair(self, pack, speech, kind, monkeypatch):
         good = self.plain(pack, speech, paired=False)
-        monkeypatch.setattr("quantization.mixing._UNEQUAL", (kind,))
+        monkeypatch.setattr("quantization.mixture._UNEQUAL", (kind,))
         bad = self.plain(pack, speech, paired=False, unequal=1.0)
         rms = bad.mixture.square().mean(dim=-1).sqrt()
         quieter = rms.amin(dim=1) / rms.amax(dim=1)

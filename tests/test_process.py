@@ -17,7 +17,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.engines import open_network
 from edge_tse.errors import EdgeTseError
-from edge_tse.quiet import muted, quietly
+from edge_tse.quiet import mute, quietly
 from tests.command import Run
 
 ROOT = Path(__file__).parents[1]
@@ -85,7 +85,7 @@ class TestPastPython:
         assert done.complaint.startswith(f"edge-tse: {tmp_path / 'take.mp3'} ")
 
     def test_muted_and_quietly(self, capfd: pytest.CaptureFixture[str]) -> None:
-        with muted():
+        with mute():
             os.write(1, b"to stdout\n")
             os.write(2, b"to stderr\n")
         with quietly():

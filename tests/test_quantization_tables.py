@@ -15,11 +15,11 @@ pytest.importorskip("brevitas", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from benchmarks import enrollment, quantization, sensitivity  # noqa: E402
-from benchmarks.quantization import Settings, Study, measure, paired  # noqa: E402
+from benchmarks.quantization import Settings, Study, compare, measure  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
 from quantization.checkpoint import Checkpoint  # noqa: E402
 from quantization.corpus import open_corpus  # noqa: E402
-from quantization.enrollment import error_rate  # noqa: E402
+from quantization.encoder_training import error_rate  # noqa: E402
 from quantization.recipes import recipe  # noqa: E402
 from tests.speech import write_pack, write_plain  # noqa: E402
 
@@ -54,10 +54,10 @@ def _row(gains: list[float | None], chosen: list[float | None] | None = None) ->
 
 
 def test_rows_are_compared_mixture_by_mixture() -> None:
-    mean, half = paired(_row([1.0, 5.0, None, 9.0]), _row([1.5, 5.1, 3.0, 9.3]))
+    mean, half = compare(_row([1.0, 5.0, None, 9.0]), _row([1.5, 5.1, 3.0, 9.3]))
     assert mean == pytest.approx(-0.3)
     assert half == pytest.approx(1.96 * np.std([-0.5, -0.1, -0.3], ddof=1) / np.sqrt(3))
-    assert np.isnan(paired(_row([None]), _row([1.0]))[0])
+    assert np.isnan(compare(_row([None]), _row([1.0]))[0])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_best_is_chosen_on_the_other_split() -> None:
     rows = {"float": _row([1.0, 2.0], [4.0, 5.0]), "ptq-best": _row([1.0, 2.0], [4.1, 5.1]), "qat": _row([3.0, 4.0], [4.0, 5.0])}
     assert quantization._best(rows) == "ptq-best"
     assert quantization._best({"float": rows["float"], "w4-qat": rows["qat"]}) is None
-    assert paired(rows["ptq-best"], rows["float"], "choose_gains_db")[0] == pytest.approx(0.1)
+    assert compare(rows["ptq-best"], rows["float"], "choose_gains_db")[0] == pytest.approx(0.1)
 
 
 def test_a_checkpoint_is_known_by_its_weights() -> None:
@@ -142,8 +142,8 @@ def test_noise_in_an_enrollment_has_the_stated_ratio() -> None:
     rng = np.random.default_rng(0)
     speech, noise = (0.1 * rng.standard_normal(15 * 16000).astype(np.float32) for _ in range(2))
     one = enrollment.Comparison(talker="a", enrollment=speech, test=speech, noise=5 * noise)
-    assert np.array_equal(one.enrolled(2.0, None), speech[:32000])
-    mixed = one.enrolled(3.0, 10.0)
+    assert np.array_equal(one.clip(2.0, None), speech[:32000])
+    mixed = one.clip(3.0, 10.0)
     assert len(mixed) == 48000
     share = float(mixed @ speech[:48000] / (speech[:48000] @ speech[:48000]))
     rest = mixed / share - speech[:48000]

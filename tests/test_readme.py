@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks import RESULTS, model_card
-from benchmarks.readme_figures import END, PAGE, START, filled, moved, page, shipped, summary
+from benchmarks.readme_figures import END, PAGE, START, fill, moves_table, page, shipped_models, summary
 from edge_tse import audio
 from edge_tse.artifact import shipped_names
 from edge_tse.cli import main
@@ -35,8 +35,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_figures_are_those_on_file() -> None:
     """If this fails: ``python -m benchmarks.readme_figures``, after the benchmark that it names if a result is missing."""
-    assert filled(README, summary(RESULTS, shipped())) == README
-    assert page(RESULTS, shipped()) == PAGE.read_text()
+    assert fill(README, summary(RESULTS, shipped_models())) == README
+    assert page(RESULTS, shipped_models()) == PAGE.read_text()
 
 
 @pytest.mark.parametrize("name", shipped_names())
@@ -88,15 +88,15 @@ def test_the_verbs_exist(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_figures_go_between_the_marks() -> None:
-    assert filled(f"a {START}old{END} b", "new") == f"a {START}\nnew\n{END} b"
+    assert fill(f"a {START}old{END} b", "new") == f"a {START}\nnew\n{END} b"
     with pytest.raises(SystemExit, match="has no"):
-        filled("nothing", "new")
+        fill("nothing", "new")
 
 
 def test_what_the_second_stage_does_is_read_from_the_figures() -> None:
     def said(deleted: float, inserted: float) -> str:
         flow, mask = {"deleted": deleted, "inserted": inserted}, {"deleted": 0.5, "inserted": 0.0}
-        return moved({"mask": mask, "flow": flow, "target": {"deleted": 0.4, "inserted": 0.03}})
+        return moves_table({"mask": mask, "flow": flow, "target": {"deleted": 0.4, "inserted": 0.03}})
 
     assert "the mask deletes 50% and inserts 0%; the second stage mostly inserts: 1.0% deleted, 2.0% inserted" in said(0.01, 0.02)
     assert "deletes more than it inserts: 2.0% deleted, 1.0% inserted" in said(0.02, 0.01)

@@ -25,9 +25,10 @@ from edge_tse.hearing.calibration import UNCALIBRATED, Calibration
 from edge_tse.hearing.chain import Chain, Hearing
 from edge_tse.hearing.prescription import Audiogram
 from edge_tse.live.loop import Loop
-from edge_tse.live.recording import Recorder, load_recording, replay
+from edge_tse.live.recording import Recorder, Recording, Replayed, load_recording, replay
 from edge_tse.live.recording_head import Head, HeardVoice
 from edge_tse.live.session import GRID, Session
+from edge_tse.stream import AnyEngine
 from edge_tse.voice import Voice, save_voice, voice_bytes
 from tests.test_session import HOP, Faulty, Plain, engine, loop, play, sound
 
@@ -57,6 +58,13 @@ def fails(*hops: int) -> Callable[[int], object]:
     return tell
 
 
+def replayed(recording: Recording, engine: AnyEngine, shape: Chain | None = None) -> tuple[Replayed, np.ndarray]:
+    """How the replay went, and its output ``[n, ears]``."""
+    played: list[np.ndarray] = []
+    got = replay(recording, engine, shape, write=played.append)
+    return got, np.concatenate(played, axis=1).T
+
+
 class TestReplay:
     @pytest.mark.parametrize(("ears", "rate_hz"), [(1, 16000), (2, 16000), (2, 48000)])
     def test_bit_for_bit_whatever_happened(self, tmp_path: Path, ears: int, rate_hz: int) -> None:
@@ -75,19 +83,22 @@ class TestReplay:
         recording = load_recording(path)
         assert recording.head["note"] == "a test"
         assert recording.loop == settings
-        assert np.array_equal(recording.heard, heard)
-        assert np.abs(recording.played / GRID - out).max() <= 0.5 / GRID
-        again = replay(recording, engine(), Chain(hearing, FRAME, ears))
+        stretches = list(recording.stretches())
+        assert np.array_equal(np.concatenate([each.heard for each in stretches]), heard)
+        assert np.abs(np.concatenate([each.played for each in stretches]) / GRID - out).max() <= 0.5 / GRID
+        assert sum(each.block is not None for each in stretches) == recording.blocks == health.blocks
+        assert recording.late == sum(each.block is not None and each.block[0] > 0 for each in stretches) > 0
+        again, signal = replayed(recording, engine(), Chain(hearing, FRAME, ears))
         assert (again.differing, again.first) == (0, None)
-        assert np.array_equal(again.signal.T, out)
+        assert np.array_equal(signal, out)
 
     def test_another_engine_shows(self, tmp_path: Path) -> None:
         path = tmp_path / "s.flac"
         recorded(path, sound(8000), loop(160, steady=False), lambda block: True, fails())
-        again = replay(load_recording(path), Plain())
+        again, signal = replayed(load_recording(path), Plain())
         assert again.differing > 1000
         assert again.first is not None
-        assert again.signal.shape == (1, 8000)
+        assert (again.samples, signal.shape) == (8000, (8000, 1))
 
     def test_anything_plays_it(self, tmp_path: Path) -> None:
         path = tmp_path / "s.flac"
@@ -102,13 +113,13 @@ class TestReplay:
 
     def test_hop_numbers_wrap_and_are_found_by_where_they_stand(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """In a file they repeat every 70 minutes; here, every 16 hops."""
-        monkeypatch.setattr("edge_tse.live.recording._PAYLOAD", 16)
+        monkeypatch.setattr("edge_tse.live.journal._PAYLOAD", 16)
         path = tmp_path / "s.flac"
         out, session = recorded(path, sound(20000), loop(160, steady=False), lambda block: True, fails(40, 200))
         recording = load_recording(path)
         assert session.health.failed_hops == len([f for f in recording.fates.values() if f == 2])
         assert min(recording.fates) == 40
-        assert np.array_equal(replay(recording, engine()).signal.T, out)
+        assert np.array_equal(replayed(recording, engine())[1], out)
 
 
 VOICE = Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test")
@@ -163,12 +174,12 @@ class TestHead:
         save_voice(VOICE, own)
         save_voice(dataclasses.replace(VOICE, source="another"), other)
         named = Head.from_json(written(with_voice=False), "s.flac")
-        assert named.spoken([own], "s.flac")[""].digest == VOICE.digest
+        assert named.resolve_voices([own], "s.flac")[""].digest == VOICE.digest
         with pytest.raises(ArtifactError, match=rf"made with voice {VOICE.digest[:12]}, .*b.voice is [0-9a-f]{{12}}: give that"):
-            named.spoken([other], "s.flac")
+            named.resolve_voices([other], "s.flac")
         with pytest.raises(ArtifactError, match=rf"only its digest {VOICE.digest[:12]}: give that voice with --voice"):
-            named.spoken([], "s.flac")
-        assert Head.from_json(written(with_voice=True), "s.flac").spoken([], "s.flac")[""].digest == VOICE.digest
+            named.resolve_voices([], "s.flac")
+        assert Head.from_json(written(with_voice=True), "s.flac").resolve_voices([], "s.flac")[""].digest == VOICE.digest
 
 
 class TestFiles:
@@ -236,8 +247,8 @@ class TestFiles:
         assert done.stdout.count("\n") == 1
         assert "no space (File too large); the sound goes on" in done.stdout
         recording = load_recording(path)
-        assert 10_000 < len(recording.heard) < 960_000
-        assert soundfile.info(path).frames >= len(recording.heard)
+        assert 10_000 < recording.samples < 960_000
+        assert soundfile.info(path).frames >= recording.samples
         assert replay(recording, Plain()).differing == 0
 
     def test_what_a_killed_process_leaves_is_replayed(self, tmp_path: Path) -> None:
@@ -253,18 +264,18 @@ class TestFiles:
         left.write_bytes(path.read_bytes())
         recorder.close()
         recording = load_recording(left)
-        n = len(recording.heard)
+        n = recording.samples
         assert 30000 < n < 48000
-        assert np.array_equal(recording.heard, heard[:n])
-        again = replay(recording, engine())
+        assert np.array_equal(np.concatenate([each.heard for each in recording.stretches()]), heard[:n])
+        again, signal = replayed(recording, engine())
         assert again.differing == 0
-        assert np.array_equal(again.signal.T, out[:n])
+        assert np.array_equal(signal, out[:n])
 
     def test_a_session_that_ended_at_once(self, tmp_path: Path) -> None:
         path = tmp_path / "s.flac"
         Recorder(path, {}, loop(), FRAME, lambda line: None).close()
         recording = load_recording(path)
-        assert (len(recording.heard), recording.blocks) == (0, ())
+        assert (recording.samples, recording.blocks, list(recording.stretches())) == (0, 0, [])
         assert replay(recording, Plain()).differing == 0
 
     def test_a_slow_disk_too(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

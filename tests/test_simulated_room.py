@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("pyroomacoustics", reason="pyroomacoustics is not installed (extra [dev])")
 
-from benchmarks.simulated_room import Room, Sphere, heard_in
+from benchmarks.simulated_room import Room, Sphere, head_responses
 
 RATE_HZ = 16000
 AZIMUTHS = np.arange(-180.0, 180.0, 5.0)
@@ -32,7 +32,7 @@ def test_low_sound_does_not_notice_a_head(sphere: np.ndarray) -> None:
 
 
 def test_a_room_rings_as_long_as_it_says_and_starts_with_the_direct_sound(sphere: np.ndarray) -> None:
-    near, far = heard_in(Room(t60_s=0.4), [(40.0, 1.0), (40.0, 1.5)], sphere, AZIMUTHS, RATE_HZ)
+    near, far = head_responses(Room(t60_s=0.4), [(40.0, 1.0), (40.0, 1.5)], sphere, AZIMUTHS, RATE_HZ)
     energy = np.cumsum((near.astype(np.float64) ** 2).sum(axis=0)[::-1])[::-1]
     decay_db = 10 * np.log10(energy / energy[0] + 1e-12)
     from_db, to_db = (int(np.argmax(decay_db < db)) for db in (-5, -25))

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from firmware_bridge.build import CORES, LIBRARY, PORT, PROGRAMS, build_image, c_source, shared_library, zig
+from firmware_bridge.build import CORES, LIBRARY, PORT, PROGRAMS, build_program, c_source, shared_library, zig
 from firmware_bridge.codegen import generate
 from firmware_bridge.meter import emulate
 from firmware_bridge.native import NativeChain
@@ -519,7 +519,7 @@ def test_a_real_interrupt(artifact: Artifact, chains: dict[int, NativeChain], co
         pytest.skip("qemu-system-arm is not installed: apt-get install qemu-system-arm")
     generated = {**generate(artifact), "interrupted.c": INTERRUPTED}
     flags = ("-DETSE_STREAM_FRAMES=512", f"-DETSE_STREAM_FIRST={2**32 - 512}u")
-    image = build_image(generated, CORES[core], tmp_path / "image.elf", program=("etse_stream.c",), flags=flags)
+    image = build_program(generated, CORES[core], tmp_path / "image.elf", program=("etse_stream.c",), flags=flags)
     x = sound(6000, 2, seed=3)
     x.tofile(tmp_path / "in")
     # Time is counted instructions, so it is the same every run.

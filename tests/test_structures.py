@@ -15,7 +15,7 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 from benchmarks import RESULTS, refiners, structures  # noqa: E402
 from benchmarks.band_students import BandConfig, BandStem, BandStudent, int8_bytes, macs_per_hop, state_bytes  # noqa: E402
 from edge_tse.frame import FrameSpec  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.losses import Weights, extraction_losses  # noqa: E402
 from edge_tse.nn.student import NANO, Student  # noqa: E402
 
@@ -65,7 +65,7 @@ def test_shared_weights_are_counted_once_and_used_by_every_group(shared):
 def test_every_contender_trains_by_the_students_losses(name):
     torch.manual_seed(1)
     student = structures.STRUCTURES[name].make().train()
-    front = Front(student.config.frame)
+    front = TorchFront(student.config.frame)
     target, noise = 0.1 * torch.randn(2, 2, 1, 6400)
     losses = extraction_losses(
         student, front, target + noise, target, voices(2), torch.rand(2), Weights(mask=0.5, flow=4.0, magnitude=3.0)
@@ -120,7 +120,7 @@ class TestRefiners:
     def test_a_steady_tone_does_not_turn(self):
         frame = FrameSpec()
         tone = torch.cos(2 * torch.pi * (frame.sample_rate_hz / frame.window * 10) * torch.arange(6400) / frame.sample_rate_hz)
-        advance = refiners.phase_advance(Front(frame).analyze(tone[None, None]), frame.hop, frame.window, 64)
+        advance = refiners.phase_advance(TorchFront(frame).analyze(tone[None, None]), frame.hop, frame.window, 64)
         real, imaginary = advance[0, 0, 20:].chunk(2, dim=-1)
         torch.testing.assert_close(real[:, 10], torch.ones(80), atol=1e-3, rtol=0)
         assert imaginary[:, 10].abs().max() < 0.03

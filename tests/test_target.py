@@ -17,7 +17,7 @@ from edge_tse.cli import targets as shown
 from edge_tse.deployment import runtime
 from edge_tse.deployment.arena import plan
 from edge_tse.deployment.fit import fits
-from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.offers import lacking, load_offers
 from edge_tse.deployment.runtime import Emitted
 from edge_tse.deployment.target import CONTENTS, Region, Target, find_target, load_target, targets
 from edge_tse.errors import TargetError
@@ -106,8 +106,8 @@ class TestBoards:
             assert all(end <= start for (_, end), (start, _) in pairwise(spans)), name
 
     def test_the_name_of_a_runtime_is_this_machine_with_it(self) -> None:
-        for name in offered():
-            alone = replace(load_target("host"), name=name, runtime=name, description=offered()[name].description)
+        for name in load_offers():
+            alone = replace(load_target("host"), name=name, runtime=name, description=load_offers()[name].description)
             assert find_target(name) == alone
 
     def test_boards_travel_with_the_package(self) -> None:

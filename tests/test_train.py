@@ -18,13 +18,15 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from benchmarks import distillation  # noqa: E402
 from edge_tse.artifact import Artifact, verify  # noqa: E402
-from edge_tse.beam import Beam, mixed  # noqa: E402
+from edge_tse.beam import Beam, mix  # noqa: E402
 from edge_tse.engines import open_network  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
-from edge_tse.frame import FrameSpec, RunningLevel, over_ears  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.frame import FrameSpec  # noqa: E402
+from edge_tse.level import RunningLevel, over_ears  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
-from edge_tse.nn.student import BASE, NANO, SMALL, Depthwise, Student  # noqa: E402
+from edge_tse.nn.stage import Depthwise  # noqa: E402
+from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
 from quantization.loop import Plan, Teacher  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402
@@ -257,7 +259,7 @@ class TestLosses:
 
     def losses(self, student, batch, suppression=0.0, taught=None, **teaching):
         weights = Weights(mask=0.5, flow=4.0, magnitude=3.0, suppression=suppression)
-        return extraction_losses(student, Front(student.config.frame), *batch, weights, taught, Teaching(**teaching))
+        return extraction_losses(student, TorchFront(student.config.frame), *batch, weights, taught, Teaching(**teaching))
 
     def test_a_student_has_nothing_to_learn_from_itself(self, student, batch):
         with torch.no_grad():
@@ -383,7 +385,7 @@ def test_learning_rate_warms_up_and_ends_at_zero():
 @pytest.mark.parametrize("ears", [1, 2])
 def test_torch_front_end_equals_numpy(ears):
     frame, rng = FrameSpec(), np.random.default_rng(0)
-    front = Front(frame)
+    front = TorchFront(frame)
     signal = (0.1 * rng.standard_normal((ears, 64 * 50))).astype(np.float32)
     spectra = front.analyze(torch.from_numpy(signal)[None])
     wanted = frame.analyze(signal)
@@ -397,7 +399,7 @@ def test_torch_points_the_beam_as_the_front_end_does(ears):
     """Every feature of a student's closed loop, and what is heard, hop by hop: the definition against all frames at once."""
     torch.manual_seed(6)
     frame = recipe("smoke_beam").student.frame
-    student, front = Student(recipe("smoke_beam").student).eval(), Front(frame)
+    student, front = Student(recipe("smoke_beam").student).eval(), TorchFront(frame)
     with torch.no_grad():
         for name, parameter in student.named_parameters():
             if "project" in name or "head" in name:
@@ -408,7 +410,7 @@ def test_torch_points_the_beam_as_the_front_end_does(ears):
     with torch.no_grad():
         spectra = front.analyze(signal)
         moves = student.listen(front, spectra, voice, rounds=24)
-        heard = moves.applied(front, spectra)[0].numpy()
+        heard = moves.apply(front, spectra)[0].numpy()
     mask, gain = moves.mask[0].numpy(), moves.gain[0].numpy()
     level, beam = RunningLevel(), Beam(frame)
     for hop, spectrum in enumerate(frame.analyze(signal[0].numpy())):
@@ -419,6 +421,6 @@ def test_torch_points_the_beam_as_the_front_end_does(ears):
             pointed, loud = beam.listen(spectrum)
             np.testing.assert_allclose(moves.features[0, hop, frame.heard :].numpy(), loud, atol=2e-3)
             kept, share = (frame.bin_gains(x[hop]) for x in (mask, moves.share[0].numpy()))
-            wanted = mixed(spectrum, frame.bin_gains(gain[hop]), pointed, kept, share)
+            wanted = mix(spectrum, frame.bin_gains(gain[hop]), pointed, kept, share)
             beam.learn(spectrum, mask[hop], wanted)
         np.testing.assert_allclose(heard[:, hop], wanted, atol=2e-3 * np.abs(spectrum).max())

@@ -13,7 +13,7 @@ import pytest
 from edge_tse import audio
 from quantization import trials
 from quantization.corpus import open_corpus
-from quantization.evaluate import read_trials
+from quantization.trial_list import read_trials
 from quantization.trials import CONDITIONS, HARDER, make_trials
 
 RATE_HZ = 16000

@@ -19,7 +19,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
-from benchmarks.try_page import SOURCES, heard_by_c, sixteen_bits, write_page
+from benchmarks.try_page import SOURCES, extract_with_c, round_to_16_bits, write_page
 from edge_tse import Artifact
 from edge_tse.audio import read
 from edge_tse.demo.cases import shipped_cases
@@ -244,8 +244,8 @@ class TestIntegers:
             ready(page)
             shown = page.locator("#figures strong").first.inner_text()
             assert case.reference is not None
-            mixture, alone = sixteen_bits(case.mixture.signal), sixteen_bits(case.reference.signal)
-            made = heard_by_c(artifact, case.voice(artifact.voice_model), mixture)
+            mixture, alone = round_to_16_bits(case.mixture.signal), round_to_16_bits(case.reference.signal)
+            made = extract_with_c(artifact, case.voice(artifact.voice_model), mixture)
             gain = si_sdr(made.astype(np.float64), alone.astype(np.float64)) - si_sdr(
                 mixture.astype(np.float64), alone.astype(np.float64)
             )
@@ -289,7 +289,7 @@ class TestOwnSound:
         page = opened()
         give(page, "#talker-file", "her.wav", wav(clip))
         page.get_by_text("A voice from").wait_for()
-        mixture = sixteen_bits(shipped_cases()[1].mixture.signal)[:, :40000]
+        mixture = round_to_16_bits(shipped_cases()[1].mixture.signal)[:, :40000]
         content = io.BytesIO()
         soundfile.write(content, mixture.T, RATE, "PCM_16", format="FLAC")
         give(page, "#sound-file", "dinner.flac", content.getvalue())

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("brevitas", reason="training extra not installed")
 
 from benchmarks import learning_curves, two_ears  # noqa: E402
-from edge_tse.nn.front import Front  # noqa: E402
+from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.student import NANO_BEAM, Student  # noqa: E402
 
 FRAME = NANO_BEAM.frame
@@ -20,7 +20,7 @@ RATE = FRAME.sample_rate_hz
 def moved():
     """Front, spectra and moves of a student that computes something, on two ears of noise."""
     torch.manual_seed(3)
-    student, front = Student(NANO_BEAM).eval(), Front(FRAME)
+    student, front = Student(NANO_BEAM).eval(), TorchFront(FRAME)
     with torch.no_grad():
         for name, parameter in student.named_parameters():
             if "project" in name or "head" in name:
@@ -33,7 +33,7 @@ def test_the_shadow_of_a_mixture_is_what_is_heard_and_shadows_add_up(moved):
     front, spectra, moves = moved
     part = front.analyze(0.05 * torch.randn(2, 2, 64 * 400))
     whole = two_ears.shadow(front, spectra, moves, spectra)
-    torch.testing.assert_close(whole, moves.applied(front, spectra), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(whole, moves.apply(front, spectra), atol=1e-3, rtol=1e-3)
     parts = two_ears.shadow(front, spectra, moves, part) + two_ears.shadow(front, spectra, moves, spectra - part)
     torch.testing.assert_close(parts, whole, atol=1e-3, rtol=1e-3)
 
@@ -92,7 +92,7 @@ def test_learning_curves_are_drawn_and_older_logs_refused(tmp_path, capsys):
     (run / "validation.csv").write_text(
         "step,hours,validation_mean,two_ears_mean,two_ears_room_mean\n10,0.1,1.5,2.5,\n20,0.2,2.0,4.0,\n"
     )
-    figure = learning_curves.drawn([run])
+    figure = learning_curves.draw([run])
     lines = figure.axes[1].get_lines()
     assert lines[0].get_xdata().tolist() == pytest.approx([55 / 3600, 110 / 3600])
     assert [line.get_ydata().tolist() for line in figure.axes[2].get_lines()][:2] == [[1.5, 2.0], [2.5, 4.0]]

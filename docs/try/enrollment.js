@@ -98,7 +98,7 @@ function humDb([re, im]) {
   return 10 * Math.log10(lines / rest);
 }
 
-function withoutRumble([re, im]) {
+function removeRumble([re, im]) {
   const n = re.length;
   for (let k = 0; k < n; k++) {
     const rise = Math.min(1, Math.max(0, (hzOf(k, n) - 0.9 * RUMBLE_HZ) / (0.3 * RUMBLE_HZ)));
@@ -120,14 +120,14 @@ function blockLevels(ear, block) {
 }
 
 /** A recording without a constant or the mains, and without long stretches in which nobody talks; with a remark on each. */
-function prepared(ear) {
+function prepare(ear) {
   const block = Math.round(BLOCK_S * MODEL.rate_hz), remarks = [];
   if (ear.length < block) return { ear, remarks };
   const spectrum = transform(Float64Array.from(ear), new Float64Array(ear.length), -1);
   const hum = humDb(spectrum);
   let clean = ear;
   if (hum > HUM_DB) {
-    clean = withoutRumble(spectrum);
+    clean = removeRumble(spectrum);
     remarks.push(`a constant or hum is ${(-hum).toFixed(0)} dB below the rest and was taken out`);
   }
   const levels = blockLevels(clean, block), peak = percentile(levels, 99);
@@ -303,7 +303,7 @@ async function enroll(channels, name) {
   }
   const energies = channels.map((ear) => ear.reduce((sum, v) => sum + v * v, 0));
   const better = channels[energies.indexOf(Math.max(...energies))];
-  const { ear, remarks } = prepared(better);
+  const { ear, remarks } = prepare(better);
   const rows = ear.length ? activeLevels(await bandLevels([ear])) : [];
   const speechS = (rows.length * POOL * MODEL.hop) / MODEL.rate_hz;
   if (speechS < MIN_SPEECH_S) {

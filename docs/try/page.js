@@ -192,14 +192,14 @@ function openSound(file) {
   return attempt(async () => {
     say(`Reading ${file.name}…`);
     const { channels, remarks } = await decode(new Uint8Array(await file.arrayBuffer()), file.name);
-    const { sound, remarks: more } = sixteenBits(channels);
-    const own = { name: `file ${sounds.length}`, title: file.name, about: told([...remarks, ...more]), talkers: [], ears: () => sound, alone: () => null };
+    const { sound, remarks: more } = roundTo16Bits(channels);
+    const own = { name: `file ${sounds.length}`, title: file.name, about: tell([...remarks, ...more]), talkers: [], ears: () => sound, alone: () => null };
     sounds.push(own);
     await chooseSound(own);
   });
 }
 
-const told = (remarks) => (remarks.length ? `${remarks.join("; ")}.` : "");
+const tell = (remarks) => (remarks.length ? `${remarks.join("; ")}.` : "");
 
 /** A recording of one talker alone: float channels. */
 async function enrollTalker(channels, title, remarks = []) {
@@ -210,7 +210,7 @@ async function enrollTalker(channels, title, remarks = []) {
   const took = ((performance.now() - began) / 1000).toFixed(1);
   await chooseTalker(talker);
   $("about").textContent = `A voice from ${made.speechS.toFixed(1)} s of speech in ${title}, enrolled here in ${took} s. ` +
-    told([...remarks, ...made.remarks]);
+    tell([...remarks, ...made.remarks]);
 }
 
 function openTalker(file) {

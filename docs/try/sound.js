@@ -29,7 +29,7 @@ function besselI0(x) {
  * A channel at another rate: windowed sinc, one row of taps for each of the phases; nothing moves in time. The browsers' own
  * resamplers take the highest of the bands away, and a voice with them (cosine 0.997 with that of Python, and 0.99999 with this one).
  */
-async function resampled(ear, fromHz, toHz) {
+async function resample(ear, fromHz, toHz) {
   if (fromHz === toHz) return ear;
   const common = ((a, b) => { while (b) [a, b] = [b, a % b]; return a; })(fromHz, toHz);
   const phases = toHz / common, step = fromHz / common, cutoff = CUTOFF * Math.min(1, toHz / fromHz);
@@ -71,7 +71,7 @@ async function decode(bytes, name) {
   }
   if (!buffer.length) throw new EdgeTseError(`${name} is empty: 0 samples; record it again`);
   const channels = [];
-  for (let i = 0; i < buffer.numberOfChannels; i++) channels.push(await resampled(buffer.getChannelData(i), decodedHz, rate_hz));
+  for (let i = 0; i < buffer.numberOfChannels; i++) channels.push(await resample(buffer.getChannelData(i), decodedHz, rate_hz));
   checkHeard(channels, name);
   if (stated !== null && stated !== rate_hz) remarks.push(`resampled from ${stated} to ${rate_hz} Hz`);
   return { channels, remarks };
@@ -87,7 +87,7 @@ function checkHeard(channels, name) {
 const DEAD_DB = 18;
 
 /** Float channels as 16 bits within full scale, mono where one ear is dead: { sound, remarks }. */
-function sixteenBits(channels) {
+function roundTo16Bits(channels) {
   const remarks = [], peak = peakOf(channels), gain = Math.min(1, 1 / Math.max(peak, 1e-9));
   if (channels.length === 2) {
     const [left, right] = channels.map((ear) => ear.reduce((sum, x) => sum + x * x, 1e-14));

@@ -15,7 +15,9 @@ from edge_tse.errors import EdgeTseError
 __all__ = ["main"]
 
 USER_ERROR = 2
-VERBS = tuple(f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "board", "analysis"))
+VERBS = tuple(
+    f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "studio", "board", "analysis")
+)
 """Modules that register verbs when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
 
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result = INTERRUPTED
     except Exception as failure:
         # An import that Ctrl-C cuts short may call it its own failure.
-        if not _interrupted(failure):
+        if not _is_interrupt(failure):
             raise
         result = INTERRUPTED
     if result == INTERRUPTED:
@@ -44,7 +46,7 @@ def _run(arguments: list[str]) -> int:
             import_module(module)
         result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
     except EdgeTseError as failure:
-        if _interrupted(failure):
+        if _is_interrupt(failure):
             raise
         return _complain(str(failure))
     except Exception as failure:
@@ -57,7 +59,7 @@ def _run(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _interrupted(failure: BaseException | None) -> bool:
+def _is_interrupt(failure: BaseException | None) -> bool:
     """Whether Ctrl-C caused this exception."""
     while failure is not None and not isinstance(failure, KeyboardInterrupt):
         failure = failure.__cause__ or failure.__context__

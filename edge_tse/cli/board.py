@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactArgument, Json, app, artifact_of, given
+from edge_tse.cli.options import ArtifactArgument, Json, app, artifact_of, given_paths
 from edge_tse.errors import AudioError
 
 if TYPE_CHECKING:
@@ -84,9 +84,9 @@ def flash(
 
     bridge, board = boards(), find_target(target)
     if image is not None:
-        check_output(image, given(artifact, voice, sign))
+        check_output(image, given_paths(artifact, voice, sign))
     made = bridge.image(board, artifact, voice, sign, counter)
-    figures, what = _described(made, board)
+    figures, what = _describe(made, board)
     if image is not None:
         bridge.save(made, board, image)
         output.result({**figures, "output": image}, as_json, f"{image}: {what}, for {board.name}")
@@ -96,10 +96,10 @@ def flash(
     figures |= {"flasher": done.way, "slot": done.slot}
     if done.proof is not None:
         figures["replayed"] = vars(done.proof)
-    output.result(figures, as_json, *_delivered(done, board, what))
+    output.result(figures, as_json, *_report_delivery(done, board, what))
 
 
-def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
+def _report_delivery(done: Delivered, board: Target, what: str) -> list[str]:
     """Report how an image was delivered, and the next command to type."""
     slot = "" if done.slot is None else f", slot {'AB'[done.slot]}"
     lines = [f"{board.name}: {what}, by {done.way}{slot}; read back and compared"]
@@ -112,7 +112,7 @@ def _delivered(done: Delivered, board: Target, what: str) -> list[str]:
     return lines
 
 
-def _described(made: BoardImage, target: Target) -> tuple[dict[str, object], str]:
+def _describe(made: BoardImage, target: Target) -> tuple[dict[str, object], str]:
     """An image as figures, and as rows for people."""
     figures: dict[str, object] = {
         "target": target.name,
@@ -145,11 +145,11 @@ def board(
     from edge_tse.voice import load_voice
 
     known, bridge = find_target(target), boards()
-    _check(mixture, to, given(artifact, voice))
+    _check(mixture, to, given_paths(artifact, voice))
     spoken = None if voice is None else load_voice(voice)
     model = None if ping else artifact_of(artifact)
     figures: dict[str, object] = {"target": known.name, "evidence": known.evidence}
-    with bridge.connected(known, port, state_folder()) as device:
+    with bridge.connect(known, port, state_folder()) as device:
         who = device.identity
         figures["board"] = who
         rows = {"board": f"{who['target']}, {who['core']}, kernels {who['kernels']}", "model": str(who["model"])[:12]}
@@ -159,11 +159,11 @@ def board(
             rows["golden frames"] = f"{proof.frames}, worst {proof.worst_lsb} LSB"
         device.confirm()
         if model is not None and mixture is not None and to is not None:
-            figures |= _extracted(device.engine(), mixture, to, as_json)
+            figures |= _extract(device.engine(), mixture, to, as_json)
             rows["talker"] = str(to)
         stats = device.stats()
         figures |= {"stats": stats, "link": device.link}
-        rows |= {name.replace("_", " "): _shown(value) for name, value in stats.items()}
+        rows |= {name.replace("_", " "): _format(value) for name, value in stats.items()}
     output.result(figures, as_json, output.table(f"{known.name} ({known.evidence})", rows))
 
 
@@ -179,19 +179,19 @@ def _check(mixture: Path | None, to: Path | None, inputs: list[Path]) -> None:
         check_output(to, [mixture, *inputs], AudioError)
 
 
-def _extracted(engine: AnyEngine, mixture: Path, to: Path, as_json: bool) -> dict[str, object]:
+def _extract(engine: AnyEngine, mixture: Path, to: Path, as_json: bool) -> dict[str, object]:
     from edge_tse import audio
-    from edge_tse.extract import extract
+    from edge_tse.extract_file import extract_file
 
-    signal, rate_hz = audio.read(mixture)
     with output.progress("extracting", as_json) as tell:
-        got = extract(signal, rate_hz, engine, name=str(mixture), progress=tell)
-    audio.write(to, got.signal, rate_hz, inputs=[mixture])
+        got = extract_file(audio.Stored(mixture), to, engine, progress=tell, inputs=[mixture])
+    for remark in got.remarks(engine.frame.level_invariant):
+        output.warn(f"{mixture}: {remark}")
     # Seen from here, with the link in it: what the board itself needs stands in its stats.
-    return {"output": to, "seconds": got.signal.shape[1] / rate_hz, "host_seen": got.timing.figures()}
+    return {"output": to, "seconds": got.seconds, "host_seen": got.timing.figures()}
 
 
-def _shown(value: object) -> str:
+def _format(value: object) -> str:
     if isinstance(value, dict):
         return f"{value['mean']:.0f} {value['unit']} on average, {value['worst']} at worst"
     return f"{value:,}" if isinstance(value, int) else str(value)

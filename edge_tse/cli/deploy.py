@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactArgument, EngineOption, Json, app, artifact_of, given
+from edge_tse.cli.options import ArtifactArgument, EngineOption, Json, app, artifact_of, given_paths
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -23,6 +23,10 @@ _For = Annotated[
 ]
 _Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Voice file to fold into the model.")]
 _Universal = Annotated[bool, typer.Option("--universal", help="Make the voice a model input; --voice is used for the check.")]
+_Bill = Annotated[
+    Path | None,
+    typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c only."),
+]
 _Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Runtime for the network; litert if left out.")]
 _EngineOf = Annotated[
     str | None, typer.Option("--target", metavar="NAME", help="Target whose engine runs here and whose fit is stated.")
@@ -48,10 +52,10 @@ def targets(
 
     if name is not None:
         one = known.find_target(name)
-        output.result(shown.figures(one), as_json, *shown.explained(one))
+        output.result(shown.figures(one), as_json, *shown.explain(one))
         return
     every = [known.load_target(each) for each in known.targets()]
-    output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.listed(every))
+    output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.list_targets(every))
 
 
 @app.command(name="compile")
@@ -61,6 +65,7 @@ def compile_(
     artifact: ArtifactArgument = None,
     voice: _Folded = None,
     any_voice: _Universal = False,
+    bill: _Bill = None,
     as_json: Json = False,
 ) -> None:
     """Write the file that a device loads, if the model fits and the file computes the golden integers."""
@@ -72,7 +77,7 @@ def compile_(
     from edge_tse.files import check_output
 
     board = find_target(target)
-    inputs = [*given(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
+    inputs = [*given_paths(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
     check_output(to, inputs)
     model = _model(artifact, voice, any_voice=any_voice)
     fit = fits(board, model)
@@ -80,9 +85,11 @@ def compile_(
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
         fit.check()
     with output.quietly():
-        made = compile_for(board, model, to, inputs)
+        made = compile_for(board, model, to, inputs, bill=bill)
     estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
-    output.result({**made.figures(), "target": target}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target))
+    output.result(
+        {**made.figures(), "target": target, "sbom": bill}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target)
+    )
 
 
 @app.command()
@@ -103,7 +110,7 @@ def profile(
     from edge_tse.profiling import measurement
     from edge_tse.profiling.profile import load_profile
 
-    inputs = given(artifact, voice, against)
+    inputs = given_paths(artifact, voice, against)
     if artifact is not None and artifact.suffix == ".toml":
         from edge_tse.cli.foreign import profile_foreign
 

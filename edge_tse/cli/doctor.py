@@ -141,7 +141,7 @@ def _try(name: str, description: str, model: Artifact | None) -> EngineFinding:
             engine=name, description=description, runs=False, detail="there is no model to try", network_p50_ms=None
         )
     try:
-        network, what = _opened(model, name)
+        network, what = _open(model, name)
         features = np.zeros(model.frame.features, np.int8)
         step_s = np.empty(STEPS)
         for i in range(STEPS):
@@ -160,7 +160,7 @@ def _try(name: str, description: str, model: Artifact | None) -> EngineFinding:
     )
 
 
-def _opened(model: Artifact, name: str) -> tuple[Network, str]:
+def _open(model: Artifact, name: str) -> tuple[Network, str]:
     """The whole model, or its first layer where a runtime takes long to write its file; and the name of what is stepped."""
     known = runtime_of(name)
     runtime = None if known is None else runtime_named(known)

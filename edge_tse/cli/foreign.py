@@ -29,7 +29,7 @@ def profile_foreign(path: Path, hops: int, to: Path | None) -> tuple[dict[str, o
         network = ForeignNetwork(model)
         given = [network.noise(rng) for _ in range(32)]
         for i in range(_WARM_UP):
-            network.run(given[i % len(given)])
+            network.check_finite(network.run(given[i % len(given)]), i)
         taken = np.array([network.run_timed(given[i % len(given)], time.perf_counter) for i in range(hops)])
     timing = Timing(hop_s=taken, period_s=model.period_s)
     figures: dict[str, object] = {

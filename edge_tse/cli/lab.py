@@ -1,24 +1,22 @@
-"""The verbs that train, quantize and score; the packages behind them are found by name when a verb needs them."""
+"""The verbs that train, quantize and score; each imports its part of the laboratory, and with it PyTorch, when it runs."""
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, StepsOption, app, artifact_of, given
+from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, StepsOption, app, artifact_of, given_paths
 from edge_tse.errors import EngineError
 
 if TYPE_CHECKING:
     from edge_tse.analysis import Moves
     from edge_tse.artifact import Artifact
-    from edge_tse.demo.cases import Case
     from edge_tse.hearing.prescription import Audiogram
 
 __all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
@@ -69,10 +67,11 @@ _Examples = Annotated[
 _Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Number of processes that share the work.")]
 
 
-def laboratory(module: str, extra: str) -> ModuleType:
-    """A module of the laboratory. ``EngineError`` with the extra to install if a package that it needs is missing."""
+@contextmanager
+def needs(extra: str) -> Iterator[None]:
+    """Around imports of a verb: ``EngineError`` with the extra to install if a package is missing."""
     try:
-        return importlib.import_module(module)
+        yield
     except ModuleNotFoundError as failure:
         raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[{extra}]'") from failure
 
@@ -94,7 +93,9 @@ def train(
 ) -> None:
     """Train a float model; Ctrl-C stops it cleanly."""
     with output.phases(as_json) as watch:
-        checkpoint: Path = laboratory("quantization.train", "train").train(
+        with needs("train"):
+            from quantization.train import train as train_recipe
+        checkpoint = train_recipe(
             recipe,
             run,
             data,
@@ -125,11 +126,11 @@ def quantize(
     """Fine-tune a checkpoint to int8 and freeze it into an artifact."""
     from edge_tse.files import check_output
 
-    check_output(to, [checkpoint, *given(teacher)])
+    check_output(to, [checkpoint, *given_paths(teacher)])
     with output.phases(as_json) as watch:
-        model: Artifact = laboratory("quantization.quantize", "train").quantize(
-            checkpoint, recipe, to, data, steps=steps, teacher=teacher, resume=resume, watch=watch
-        )
+        with needs("train"):
+            from quantization.quantize import quantize as quantize_checkpoint
+        model = quantize_checkpoint(checkpoint, recipe, to, data, steps=steps, teacher=teacher, resume=resume, watch=watch)
     figures = {"artifact": to, "digest": model.digest, "weight_bytes": model.graph.weight_bytes, "provenance": model.provenance}
     output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
 
@@ -153,17 +154,19 @@ def evaluate(
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
 
-    check_output(to, [trials, *given(artifact, hearing)])
+    check_output(to, [trials, *given_paths(artifact, hearing)])
     ears = None if hearing is None else _audiograms(hearing)
     model = artifact_of(artifact)
     with output.progress("evaluating", as_json) as tell:
-        figures: dict[str, Any] = laboratory("quantization.evaluate", "eval").evaluate(
-            trials, model, engine, tell, jobs=jobs, ears=ears
-        )
+        with needs("eval"):
+            from quantization.evaluate import evaluate as evaluate_trials
+        figures = evaluate_trials(trials, model, engine, tell, jobs=jobs, ears=ears)
     write_bytes(to, (to_json(figures) + "\n").encode())
     listen = []
     if examples is not None:
-        cases: list[Case] = laboratory("quantization.examples", "eval").examples(trials, figures["items"])
+        with needs("eval"):
+            from quantization.examples import examples as choose_examples
+        cases = choose_examples(trials, figures["items"])
         with output.progress("extracting examples", as_json) as tell:
             shown = demonstration.run(
                 cases, model, lambda own: output.open_quietly(own, engine), examples, tell, heading="What it does worst, and best"
@@ -184,15 +187,16 @@ def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
 
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
     """Moves of each stage of the artifact, by condition."""
-    found: dict[str, dict[str, Moves]] = laboratory("quantization.analyse", "eval").analyse(trials, artifact, engine, progress)
-    return found
+    with needs("eval"):
+        from quantization.analyse import analyse as analyse_artifact
+    return analyse_artifact(trials, artifact, engine, progress)
 
 
 def analyse_checkpoint(trials: Path, checkpoint: Path, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:
     """Moves of each stage of a float checkpoint, by condition."""
-    module = laboratory("quantization.float_analysis", "train")
-    found: dict[str, dict[str, Moves]] = module.analyse_checkpoint(trials, checkpoint, progress)
-    return found
+    with needs("train"):
+        from quantization.float_analysis import analyse_checkpoint as analyse_float
+    return analyse_float(trials, checkpoint, progress)
 
 
 def condition_tables(figures: dict[str, Any]) -> list[Table]:

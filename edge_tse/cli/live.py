@@ -31,7 +31,7 @@ from edge_tse.cli.options import (
     app,
     artifact_of,
 )
-from edge_tse.cli.sound import engine_for, until_interrupted, wired
+from edge_tse.cli.sound import engine_for, until_interrupted, wire_devices
 from edge_tse.files import check_output
 
 if TYPE_CHECKING:
@@ -123,14 +123,14 @@ def live(
     """Play the enrolled talker into the ears, live."""
     if report is not None:
         check_output(report, voice)
-    worn = _worn(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
+    worn = _read_wearer(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
     universal = artifact_of(artifact)
     voices = _voices(voice, universal)
     steered = _Steered(presets, control, as_json)
-    wiring = wired(universal.frame, input_device, output_device, channels, rate, block)
+    wiring = wire_devices(universal.frame, input_device, output_device, channels, rate, block)
     with engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
         how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
-        _show(_played(universal, voices, worn, wiring, running, stopped, how, steered), report, as_json)
+        _show(_play(universal, voices, worn, wiring, running, stopped, how, steered), report, as_json)
 
 
 class _How(NamedTuple):
@@ -157,13 +157,13 @@ class _Steered:
     @contextmanager
     def by(self, console: Console) -> Iterator[None]:
         """Carry out what keys and programs ask for until the end of the block."""
-        from edge_tse.live.socket import answering
+        from edge_tse.live.socket import serve
 
-        with self.panel.of(console), nullcontext() if self._control is None else answering(self._control, console):
+        with self.panel.of(console), nullcontext() if self._control is None else serve(self._control, console):
             yield
 
 
-def _played(
+def _play(
     universal: Artifact,
     voices: Mapping[str, Voice],
     worn: tuple[Hearing, Calibration],
@@ -208,7 +208,7 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
     output.result(finished.figures(), as_json, *(output.table(title, rows) for title, rows in tables.items()))
 
 
-def _worn(
+def _read_wearer(
     file: Path | None,
     audiogram: str,
     calibration: Path | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -63,7 +64,7 @@ def latency(
     from edge_tse.live.round_trip import round_trip, sequence
 
     frame = Artifact.shipped().frame
-    wiring = sound.wired(frame, input_device, output_device, channels, rate, block)
+    wiring = sound.wire_devices(frame, input_device, output_device, channels, rate, block)
     played = sequence(_ORDER, 10 ** (level_db / 20))
     samples = max(round(seconds * wiring.rate_hz), 3 * len(played))
     heard, stated_s, flagged = sound.listen(wiring, samples, np.tile(played[:, None], (1, wiring.ears)), "measuring", as_json)
@@ -125,7 +126,7 @@ def calibrate(
     check_output(to, error=AudioError)
     known = levels.load_calibration(to) if to.exists() else levels.UNCALIBRATED
     if microphone is not None or play_tone:
-        wiring = sound.wired(Artifact.shipped().frame, input_device, output_device, channels, rate, None, plays=play_tone)
+        wiring = sound.wire_devices(Artifact.shipped().frame, input_device, output_device, channels, rate, None, plays=play_tone)
         samples = round(seconds * wiring.rate_hz)
         tone = np.tile(levels.tone(seconds, wiring.rate_hz)[:, None], (1, wiring.ears)) if play_tone else None
         heard, _, _ = sound.listen(wiring, samples, tone, "playing" if play_tone else "listening", as_json)
@@ -166,15 +167,14 @@ def replay(
         check_output(to, [recording], AudioError)
     session, universal = load_recording(recording), artifact_of(artifact)
     head = Head.from_json(session.head, str(recording))
-    spoken = head.spoken(voice or [], str(recording))
+    spoken = head.resolve_voices(voice or [], str(recording))
     model = head.model(universal, spoken, str(recording))
     opened = sound.engine_for(universal, spoken, engine, target, port)
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
             output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")
-        got = replay_live(session, head, spoken, running, tell)
-    if to is not None:
-        audio.write(to, got.signal, got.rate_hz, inputs=[recording])
+        with nullcontext() if to is None else audio.writing(to, session.loop.rate_hz, session.loop.ears, [recording]) as file:
+            got = replay_live(session, head, spoken, running, tell, (lambda played: None) if file is None else file.write)
     got.check(str(recording), f"recorded on {head.engine}, replayed on {name}")
     counted = session.figures()
     figures = {"recording": recording, "engine": name, "artifact": model.digest, "output": to, **got.figures(), **counted}

@@ -90,6 +90,6 @@ def artifact_of(path: Path | None) -> Artifact:
     return Artifact.find(path)
 
 
-def given(*paths: Path | None) -> list[Path]:
+def given_paths(*paths: Path | None) -> list[Path]:
     """The options that were given."""
     return [path for path in paths if path is not None]

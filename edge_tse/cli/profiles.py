@@ -25,7 +25,7 @@ def tables(report: Mapping[str, Any]) -> list[Table]:
     if figures.get("counted"):
         shown.append(_instructions(figures["counted"]))
     if figures.get("against"):
-        shown.append(_compared(figures["against"]))
+        shown.append(_comparison_table(figures["against"]))
     return shown
 
 
@@ -104,7 +104,7 @@ def _instructions(counted: Mapping[str, Any]) -> Table:
     return out
 
 
-def _compared(comparison: Mapping[str, Any]) -> Table:
+def _comparison_table(comparison: Mapping[str, Any]) -> Table:
     out = _empty("; ".join(["against", *comparison["different"]]))
     _columns(out, "figure", "before", "now", "ratio")
     for row in comparison["rows"]:

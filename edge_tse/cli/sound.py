@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
-__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wired"]
+__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wire_devices"]
 
 Float = NDArray[np.float32]
 
 
-def wired(
+def wire_devices(
     frame: FrameSpec,
     input_device: str | None,
     output_device: str | None,
@@ -81,19 +81,19 @@ def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json
     take = Take(samples, wiring.ears, play)
     stated: list[float] = []
 
-    def opened(current: Take) -> Duplex:
+    def open_duplex(current: Take) -> Duplex:
         device = Duplex(wiring, current)
         stated.append(device.latency_s)
         return device
 
     with until_interrupted() as stopped, output.progress(label, as_json) as tell:
-        heard = record(take, opened, stopped=stopped, tell=tell)
+        heard = record(take, open_duplex, stopped=stopped, tell=tell)
     return heard, stated[0], take.flags
 
 
 def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
     """A recording ``[ears, n]`` for enrollment and its rate; says when to talk, or in a ``scene`` when to look."""
-    wiring = wired(frame, input_device, None, "", None, None, plays=False)
+    wiring = wire_devices(frame, input_device, None, "", None, None, plays=False)
     if not as_json:
         what = (
             "look at the talker, for {} s, and keep your head still" if scene else "talk now, for {} s, alone and as you usually do"
@@ -119,7 +119,7 @@ def engine_for(
             raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
         if len(voices) > 1:
             raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
-        with boards().connected(find_target(target), port, state_folder()) as board:
+        with boards().connect(find_target(target), port, state_folder()) as board:
             board.use(universal, *voices.values())
             board.confirm()
             yield board.engine(), board.name

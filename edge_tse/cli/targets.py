@@ -15,7 +15,7 @@ from edge_tse.deployment.offers import lacking
 from edge_tse.deployment.runtime import runtime_named
 from edge_tse.deployment.target import EVIDENCE, FLASHERS, Target
 
-__all__ = ["Ability", "abilities", "explained", "figures", "fit_table", "listed"]
+__all__ = ["Ability", "abilities", "explain", "figures", "fit_table", "list_targets"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +74,7 @@ def _flash(target: Target, which: Callable[[str], str | None]) -> Ability:
     return Ability(can=True, detail=program)
 
 
-def listed(targets: list[Target]) -> Table:
+def list_targets(targets: list[Target]) -> Table:
     """One row a target, with what can be done with it here."""
     # Narrow, so that 80 columns hold it.
     out = Table(title="targets", title_justify="left", title_style="bold", box=box.SIMPLE, padding=(0, 1, 0, 0))
@@ -86,7 +86,7 @@ def listed(targets: list[Target]) -> Table:
     return out
 
 
-def explained(target: Target) -> list[Table]:
+def explain(target: Target) -> list[Table]:
     """Everything that one target states, with the source of every figure."""
     clock = "not stated" if target.clock_hz is None else f"{target.clock_hz / 1e6:g} MHz"
     rate = "not stated" if target.macs_per_cycle is None else f"{target.macs_per_cycle:g}"

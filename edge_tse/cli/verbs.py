@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given
+from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given_paths
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
@@ -75,7 +75,7 @@ def enroll(
 ) -> None:
     """Make a voice file from recordings of one talker, or by microphone."""
     from edge_tse import audio
-    from edge_tse.enrollment.recordings import enroll_judged
+    from edge_tse.enrollment.recordings import enroll_judged, load_clip
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice
@@ -88,13 +88,14 @@ def enroll(
         return
     if not clips and record is None:
         raise AudioError("nothing to enroll from: give clips, or --record 10")
-    check_output(to, [*clips, *given(artifact)])
+    check_output(to, [*clips, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
-    recordings = [(str(path), *audio.read(path)) for path in clips]
+    recordings = [load_clip(audio.Stored(path), model.frame) for path in clips]
     if record is not None:
         from edge_tse.cli.sound import take_clip
 
-        recordings.append((_TAKE, *take_clip(model.frame, record, input_device, as_json, scene)))
+        take = audio.Held(*take_clip(model.frame, record, input_device, as_json, scene), _TAKE)
+        recordings.append(load_clip(take, model.frame))
     judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark_on_take(name, quality, scene))
     _remark_on(judged, clips=not scene)
     save_voice(judged.enrollment.voice, to)
@@ -123,7 +124,7 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice, voice_from_embeddings
 
-    check_output(to, [*files, *given(artifact)])
+    check_output(to, [*files, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
     save_voice(voice_from_embeddings(model, files, datetime.now(UTC).isoformat(timespec="seconds")), to)
     figures = {"voice": to, "embeddings": files, "size": model.size, "model": model.digest}
@@ -144,32 +145,30 @@ def extract(
     from edge_tse import audio
     from edge_tse.engines import Engine
     from edge_tse.errors import AudioError
-    from edge_tse.extract import extract_examined
+    from edge_tse.extract_file import extract_file
     from edge_tse.files import check_output
     from edge_tse.personalization import personalize
     from edge_tse.voice import load_voice
 
     audio.check_format(to)
-    check_output(to, [mixture, voice, *given(artifact)], AudioError)
-    signal, rate_hz = audio.read(mixture)
+    check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
+    recording = audio.Stored(mixture)
     model = personalize(artifact_of(artifact), load_voice(voice))
     network = output.open_quietly(model, engine)
     with output.progress("extracting", as_json) as tell:
-        found = extract_examined(signal, rate_hz, Engine(model, network), trim=not no_trim, name=str(mixture), progress=tell)
-    got = found.extraction
-    over = audio.write(to, got.signal, rate_hz, inputs=[mixture])
+        got = extract_file(recording, to, Engine(model, network), trim=not no_trim, progress=tell, inputs=[mixture])
     _warn_about(str(mixture), got.clipped_samples, silent=got.silent)
-    for remark in found.remarks(model.frame.level_invariant):
+    for remark in got.remarks(model.frame.level_invariant):
         output.warn(f"{mixture}: {remark}")
-    if over:
-        output.warn(f"{to}: {over} samples were over full scale and are clipped: lower the level of the mixture")
+    if got.clipped_output:
+        output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
     known = {"output": to, "trimmed": not no_trim, "engine": network.name, "artifact": model.digest}
     rows = {
-        "talker": f"{to} ({got.signal.shape[1] / rate_hz:.2f} s, {got.signal.shape[0]} ch, {rate_hz} Hz)",
+        "talker": f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz)",
         "engine": network.name,
         **output.compute_rows(got.timing, model.frame),
     }
-    figures = {**known, **found.figures(model.frame), "output_clipped_samples": over}
+    figures = {**known, **got.figures(model.frame), "output_clipped_samples": got.clipped_output}
     output.result(figures, as_json, output.table("extracted", rows))
 
 

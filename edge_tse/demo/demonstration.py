@@ -63,7 +63,7 @@ def run(
     opened(artifact)  # loads the runtime, so that a change of voice is measured and not an import
     outcomes, pictures = [], []
     for i, (case, folder) in enumerate(zip(cases, folders, strict=True)):
-        outcome = _extracted(case, artifact, artifact_bytes, opened, folder, inputs, part(i))
+        outcome = _extract(case, artifact, artifact_bytes, opened, folder, inputs, part(i))
         light, dark = picture(outcome), picture(outcome, dark=True)
         write_bytes(folder / "picture.png", light)
         outcomes.append(outcome)
@@ -79,7 +79,7 @@ def run(
     return shown
 
 
-def _extracted(
+def _extract(
     case: Case,
     artifact: Artifact,
     artifact_bytes: int,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
-from edge_tse.drawing import centred, sheet, small_png
+from edge_tse.drawing import colours, norm_around_zero, sheet, small_png
 
 if TYPE_CHECKING:
     from edge_tse.demo.cases import Outcome
@@ -22,6 +22,7 @@ SHOWN_S = 20.0
 """Longest stretch of a mixture that is drawn: beyond it nothing can be seen on a page."""
 _FLOOR_DB, _TOP_DB = -85.0, -25.0
 _GAIN_DB = (-30.0, 6.0)
+_LEVELS, _GAINS = "cividis", "PuOr_r"
 
 
 def picture(outcome: Outcome, dark: bool = False) -> bytes:
@@ -50,8 +51,8 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
             aspect="auto",
             interpolation="nearest" if is_gain else "antialiased",
             extent=(0, seconds, 0, frame.sample_rate_hz / 2000),
-            cmap="PuOr_r" if is_gain else "cividis",
-            norm=centred(*_GAIN_DB) if is_gain else None,
+            cmap=_GAINS if is_gain else _LEVELS,
+            norm=norm_around_zero(*_GAIN_DB) if is_gain else None,
             **({} if is_gain else {"vmin": _FLOOR_DB, "vmax": _TOP_DB}),
         )
         axis.set_title(title, loc="left", fontsize=11, fontweight="bold", color=ink)
@@ -65,7 +66,7 @@ def picture(outcome: Outcome, dark: bool = False) -> bytes:
             spine.set_visible(False)
     axes[-1].set_xlabel("time (s)", color=ink)
     canvas.draw()
-    return small_png(canvas.buffer_rgba())
+    return small_png(canvas.buffer_rgba(), colours(ink, paper, _LEVELS, _GAINS))
 
 
 def _levels_db(frame: FrameSpec, signal: Float, rate_hz: int) -> Float:

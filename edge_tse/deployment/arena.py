@@ -64,7 +64,7 @@ def plan(graph: IntegerGraph) -> Arena:
         first[node.output] = last[node.output] = i
     for name in (*graph.made, *graph.voice):
         last[name] = end
-    sizes = {name: _aligned(prod(shape(tensor))) for name, tensor in graph.tensors.items()}
+    sizes = {name: _align(prod(shape(tensor))) for name, tensor in graph.tensors.items()}
     alive = [sum(sizes[name] for name in sizes if first[name] <= i <= last[name]) for i in range(-1, end + 1)]
     offsets, size = place(Buffer(name, first[name], last[name], size) for name, size in sizes.items())
     return Arena(size_bytes=size, lower_bound_bytes=max(alive), offsets=offsets)
@@ -75,5 +75,5 @@ def shape(tensor: Tensor) -> tuple[int, ...]:
     return tuple(int(getattr(tensor, axis)) for axis in ("frames", "bands", "channels") if hasattr(tensor, axis))
 
 
-def _aligned(size_bytes: int) -> int:
+def _align(size_bytes: int) -> int:
     return -(-size_bytes // _ALIGNMENT) * _ALIGNMENT

@@ -118,7 +118,7 @@ class Boards(Protocol):
         ``ArtifactError`` if the image is not signed, or has no security counter, as the board asks.
         """
 
-    def connected(self, target: Target, port: str | None, state: Path) -> AbstractContextManager[Board]:
+    def connect(self, target: Target, port: str | None, state: Path) -> AbstractContextManager[Board]:
         """The link to a flashed board, closed at the end. ``DeviceError`` if the board is another target's."""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_tse.artifact import Artifact, verify
 from edge_tse.deployment.fit import Fit, fits
-from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.offers import lacking, load_offers
 from edge_tse.deployment.runtime import Emitted, Replay, Runtime, runtime_named
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError, TargetError
@@ -77,21 +77,33 @@ class Compiled:
         return f"{self.path}: {self.emitted.kind}, {size} bytes for {target}, {whose}; {proved}"
 
 
-def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[Path] = ()) -> Compiled:
-    """Check, emit, replay and write the file ``to``, which is none of ``inputs``.
+def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[Path] = (), *, bill: Path | None = None) -> Compiled:
+    """Check, emit, replay and write the file ``to``, which is none of ``inputs``, and what it is made of to ``bill``.
 
     ``TargetError`` if the model does not fit or the target's runtime has no emitter in this build, ``EngineError`` if a package is
     missing or an operator is, ``ParityError`` if the file computes other integers than it states; nothing is written then.
     """
+    inputs = tuple(inputs)
     check_output(to, inputs)
+    if bill is not None:
+        check_output(bill, inputs)
+        if bill.absolute() == to.absolute():
+            raise TargetError(f"{bill} is also the file to compile: choose another name for its bill of materials")
     fits(target, artifact).check()
     emitted = emit(target, artifact)
+    if bill is not None and emitted.bill is None:
+        raise TargetError(
+            f"target {target.name}: what its {emitted.kind} is made of is not listed here: leave out --sbom, or choose a target of "
+            "runtime native-c"
+        )
     fit = fits(target, artifact, emitted)
     fit.check()
     replay = _first(target, runtime_named(target.runtime).replays)
     with replay.open(artifact, target, emitted.content) as network:
         parity = verify(artifact, network)
     write_bytes(to, emitted.content)
+    if bill is not None and emitted.bill is not None:
+        write_bytes(bill, emitted.bill.encode())
     return Compiled(
         path=to,
         fit=fit,
@@ -134,7 +146,7 @@ def _first(target: Target, replays: tuple[Replay, ...]) -> Replay:
 
 
 def _no_emitter(target: Target) -> TargetError:
-    able = [name for name in offered() if name != target.runtime and not lacking((runtime_named(name).emitter,))]
+    able = [name for name in load_offers() if name != target.runtime and not lacking((runtime_named(name).emitter,))]
     return TargetError(
         f"target {target.name}: this build writes no file for runtime {target.runtime} yet: choose a target of {', '.join(able)}"
     )

@@ -8,7 +8,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Protocol
 
-__all__ = ["Offered", "lacking", "offered"]
+__all__ = ["Offered", "lacking", "load_offers"]
 
 _STATED_IN = ("targets.runtimes", "firmware_bridge.runtime")
 """Modules of other packages that edge_tse finds by name to deploy and to open an engine; there are only these two."""
@@ -22,7 +22,7 @@ class Offered(Protocol):
 
 
 @cache
-def offered() -> dict[str, Offered]:
+def load_offers() -> dict[str, Offered]:
     """Runtimes of this build by name."""
     found: dict[str, Offered] = {}
     for module in _STATED_IN:
@@ -34,10 +34,10 @@ def offered() -> dict[str, Offered]:
 
 def lacking(needs: tuple[str, ...]) -> tuple[str, ...]:
     """The modules among ``needs`` that are not installed here; nothing is imported."""
-    return tuple(name for name in needs if not _installed(name))
+    return tuple(name for name in needs if not _is_installed(name))
 
 
-def _installed(name: str) -> bool:
+def _is_installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
     except (ImportError, ValueError):  # a parent that is missing; a module somebody put out of reach

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.arena import plan
-from edge_tse.deployment.offers import lacking, offered
+from edge_tse.deployment.offers import lacking, load_offers
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError
 from edge_tse.golden import Network
@@ -41,9 +41,11 @@ class Emitted:
     """Sizes known from the file and better than planned, by content (:data:`edge_tse.deployment.target.CONTENTS`)."""
     estimate: Mapping[str, Any] | None = None
     """A vendor's estimate, as JSON: ``tool``, ``inference_ms``, ``layers`` with ``node``, ``operator``, ``cycles``, and more."""
+    bill: str | None = None
+    """What it is made of, as CycloneDX in JSON, where that is listed."""
 
 
-def _planned(artifact: Artifact) -> dict[str, int]:
+def _plan(artifact: Artifact) -> dict[str, int]:
     graph = artifact.graph
     return {"weights": graph.weight_bytes, "arena": plan(graph).size_bytes, "state": graph.state_bytes}
 
@@ -117,7 +119,7 @@ class Runtime:
     """Emits the file of a graph alone, where an engine of this machine loads it. ``ImportError`` if one of ``needs`` is missing."""
     host: HostEngine | None = None
     """The engine of this machine with this name; None where there is none."""
-    needs_bytes: Callable[[Artifact], dict[str, int]] = _planned
+    needs_bytes: Callable[[Artifact], dict[str, int]] = _plan
     """Bytes of weights, arena and state that a model takes, estimated before there is a file."""
     trace: Callable[[IntegerGraph, Int8, bytes | None], Sequence[tuple[str, float]]] | None = None
     """Name and microseconds of each operator over features ``[steps, n]``, from graph and file, where the runtime measures them."""
@@ -131,19 +133,19 @@ class Runtime:
 
 def runtime_named(name: str) -> Runtime:
     """The runtime that a target names."""
-    found = offered()[name]
+    found = load_offers()[name]
     assert isinstance(found, Runtime), name
     return found
 
 
 def runtime_of(engine: str) -> str | None:
     """Name of the runtime that has this ``--engine`` name; None for an engine that writes no file."""
-    return next((name for name in offered() if runtime_named(name).engine == engine), None)
+    return next((name for name in load_offers() if runtime_named(name).engine == engine), None)
 
 
 def host_engines() -> dict[str, HostEngine]:
     """Runtimes that are engines of this machine, by the name of the engine."""
-    every = map(runtime_named, offered())
+    every = map(runtime_named, load_offers())
     return {runtime.engine: runtime.host for runtime in every if runtime.host is not None}
 
 

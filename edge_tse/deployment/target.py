@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from edge_tse.deployment.offers import offered
+from edge_tse.deployment.offers import load_offers
 from edge_tse.errors import TargetError
 from edge_tse.files import read_bytes
 from edge_tse.table import MOST_BYTES, nearest, parse_table, read_table
@@ -91,7 +91,7 @@ class Target:
     """Processor that executes the graph."""
     isa: str
     runtime: str
-    """One of :func:`edge_tse.deployment.offers.offered`."""
+    """One of :func:`edge_tse.deployment.offers.load_offers`."""
     link: str
     """Carrier of samples and commands to the board and back."""
     flasher: str
@@ -119,7 +119,7 @@ class Target:
 
     def __post_init__(self) -> None:
         where = self.origin or self.name
-        _one_of(where, "runtime", self.runtime, offered())
+        _one_of(where, "runtime", self.runtime, load_offers())
         _one_of(where, "evidence", self.evidence, EVIDENCE)
         _one_of(where, "flasher", self.flasher, FLASHERS)
         for region in self.memory:
@@ -155,15 +155,15 @@ def load_target(name: str) -> Target:
         return _parse(read_bytes(path, MOST_BYTES, TargetError, "target"), path.stem, str(path))
     known = targets()
     if name not in known:
-        raise TargetError(f"unknown target {name!r}: one of {', '.join([*offered(), *known])}{nearest(name, known)}")
+        raise TargetError(f"unknown target {name!r}: one of {', '.join([*load_offers(), *known])}{nearest(name, known)}")
     return _parse((_boards() / f"{name}.toml").read_bytes(), name, f"targets/boards/{name}.toml")
 
 
 def find_target(name: str) -> Target:
     """A target as :func:`load_target` finds it, where the name of a runtime alone means this machine with that runtime."""
-    if name not in offered():
+    if name not in load_offers():
         return load_target(name)
-    return replace(load_target("host"), name=name, description=offered()[name].description, runtime=name)
+    return replace(load_target("host"), name=name, description=load_offers()[name].description, runtime=name)
 
 
 def _boards() -> Any:

@@ -11,30 +11,27 @@ A small TOML says what the file cannot: how long a hop is, and which input remem
     [[stages]]                 # run one after the other, each once a hop
     file = "gtcrn_simple.onnx" # beside the TOML
     states = [["conv_cache", "conv_cache_out"]]
+    inputs = { rate = 16000 }  # what an input holds: a value, [least, largest], or "magnitude"; noise if it is not named
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_tse.engines.litert import open_interpreter
-from edge_tse.engines.onnxrt import open_session
-from edge_tse.errors import ArtifactError, EngineError
-from edge_tse.table import load_table, read_table
+from edge_tse.engines.foreign_files import Array, ForeignFile, Tensor, Values, external_files, open_file
+from edge_tse.errors import ArtifactError
+from edge_tse.table import load_table, quote, read_table
 
 __all__ = ["ForeignModel", "ForeignNetwork", "StageFile", "Steadiness", "load_foreign", "steadiness"]
 
-Array = NDArray[Any]
-Values = dict[str, Array]
-Form = tuple[tuple[int, ...], np.dtype[Any]]
-"""Shape and type of a tensor."""
-_ONNX_FLOATS = {"float": "float32", "double": "float64"}
+MAGNITUDE = "magnitude"
+"""What an input holds that takes no negative numbers: the magnitude of a spectrum of noise."""
+_LEAST_MAGNITUDE = 1e-4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +42,8 @@ class StageFile:
     """``.tflite`` or ``.onnx``, relative to the description."""
     states: tuple[tuple[str, str], ...] = ()
     """Pairs of input and output: the output's value after a step is the input of the next."""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    """What inputs hold in a measurement: a value, the least and the largest one, or ``"magnitude"``; noise if it is not stated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,8 +67,9 @@ class ForeignModel:
 
     @property
     def file_bytes(self) -> int:
-        """Size of all files."""
-        return sum((self.folder / stage.file).stat().st_size for stage in self.stages)
+        """Size of all files, with those that hold the weights of another."""
+        files = [self.folder / stage.file for stage in self.stages]
+        return sum(part.stat().st_size for file in files for part in (file, *external_files(file)))
 
 
 def load_foreign(path: Path, folder: Path | None = None) -> ForeignModel:
@@ -82,7 +82,20 @@ def load_foreign(path: Path, folder: Path | None = None) -> ForeignModel:
             raise ArtifactError(f"{path}: {model.folder / stage.file} is not there: put the file beside its description")
         if not stage.file.endswith((".tflite", ".onnx")):
             raise ArtifactError(f"{path}: {stage.file} ends in neither .tflite nor .onnx")
+        for name, holds in stage.inputs.items():
+            _check_holds(holds, f"{path}: {stage.file}: input {name}")
     return model
+
+
+def _check_holds(holds: object, where: str) -> None:
+    """Check what a description says that an input holds."""
+    numbers = holds if isinstance(holds, list) else [holds]
+    if holds == MAGNITUDE:
+        return
+    if not all(isinstance(number, int | float) for number in numbers) or (
+        isinstance(holds, list) and not (len(holds) == 2 and holds[0] <= holds[1])
+    ):
+        raise ArtifactError(f"{where} holds {quote(holds)}: give a number, [least, largest], or {MAGNITUDE!r}")
 
 
 def _is_file(path: Path) -> bool:
@@ -90,49 +103,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # a name that no file can have
         return False
-
-
-class _Runtime(Protocol):
-    """A loaded file: named tensors in, named tensors out."""
-
-    @property
-    def inputs(self) -> Mapping[str, Form]: ...
-
-    @property
-    def outputs(self) -> tuple[str, ...]: ...
-
-    def invoke(self, values: Values) -> Values: ...
-
-
-class _LiteRT:
-    def __init__(self, content: bytes, kernels: str) -> None:
-        self._interpreter, _ = open_interpreter(content, kernels, 1)
-        details = self._interpreter.get_input_details()
-        self.inputs: dict[str, Form] = {d["name"]: (tuple(d["shape"].tolist()), np.dtype(d["dtype"])) for d in details}
-        self._input_index = {d["name"]: d["index"] for d in details}
-        self._output_index = {d["name"]: d["index"] for d in self._interpreter.get_output_details()}
-        self.outputs = tuple(self._output_index)
-
-    def invoke(self, values: Values) -> Values:
-        for name, value in values.items():
-            self._interpreter.set_tensor(self._input_index[name], value)
-        self._interpreter.invoke()
-        return {name: self._interpreter.get_tensor(index) for name, index in self._output_index.items()}
-
-
-class _Onnx:
-    def __init__(self, content: bytes) -> None:
-        self._session = open_session(content, 1)
-        self.inputs: dict[str, Form] = {}
-        for value in self._session.get_inputs():
-            if not all(isinstance(size, int) for size in value.shape):
-                raise EngineError(f"input {value.name} has shape {value.shape}: export it with every size fixed")
-            kind = value.type.removeprefix("tensor(").removesuffix(")")
-            self.inputs[value.name] = (tuple(value.shape), np.dtype(_ONNX_FLOATS.get(kind, kind)))
-        self.outputs = tuple(value.name for value in self._session.get_outputs())
-
-    def invoke(self, values: Values) -> Values:
-        return dict(zip(self.outputs, self._session.run(None, values), strict=True))
 
 
 class ForeignNetwork:
@@ -144,27 +114,36 @@ class ForeignNetwork:
 
     def __init__(self, model: ForeignModel, *, kernels: str = "xnnpack") -> None:
         self.model = model
-        self._stages: list[tuple[_Runtime, tuple[tuple[str, str], ...]]] = []
+        self._stages: list[tuple[ForeignFile, StageFile]] = []
         for stage in model.stages:
-            content = (model.folder / stage.file).read_bytes()
-            runtime: _Runtime = _LiteRT(content, kernels) if stage.file.endswith(".tflite") else _Onnx(content)
+            loaded = open_file(model.folder / stage.file, kernels)
+            names = [remembers for remembers, _ in stage.states]
             for remembers, written in stage.states:
-                if remembers not in runtime.inputs or written not in runtime.outputs:
-                    raise ArtifactError(
-                        f"{stage.file}: state [{remembers}, {written}] is not there: "
-                        f"inputs {', '.join(runtime.inputs)}; outputs {', '.join(runtime.outputs)}"
-                    )
-            self._stages.append((runtime, stage.states))
+                _check_state(loaded, stage.file, remembers, written)
+                if names.count(remembers) > 1:
+                    raise ArtifactError(f"{stage.file}: {remembers} is named by {names.count(remembers)} states: it can be one")
+            for name in stage.inputs:
+                if name not in loaded.inputs or name in names:
+                    there = ", ".join(other for other in loaded.inputs if other not in names) or "none"
+                    raise ArtifactError(f"{stage.file}: {name} is no input that is given, those are {there}: name one of them")
+            self._stages.append((loaded, stage))
         self.name = " + ".join(sorted({"onnx" if s.file.endswith(".onnx") else f"litert/{kernels}" for s in model.stages}))
         self.reset()
 
     @property
-    def inputs(self) -> list[dict[str, Form]]:
-        """Inputs to be given, per stage, with shape and type; states are not among them."""
+    def inputs(self) -> list[dict[str, Tensor]]:
+        """Inputs to be given, per stage; states are not among them."""
         return [
-            {name: form for name, form in runtime.inputs.items() if name not in {pair[0] for pair in states}}
-            for runtime, states in self._stages
+            {name: form for name, form in loaded.inputs.items() if name not in {pair[0] for pair in stage.states}}
+            for loaded, stage in self._stages
         ]
+
+    @property
+    def given_back(self) -> tuple[str, ...]:
+        """Outputs that are no states."""
+        return tuple(
+            name for loaded, stage in self._stages for name in loaded.outputs if name not in {pair[1] for pair in stage.states}
+        )
 
     @property
     def state_bytes(self) -> int:
@@ -173,42 +152,90 @@ class ForeignNetwork:
 
     def reset(self) -> None:
         """Forget the past: every state is zero, as these models are trained to start."""
-        self._held: list[Values] = [
-            {name: np.zeros(runtime.inputs[name][0], runtime.inputs[name][1]) for name, _ in states}
-            for runtime, states in self._stages
-        ]
+        self._held: list[Values] = []
+        for loaded, stage in self._stages:
+            forms = {remembers: loaded.inputs[remembers] for remembers, _ in stage.states}
+            self._held.append({name: np.full(form.shape, form.zero_point, form.kind) for name, form in forms.items()})
 
     def run(self, given: list[Values]) -> list[Values]:
         """Run one step of every stage: inputs by name, to outputs by name. ``ArtifactError`` if a state changes its shape."""
         taken = []
-        for i, ((runtime, states), values) in enumerate(zip(self._stages, given, strict=True)):
-            outputs = runtime.invoke({**values, **self._held[i]})
-            for remembers, written in states:
-                if outputs[written].shape != self._held[i][remembers].shape:
+        for held, (loaded, stage), values in zip(self._held, self._stages, given, strict=True):
+            outputs = loaded.invoke({**values, **held})
+            for remembers, written in stage.states:
+                if outputs[written].shape != held[remembers].shape:
                     raise ArtifactError(
-                        f"{self.model.stages[i].file}: state {remembers} has shape {self._held[i][remembers].shape}, "
+                        f"{stage.file}: state {remembers} has shape {held[remembers].shape}, "
                         f"{written} has {outputs[written].shape}: another output belongs to it"
                     )
-                self._held[i][remembers] = outputs[written]
-            taken.append({name: value for name, value in outputs.items() if name not in {pair[1] for pair in states}})
+                held[remembers] = _requantized(outputs[written], loaded.outputs[written], loaded.inputs[remembers])
+            taken.append({name: value for name, value in outputs.items() if name not in {pair[1] for pair in stage.states}})
         return taken
 
+    def check_finite(self, outputs: list[Values], frame: int) -> None:
+        """``ArtifactError`` if an output or a state of the step of a ``frame`` is not a number."""
+        for (_, stage), taken, held in zip(self._stages, outputs, self._held, strict=True):
+            for name, value in {**taken, **held}.items():
+                if value.dtype.kind == "f" and not np.isfinite(value).all():
+                    found = "NaN" if np.isnan(value).any() else "infinite"
+                    raise ArtifactError(
+                        f"{stage.file}: {name} is {found} from frame {frame}: noise is no input for this model, state what its "
+                        f'inputs hold, for instance inputs = {{ {next(iter(self.inputs[0]), "x")} = "{MAGNITUDE}" }}'
+                    )
+
     def noise(self, rng: np.random.Generator) -> list[Values]:
-        """Random inputs of one step at speech level; integers over their whole range."""
-
-        def drawn(shape: tuple[int, ...], kind: np.dtype[Any]) -> Array:
-            if kind.kind in "iu":
-                return rng.integers(np.iinfo(kind).min, np.iinfo(kind).max, shape, kind, endpoint=True)
-            value: Array = rng.normal(scale=0.1, size=shape).astype(kind)
-            return value
-
-        return [{name: drawn(*form) for name, form in stage.items()} for stage in self.inputs]
+        """Inputs of one step: what the description says that they hold, otherwise noise at speech level; integers over their whole
+        range.
+        """
+        return [
+            {name: _draw(form, stage.inputs.get(name), rng) for name, form in forms.items()}
+            for forms, (_, stage) in zip(self.inputs, self._stages, strict=True)
+        ]
 
     def run_timed(self, given: list[Values], clock: Callable[[], float]) -> float:
         """:meth:`run`, returning its seconds by ``clock``."""
         start = clock()
         self.run(given)
         return clock() - start
+
+
+def _check_state(loaded: ForeignFile, file: str, remembers: str, written: str) -> None:
+    """``ArtifactError`` unless the value of an output can be carried to an input."""
+    if remembers not in loaded.inputs or written not in loaded.outputs:
+        raise ArtifactError(
+            f"{file}: state [{remembers}, {written}] is not there: inputs {', '.join(loaded.inputs)}; "
+            f"outputs {', '.join(loaded.outputs)}"
+        )
+    into, out = loaded.inputs[remembers], loaded.outputs[written]
+    if into.kind != out.kind or bool(into.scale) != bool(out.scale):
+        raise ArtifactError(f"{file}: state {remembers} is {into}, {written} is {out}: export it with both of one type")
+
+
+def _requantized(value: Array, out: Tensor, into: Tensor) -> Array:
+    """Integers of an output as those of an input that stand for the same numbers."""
+    if (out.scale, out.zero_point) == (into.scale, into.zero_point):
+        return value
+    limits = np.iinfo(into.kind)
+    steps = np.rint((value.astype(np.float64) - out.zero_point) * (out.scale / into.scale)) + into.zero_point
+    moved: Array = np.clip(steps, limits.min, limits.max).astype(into.kind)
+    return moved
+
+
+def _draw(form: Tensor, holds: Any, rng: np.random.Generator) -> Array:
+    """What an input holds, by its description: a value, the least and the largest one, a magnitude, or noise (None)."""
+    if isinstance(holds, list):
+        if form.kind.kind == "f":
+            return np.asarray(rng.uniform(holds[0], holds[1], form.shape)).astype(form.kind)
+        return np.asarray(rng.integers(int(holds[0]), int(holds[1]), form.shape, endpoint=True)).astype(form.kind)
+    if holds == MAGNITUDE:
+        return np.asarray(np.maximum(np.abs(rng.normal(scale=0.1, size=form.shape)), _LEAST_MAGNITUDE)).astype(form.kind)
+    if holds is not None:
+        return np.full(form.shape, holds, form.kind)
+    if form.kind.kind == "b":
+        return np.asarray(rng.integers(0, 1, form.shape, endpoint=True)).astype(bool)
+    if form.kind.kind in "iu":
+        return np.asarray(rng.integers(np.iinfo(form.kind).min, np.iinfo(form.kind).max, form.shape, form.kind, endpoint=True))
+    return np.asarray(rng.normal(scale=0.1, size=form.shape)).astype(form.kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,15 +255,19 @@ def steadiness(model: ForeignModel, frames: int = 200, seed: int = 0) -> Steadin
     """Run noise through the model: twice from reset, once with its states forgotten every step, once on reference kernels."""
     rng = np.random.default_rng(seed)
     network = ForeignNetwork(model)
+    if not network.given_back:
+        raise ArtifactError(f"{model.name}: all of its outputs are states: nothing comes out, name fewer states")
     given = [network.noise(rng) for _ in range(frames)]
 
     def outputs(running: ForeignNetwork, forgetful: bool = False) -> Array:
         running.reset()
         rows = []
-        for values in given:
+        for frame, values in enumerate(given):
             if forgetful:
                 running.reset()
-            rows.append(np.concatenate([v.astype(np.float64).ravel() for stage in running.run(values) for v in stage.values()]))
+            taken = running.run(values)
+            running.check_finite(taken, frame)
+            rows.append(np.concatenate([v.astype(np.float64).ravel() for stage in taken for v in stage.values()]))
         return np.array(rows)
 
     first = outputs(network)

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.deployment.runtime import file_of
-from edge_tse.engines.timed import timed
+from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
-__all__ = ["OnnxNetwork", "open_session"]
+__all__ = ["OnnxNetwork", "open_session", "refusals"]
 
 Int8 = NDArray[np.int8]
 Bytes = NDArray[np.uint8]
@@ -62,7 +62,7 @@ class OnnxNetwork:
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
         """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
-        for name, value in self._graph.checked_voice(voice).items():
+        for name, value in self._graph.check_voice(voice).items():
             self._voice[name][:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
@@ -76,7 +76,7 @@ class OnnxNetwork:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
         binding = self._bindings[self._turn]
         self._turn ^= 1
-        return timed(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding))
+        return time_step(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding))
 
     def _invoke(self, binding: Any) -> None:
         self._session.run_with_iobinding(binding)
@@ -102,7 +102,8 @@ class OnnxNetwork:
         return binding
 
 
-def open_session(content: bytes, threads: int) -> Any:
+def open_session(model: bytes | str, threads: int) -> Any:
+    """A session for a file's content, or for its path: weights in another file are found beside it. ``EngineError`` if refused."""
     try:
         runtime = import_module("onnxruntime")
     except ImportError:
@@ -110,12 +111,18 @@ def open_session(content: bytes, threads: int) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-
-    # Its exceptions have no common base but Exception.
-    state = runtime.capi.onnxruntime_pybind11_state
-    refusals = (state.Fail, state.InvalidArgument, state.InvalidGraph, state.InvalidProtobuf, state.NotImplemented)
+    options.log_severity_level = 4  # what it refuses is raised as well
     try:
-        return runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except (*refusals, RuntimeError, ValueError) as error:
+        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except refusals() as error:
         raise EngineError(f"onnxruntime refuses the model: {' '.join(str(error).split())}") from error
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Exceptions with which runtimes refuse a model or its values; ONNX Runtime's have no common base but Exception."""
+    try:
+        state = import_module("onnxruntime").capi.onnxruntime_pybind11_state
+    except ImportError:
+        return (RuntimeError, ValueError)
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NoSuchFile", "NotImplemented", "RuntimeException")
+    return (*(getattr(state, name) for name in names if hasattr(state, name)), RuntimeError, ValueError)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.deployment.runtime import file_of
-from edge_tse.engines.timed import timed
+from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
 
@@ -65,7 +65,7 @@ class TflmNetwork:
 
     def set_voice(self, voice: Mapping[str, Int8]) -> None:
         """Compute with these voice inputs, ``[channels]`` each by name (:mod:`edge_tse.universal`), from the next step on."""
-        for name, value in self._graph.checked_voice(voice).items():
+        for name, value in self._graph.check_voice(voice).items():
             self._inputs[name].reshape(-1)[:] = value
 
     def run(self, features: Int8) -> tuple[Int8, ...]:
@@ -76,7 +76,7 @@ class TflmNetwork:
 
     def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
         """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
-        return timed(clock, lambda: self._take(features), self._interpreter.invoke, self._give)
+        return time_step(clock, lambda: self._take(features), self._interpreter.invoke, self._give)
 
     def _take(self, features: Int8) -> None:
         self._features[:] = features

@@ -26,7 +26,9 @@ def hum_db(signal: Float, rate_hz: int) -> float:
     """Energy of a constant and of the mains (50 and 60 Hz), over that of everything else, in ``[samples]``."""
     spectrum = np.abs(np.fft.rfft(signal.astype(np.float64))) ** 2
     hz = np.fft.rfftfreq(len(signal), 1 / rate_hz)
-    lines = (np.abs(hz[:, None] - (0.0, 50.0, 60.0)) < _LINE_HZ).any(axis=1)
+    lines = np.zeros(len(hz), bool)
+    for line_hz in (0.0, 50.0, 60.0):
+        lines |= np.abs(hz - line_hz) < _LINE_HZ
     return float(10 * np.log10((spectrum[lines].sum() + 1e-14) / (spectrum[~lines].sum() + 1e-14)))
 
 

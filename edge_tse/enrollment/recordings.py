@@ -11,14 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
+from edge_tse.condition import survey
 from edge_tse.enrollment.preparation import for_enrollment
 from edge_tse.enrollment.quality import CHANGING, ClipQuality, assess, least_alike
 from edge_tse.enrollment.scene import in_front
+from edge_tse.errors import AudioError
+from edge_tse.frame import FrameSpec
 from edge_tse.voice import POOL, Voice, VoiceModel, enroll, speech_levels
 
-__all__ = ["Enrollment", "Judged", "enroll_clips", "enroll_files", "enroll_judged"]
+__all__ = ["LONGEST_S", "Clip", "Enrollment", "Judged", "enroll_clips", "enroll_files", "enroll_judged", "load_clip"]
 
 Float = NDArray[np.float32]
+
+LONGEST_S = 300.0
+"""Longest recording that a voice is made of: it is held as a whole, and more than 15 s make none better (docs/enrollment.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,21 +38,54 @@ class Enrollment:
     """Per clip, samples in runs at full scale."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """A recording to enroll from, brought to the rate of a model."""
+
+    name: str
+    signal: Float
+    """``[channels, samples]``"""
+    rate_hz: int
+    clipped_samples: int
+    """Samples in runs at full scale, of the recording as it was given."""
+    bandwidth_hz: float | None
+    """Highest frequency of the recording as it was given; None if there is too little to tell."""
+
+
+def load_clip(sound: audio.Sound, frame: FrameSpec) -> Clip:
+    """Check a recording and read it in blocks. ``AudioError`` if it cannot be used, has more than two channels, or is longer than
+    :data:`LONGEST_S`.
+    """
+    audio.check_ears(sound.channels, frame.ears, sound.name)
+    found = survey(sound)
+    if found.samples > LONGEST_S * sound.rate_hz:
+        raise AudioError(
+            f"{sound.name} lasts {found.samples / sound.rate_hz:.0f} s, a voice is made of recordings of at most "
+            f"{LONGEST_S:.0f} s: cut out a part in which the talker talks alone, 15 s are enough"
+        )
+    blocks = audio.resampled(sound.blocks(), sound.rate_hz, frame.sample_rate_hz)
+    return Clip(
+        name=sound.name,
+        signal=np.concatenate(list(blocks), axis=1),
+        rate_hz=frame.sample_rate_hz,
+        clipped_samples=found.clipped_samples,
+        bandwidth_hz=found.condition.bandwidth_hz,
+    )
+
+
 def enroll_files(model: VoiceModel, clips: Sequence[Path], now: datetime | None = None) -> Enrollment:
-    """Read, check and enroll. ``AudioError`` for unusable files, more than two channels, or too little speech."""
-    recordings = []
-    for path in clips:
-        signal, rate_hz = audio.read(path)
-        recordings.append((str(path), signal, rate_hz))
-    return enroll_clips(model, recordings, now)
+    """Read, check and enroll. ``AudioError`` as of :func:`load_clip`, or for too little speech."""
+    loaded = [load_clip(audio.Stored(path), model.frame) for path in clips]
+    made = enroll_clips(model, [(clip.name, clip.signal, clip.rate_hz) for clip in loaded], now)
+    return replace(made, clipped_samples=tuple(clip.clipped_samples for clip in loaded))
 
 
 def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now: datetime | None = None) -> Enrollment:
-    """Enroll recordings given as name, ``[channels, samples]`` and rate in Hz; errors as :func:`enroll_files`."""
+    """Enroll recordings given as name, ``[channels, samples]`` and rate in Hz. ``AudioError`` for too little speech."""
     frame = model.frame
     signals = []
     for name, signal, rate_hz in clips:
-        audio.check_ears(signal, frame.ears, name)
+        audio.check_ears(len(signal), frame.ears, name)
         ear = audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz))
         signals.append(for_enrollment(ear, frame.sample_rate_hz))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")
@@ -102,7 +141,7 @@ class Judged:
 
 def enroll_judged(
     model: VoiceModel,
-    recordings: Sequence[tuple[str, Float, int]],
+    clips: Sequence[Clip],
     *,
     scene: bool = False,
     now: datetime | None = None,
@@ -112,21 +151,19 @@ def enroll_judged(
 
     ``tell`` is given each before too little speech is an error. ``AudioError`` too if nobody is in front.
     """
-    clipped = [audio.clipped_samples(signal) for _, signal, _ in recordings]
-    shares, heard = {}, []
-    for name, signal, rate_hz in recordings:
+    shares, heard, qualities = {}, [], {}
+    for clip in clips:
+        signal = clip.signal
         if scene:
-            front = in_front(model.frame, signal, rate_hz, name)
-            heard.append((name, front.signal, model.frame.sample_rate_hz))
-            shares[name] = front.share
-        else:
-            heard.append((name, signal, rate_hz))
-    qualities = {
-        name: replace(assess(model, signal, rate_hz), clipped_samples=count)
-        for (name, signal, rate_hz), count in zip(heard, clipped, strict=True)
-    }
+            front = in_front(model.frame, signal, clip.rate_hz, clip.name)
+            signal, shares[clip.name] = front.signal, front.share
+        heard.append((clip.name, signal, clip.rate_hz))
+    for clip, (name, signal, rate_hz) in zip(clips, heard, strict=True):
+        found = replace(assess(model, signal, rate_hz), clipped_samples=clip.clipped_samples)
+        qualities[name] = found if scene else replace(found, bandwidth_hz=clip.bandwidth_hz)
     for name, quality in qualities.items():
         tell(name, quality)
     made = enroll_clips(model, heard, now)
     apart = least_alike(model, heard)
-    return Judged(enrollment=made, qualities=qualities, front_share=shares, clipped_samples=tuple(clipped), apart=apart)
+    clipped = tuple(clip.clipped_samples for clip in clips)
+    return Judged(enrollment=made, qualities=qualities, front_share=shares, clipped_samples=clipped, apart=apart)

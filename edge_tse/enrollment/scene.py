@@ -20,7 +20,7 @@ from edge_tse.audio import resample
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
 
-__all__ = ["LEAST_SHARE", "Front", "in_front"]
+__all__ = ["LEAST_SHARE", "FrontalSound", "in_front"]
 
 Float = NDArray[np.float32]
 Array = NDArray[np.float64]
@@ -44,7 +44,7 @@ a room."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Front:
+class FrontalSound:
     """The sound from in front."""
 
     signal: Float
@@ -53,7 +53,7 @@ class Front:
     """90th percentile, over active frames, of the energy share from in front: at some moments the others pause, too."""
 
 
-def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the scene") -> Front:
+def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the scene") -> FrontalSound:
     """Separate the talker in front from a recording ``[2, n]`` at any rate, during which the head stays as it is.
 
     ``AudioError`` for one channel, since one ear hears no direction, and where nobody is in front.
@@ -70,8 +70,8 @@ def in_front(frame: FrameSpec, recording: Float, rate_hz: int, name: str = "the 
             f"{name}: at most {share:.0%} of the sound comes from in front, a talker there gives at least {LEAST_SHARE:.0%} at "
             "times: look at the talker and record again"
         )
-    heard = frame.synthesize(_beamformed(spectra, weights))[:, frame.delay : frame.delay + n]
-    return Front(signal=heard, share=share)
+    heard = frame.synthesize(_beamform(spectra, weights))[:, frame.delay : frame.delay + n]
+    return FrontalSound(signal=heard, share=share)
 
 
 def _share(spectra: Complex, weights: Array) -> float:
@@ -103,7 +103,7 @@ def _around(x: Values, span: int) -> Values:
     return mean
 
 
-def _beamformed(spectra: Complex, weights: Array) -> Complex:
+def _beamform(spectra: Complex, weights: Array) -> Complex:
     """Filter per bin that keeps the weighted cells and passes least of the others, to each ear ``[frames, 2, bins]``."""
     by_bin = np.ascontiguousarray(spectra.transpose(2, 1, 0)).astype(np.complex128)  # [bins, ears, frames]
     talker, rest = (_covariance(by_bin, w) for w in (weights.T, 1 - weights.T))

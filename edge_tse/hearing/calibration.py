@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from edge_tse.audio import clipped_samples
 from edge_tse.errors import AudioError
 from edge_tse.files import write_bytes
-from edge_tse.table import load_table, shown
+from edge_tse.table import load_table, quote
 
 __all__ = ["UNCALIBRATED", "Calibration", "load_calibration", "measure_microphones", "save_calibration", "tone"]
 
@@ -112,7 +112,7 @@ def load_calibration(path: Path) -> Calibration:
             "calibrate again"
         )
     if not isinstance(table["source"], str):
-        raise AudioError(f"{path}: source = {shown(table['source'])} is not a text: calibrate again")
+        raise AudioError(f"{path}: source = {quote(table['source'])} is not a text: calibrate again")
     pairs = []
     for name in ("microphones_db_spl", "receivers_db_spl"):
         pair = table[name]
@@ -121,6 +121,6 @@ def load_calibration(path: Path) -> Calibration:
             or len(pair) != 2
             or not all(isinstance(db, int | float) and not isinstance(db, bool) and 40 <= db <= 180 for db in pair)
         ):
-            raise AudioError(f"{path}: {name} = {shown(pair)} is not two levels from 40 to 180 dB SPL: calibrate again")
+            raise AudioError(f"{path}: {name} = {quote(pair)} is not two levels from 40 to 180 dB SPL: calibrate again")
         pairs.append((float(pair[0]), float(pair[1])))
     return Calibration(microphones_db_spl=pairs[0], receivers_db_spl=pairs[1], source=table["source"])

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
-from edge_tse.table import shown
+from edge_tse.table import quote
 
 __all__ = ["BANDS_HZ", "Audiogram", "compression_ratio", "nal_r_db", "parse_audiogram", "speech_levels_db", "take"]
 
@@ -116,5 +116,5 @@ def take(table: Mapping[str, object], key: str, where: str, kind: type = float) 
     if kind is float and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63:
         value = float(value)
     if not isinstance(value, kind) or (isinstance(value, float) and not math.isfinite(value)):
-        raise AudioError(f"{where}: {key} = {shown(value)} is not a {'number' if kind is float else kind.__name__}")
+        raise AudioError(f"{where}: {key} = {quote(value)} is not a {'number' if kind is float else kind.__name__}")
     return value

@@ -15,16 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError, EdgeTseError
+from edge_tse.hearing.calibration import UNCALIBRATED, Calibration
 from edge_tse.live.recording import Recorder
 from edge_tse.live.session import Session
 from edge_tse.live.steering import Change
-from edge_tse.table import nearest, shown
+from edge_tse.table import nearest, quote
 
-__all__ = ["COMMANDS", "Console"]
+__all__ = ["COMMANDS", "SPECTRUM_HZ", "Console"]
 
 COMMANDS = ("set", "preset", "mark", "record", "status", "end")
 _LEVEL_S = 0.1
 _QUIETEST_DB = -100.0
+_WINDOW = 1024
+SPECTRUM_HZ = tuple(round(float(hz)) for hz in np.geomspace(100, 8000, 41))
+"""Edges of the bands of a spectrum: 40 between 100 Hz and 8 kHz, six and a half an octave."""
 
 
 class Console:
@@ -37,8 +41,12 @@ class Console:
         presets: Mapping[str, Change] | None = None,
         recorder: Recorder | None = None,
         record: Callable[[Path, int], Recorder] | None = None,
+        calibration: Calibration = UNCALIBRATED,
     ) -> None:
         """``recorder`` is the one that the session began with; ``record`` begins another, from a hop on."""
+        known = calibration != UNCALIBRATED
+        full = {"heard": list(calibration.microphones_db_spl), "played": list(calibration.receivers_db_spl)}
+        self._full_scale = full if known else None
         self.session, self.presets = session, dict(presets or {})
         self._recorder, self._record = recorder, record
         self._lock = threading.Lock()
@@ -57,12 +65,12 @@ class Console:
         if len(command) != 1 or (name := next(iter(command))) not in COMMANDS:
             wrong = next((key for key in command if key not in COMMANDS), "")
             raise AudioError(
-                f"a command is one of {', '.join(COMMANDS)}, not {shown(dict(command))}{nearest(wrong[:40], COMMANDS)}"
+                f"a command is one of {', '.join(COMMANDS)}, not {quote(dict(command))}{nearest(wrong[:40], COMMANDS)}"
             )
         value = command[name]
         if name == "set":
             if not isinstance(value, dict) or not value or "mark" in value:
-                raise AudioError(f"set takes settings, for instance {{'ambient_db': -12}}, not {shown(value)}")
+                raise AudioError(f"set takes settings, for instance {{'ambient_db': -12}}, not {quote(value)}")
             return self._change(Change.from_json(value, "set"))
         if name == "mark":
             return self._change(Change.from_json({"mark": value}, "mark"))
@@ -82,7 +90,7 @@ class Console:
     def _preset(self, name: object) -> Change:
         if name not in self.presets:
             known = ", ".join(self.presets) or "none: start the session with --presets FILE"
-            raise AudioError(f"there is no preset {shown(name)}: {known}")
+            raise AudioError(f"there is no preset {quote(name)}: {known}")
         return self.presets[str(name)]
 
     def _switch_recording(self, path: object) -> str | None:
@@ -95,7 +103,7 @@ class Console:
             self._recorder = None
             return None
         if not isinstance(path, str) or not path:
-            raise AudioError(f"record takes a path that ends in .flac, or null to stop, not {shown(path)}")
+            raise AudioError(f"record takes a path that ends in .flac, or null to stop, not {quote(path)}")
         if self._recorder is not None:
             raise AudioError("this session is being recorded: stop that first")
         if self._record is None:
@@ -112,16 +120,16 @@ class Console:
     def status(self) -> dict[str, object]:
         """What a panel shows: settings, levels of the last 100 ms in dB of full scale by ear, time in reserve, counters."""
         session, health = self.session, self.session.health
-        levels = {
-            name: _levels_db(sound)
-            for name, sound in (("heard", session.recent(_LEVEL_S)), ("played", session.recently_played(_LEVEL_S)))
-        }
+        rate_hz = session.loop.rate_hz
+        sounds = {"heard": session.recent(_LEVEL_S), "played": session.recently_played(_LEVEL_S)}
         return {
-            "seconds": health.samples / session.loop.rate_hz,
+            "seconds": health.samples / rate_hz,
             "settings": session.steering.settings.to_json(),
             "voices": list(session.steering.voices),
             "presets": list(self.presets),
-            "levels_db": levels,
+            "levels_db": {name: _levels_db(sound) for name, sound in sounds.items()},
+            "spectra_db": {name: _spectrum_db(sound, rate_hz) for name, sound in sounds.items()},
+            "full_scale_db_spl": self._full_scale,
             "reserve_ms": session.reserve_s() * 1e3,
             "margin_ms": session.loop.margin_s * 1e3,
             "latency_ms": session.latency.total_s * 1e3,
@@ -140,4 +148,17 @@ def _levels_db(sound: NDArray[np.float32]) -> list[float]:
         return [_QUIETEST_DB] * len(sound)
     power = np.square(sound, dtype=np.float64).mean(axis=1)
     found: list[float] = np.maximum(10 * np.log10(power + 1e-20), _QUIETEST_DB).round(1).tolist()
+    return found
+
+
+def _spectrum_db(sound: NDArray[np.float32], rate_hz: int) -> list[float]:
+    """Level of each band of the last 1,024 samples, mean over ears, in dB of full scale."""
+    last = sound[:, -_WINDOW:]
+    if last.shape[1] < _WINDOW:
+        return [_QUIETEST_DB] * (len(SPECTRUM_HZ) - 1)
+    window = np.hanning(_WINDOW)
+    power = np.square(np.abs(np.fft.rfft(last * window, axis=1))).mean(axis=0) * 2 / np.square(window).sum() / _WINDOW
+    edges = np.searchsorted(np.fft.rfftfreq(_WINDOW, 1 / rate_hz), SPECTRUM_HZ).clip(max=len(power) - 1)
+    bands = np.add.reduceat(power, edges[:-1])  # a band without a bin of its own takes the one above it
+    found: list[float] = np.maximum(10 * np.log10(bands + 1e-20), _QUIETEST_DB).round(1).tolist()
     return found

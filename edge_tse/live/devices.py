@@ -137,7 +137,7 @@ def wire(
         if len(channels) < ears:
             remarks.append(f"{input_device.name} has {input_device.inputs} channel: one ear is heard, and played to both")
     if len(channels) > ears or len(set(channels)) != len(channels):
-        raise AudioError(f"channels {_listed(channels)}: give 1 to {ears} different ones")
+        raise AudioError(f"channels {_format_channels(channels)}: give 1 to {ears} different ones")
     bad = [channel for channel in channels if not 1 <= channel <= min(input_device.inputs, MOST_CHANNELS)]
     if bad:
         raise AudioError(
@@ -192,8 +192,8 @@ class Duplex:
                 self._open(self._play, self._outputs, input=False, output=True)
 
         try:
-            with _silenced():
-                if not _answered(opening):
+            with _silence_hosts():
+                if not _answers_in_time(opening):
                     raise OSError("the sound system does not answer")
         except (OSError, ValueError) as failure:
             self.close()
@@ -220,9 +220,9 @@ class Duplex:
         """Give the device back; more than once does nothing."""
         if self._pa is None:
             return
-        with _silenced():
+        with _silence_hosts():
             # A sound server that has died can leave PortAudio waiting for it for ever: then it is left behind.
-            _answered(self._give_back)
+            _answers_in_time(self._give_back)
         self._streams, self._pa = [], None
 
     def _give_back(self) -> None:
@@ -301,7 +301,7 @@ class Duplex:
         return played.tobytes()
 
 
-def _answered(call: Callable[[], None]) -> bool:
+def _answers_in_time(call: Callable[[], None]) -> bool:
     """Whether a call into PortAudio came back within :data:`ANSWER_S`; what it raised is raised here."""
     raised: list[Exception] = []
 
@@ -372,7 +372,7 @@ def _portaudio() -> Iterator[tuple[Any, ModuleType]]:
         raise AudioError(
             "PyAudio is not installed, live sound needs it: apt-get install portaudio19-dev && pip install 'edge-tse[live]'"
         ) from failure
-    with _silenced():
+    with _silence_hosts():
         audio = module.PyAudio()
     try:
         yield audio, module
@@ -381,7 +381,7 @@ def _portaudio() -> Iterator[tuple[Any, ModuleType]]:
 
 
 @contextmanager
-def _silenced() -> Iterator[None]:
+def _silence_hosts() -> Iterator[None]:
     """Silence PortAudio's hosts, which write about every device that they do not find; none of it is for users."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -394,5 +394,5 @@ def _silenced() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _listed(channels: Sequence[int]) -> str:
+def _format_channels(channels: Sequence[int]) -> str:
     return ",".join(map(str, channels))

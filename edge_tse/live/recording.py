@@ -11,11 +11,10 @@ import json
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,12 +23,13 @@ from edge_tse import audio
 from edge_tse.errors import ArtifactError, AudioError, ParityError
 from edge_tse.files import open_private
 from edge_tse.frame import FrameSpec
+from edge_tse.live.journal import BLOCK, END, Journal, block_word, change_words, fate_word, read_block
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.ring import Ring
 from edge_tse.live.session import GRID, Session
 from edge_tse.live.steering import Change, Steering
 from edge_tse.stream import AnyEngine
-from edge_tse.table import parse_json, read_table, shown
+from edge_tse.table import parse_json, quote, read_table
 
 __all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 
@@ -39,10 +39,6 @@ Int32 = NDArray[np.int32]
 SCHEMA = 2
 _HELD_S = 5.0  # what may wait for a disk
 _RESERVE_BYTES = 2**20
-# Kinds of a word of the journal, in its three lowest bits; from 2 on the fates in their order. A change is a hop and then a text.
-_BLOCK, _SKIPPED, _END, _CHANGE, _TEXT = 1, 2, 5, 6, 7
-_PAYLOAD = 2**20
-_LONGEST_SHORTAGE = _PAYLOAD // 4 - 1
 
 
 class Recorder:
@@ -84,21 +80,18 @@ class Recorder:
         rows[:, :ears] = heard
         rows[:, ears : 2 * ears] = played
         rows[:, -1] = 0
-        rows[0, -1] = (_BLOCK + 8 * (flags + 4 * min(shortage, _LONGEST_SHORTAGE))) / GRID
+        rows[0, -1] = block_word(shortage, flags) / GRID
         for i in range(1, min(n, 1 + len(self._words))):
             rows[i, -1] = self._words.popleft() / GRID
         self._ring.write(rows)
 
     def hop(self, index: int, fate: Fate) -> None:
         """Record a hop that was not extracted; called by the engine's thread."""
-        self._words.append(_SKIPPED - 1 + fate + 8 * (index % _PAYLOAD))
+        self._words.append(fate_word(index, fate))
 
     def change(self, index: int, change: Change) -> None:
         """Record a change and the hop from which it holds; called by the engine's thread."""
-        text = json.dumps(change.to_json(), separators=(",", ":"))
-        text += " " * (len(text) % 2)
-        pairs = np.frombuffer(text.encode("ascii"), "<u2")
-        self._words.extend([_CHANGE + 8 * (index % _PAYLOAD), *(_TEXT + 8 * int(pair) for pair in pairs)])
+        self._words.extend(change_words(index, change))
 
     @property
     def seconds(self) -> float:
@@ -118,7 +111,7 @@ class Recorder:
                 self._drain()
             self._drain()
             if not self.ended:
-                words = [_END, *self._words]
+                words = [END, *self._words]
                 rows = np.zeros((len(words), self._rows.shape[1]), np.float32)
                 rows[:, -1] = np.array(words, np.float32) / GRID
                 self._put(rows)
@@ -192,34 +185,77 @@ class _Disk:
         self._file.close()
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Recording:
-    """Content of a recorded session."""
+class Stretch(NamedTuple):
+    """Samples of a recorded session: a block of the device, or what lies between two of them."""
 
-    head: Mapping[str, Any]
-    loop: Loop
     heard: Float
     """Sound from the microphones, ``[n, ears]``."""
     played: Int32
     """Sound that was played, ``[n, ears]``, in steps of the grid."""
-    blocks: tuple[tuple[int, int, int], ...]
-    """Position, shortage and flags of each block."""
+    block: tuple[int, int] | None
+    """Shortage and flags of the block; None between blocks, where a damaged journal has lost them."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recording:
+    """A recorded session: its sound stays in the file, and is read as it is needed."""
+
+    head: Mapping[str, Any]
+    loop: Loop
+    samples: int
+    """Samples of an ear."""
+    blocks: int
+    late: int
+    """Blocks in which the engine's output was not there in time."""
     fates: Mapping[int, Fate]
     changes: Mapping[int, Sequence[Change]]
     """Changes at the beginning of a hop, in their order."""
+    sound: audio.StoredIntegers
 
     def figures(self) -> dict[str, int]:
         """Figures by name, ready for a report."""
-        late = sum(1 for _, shortage, _ in self.blocks if shortage)
-        return {"blocks": len(self.blocks), "not_extracted_hops": len(self.fates), "late_blocks": late}
+        return {"blocks": self.blocks, "not_extracted_hops": len(self.fates), "late_blocks": self.late}
+
+    def stretches(self) -> Iterator[Stretch]:
+        """Everything that was heard and played, in order."""
+        rest, left = np.zeros((0, self.sound.channels), np.int32), self.samples
+        for more in self.sound.blocks():
+            rows = np.concatenate([rest, more[:left]])
+            left -= min(left, len(more))
+            cuts = list(self._cuts(rows, last=not left))
+            yield from (self._stretch(rows[at:stop]) for at, stop in cuts)
+            rest = rows[cuts[-1][1] if cuts else 0 :]
+            if not left:
+                return
+
+    def _cuts(self, rows: Int32, last: bool) -> Iterator[tuple[int, int]]:
+        """First and one past the last row of each stretch that is wholly in ``rows``."""
+        marks = np.flatnonzero(rows[:, -1] % 8 == BLOCK)
+        at = 0
+        while at < len(rows):
+            ahead = int(np.searchsorted(marks, at))
+            is_block = ahead < len(marks) and marks[ahead] == at
+            if is_block and len(rows) - at < self.loop.block and not last:
+                return  # its end may be among the rows that follow
+            following = ahead + is_block
+            stop = int(marks[following]) if following < len(marks) else len(rows)
+            if is_block:
+                stop = min(stop, at + self.loop.block)
+            yield at, stop
+            at = stop
+
+    def _stretch(self, rows: Int32) -> Stretch:
+        word, ears = int(rows[0, -1]), self.loop.ears
+        heard = (rows[:, :ears] / GRID).astype(np.float32)
+        return Stretch(heard, rows[:, ears : 2 * ears], read_block(word))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Replayed:
     """Result of a replay."""
 
-    signal: Float
-    """Output of the replay, ``[ears, n]``."""
+    samples: int
+    """Samples of an ear."""
     rate_hz: int
     differing: int
     """Samples of any ear that differ from the recording; 0 on the engine that it was made with."""
@@ -230,84 +266,55 @@ class Replayed:
         """``ParityError`` if anything differs; ``engines`` says what recorded and what replayed."""
         if self.first is not None:
             raise ParityError(
-                f"{source}: {self.differing} of {self.signal.shape[1]} samples differ, the first at "
+                f"{source}: {self.differing} of {self.samples} samples differ, the first at "
                 f"{self.first / self.rate_hz:.4f} s: {engines}"
             )
 
     def figures(self) -> dict[str, float]:
         """Figures by name, ready for a report."""
-        return {"seconds": self.signal.shape[1] / self.rate_hz, "differing_samples": self.differing}
+        return {"seconds": self.samples / self.rate_hz, "differing_samples": self.differing}
 
 
 def load_recording(path: Path) -> Recording:
-    """Read a recorded session. ``AudioError`` if the file is none, ``ArtifactError`` if a later edge-tse made it."""
-    rows, rate_hz, comment = audio.read_integers(path)
+    """Open a recorded session and read its journal. ``AudioError`` if the file is none, ``ArtifactError`` if a later edge-tse
+    made it.
+    """
+    sound = audio.StoredIntegers(path)
+    rate_hz = sound.rate_hz
     wanted = "make one with `edge-tse live --record`"
-    head = parse_json(comment, f"{path} is no recorded session: its comment", AudioError, wanted)
+    head = parse_json(sound.comment, f"{path} is no recorded session: its comment", AudioError, wanted)
     if "edge_tse_recording" not in head or "loop" not in head:
         raise AudioError(f"{path} is no recorded session: its comment does not say so: {wanted}")
     schema, hop_rate_hz = head["edge_tse_recording"], head.get("hop_rate_hz")
     if type(schema) is not int or schema > SCHEMA:
-        raise ArtifactError(f"{path} has schema {shown(schema)}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
+        raise ArtifactError(f"{path} has schema {quote(schema)}, this edge-tse reads up to {SCHEMA}: upgrade edge-tse")
     try:
         loop = read_table(Loop, head["loop"], f"{path}: loop", AudioError)
     except ValueError as failure:
         raise AudioError(f"{path}: loop: {failure}: {wanted}") from failure
     if not isinstance(hop_rate_hz, int | float) or not 0 < hop_rate_hz <= rate_hz:
-        raise AudioError(f"{path}: {shown(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
-    if rows.shape[1] != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
+        raise AudioError(f"{path}: {quote(hop_rate_hz)} hops a second at {rate_hz} Hz cannot be: {wanted}")
+    if sound.channels != 2 * loop.ears + 1 or rate_hz != loop.rate_hz:
         raise AudioError(
-            f"{path} has {rows.shape[1]} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
+            f"{path} has {sound.channels} channels at {rate_hz} Hz, a session of {loop.ears} ears {2 * loop.ears + 1} at "
             f"{loop.rate_hz} Hz: {wanted}"
         )
-    journal = rows[:, -1]
-    if len(journal) and int(journal.min()) < 0:
-        raise AudioError(f"{path}: its journal holds {int(journal.min())}, which no session writes: it is damaged")
-    at = np.flatnonzero(journal % 8 == _BLOCK)
-    blocks = tuple((int(i), int(journal[i]) // 8 // 4, int(journal[i]) // 8 % 4) for i in at)
-    fates = {
-        _hop_at(int(i), int(journal[i]), hop_rate_hz / rate_hz): Fate(int(journal[i]) % 8 - _SKIPPED + 1)
-        for i in np.flatnonzero((journal % 8 >= _SKIPPED) & (journal % 8 < _END))
-    }
-    changes = _changes(path, journal, hop_rate_hz / rate_hz)
     if type(from_hop := head.get("from_hop", 0)) is not int or from_hop < 0:
-        raise AudioError(f"{path}: it begins at hop {shown(from_hop)}, which cannot be: {wanted}")
-    last = np.flatnonzero(journal % 8 == _END)
-    if len(last):
-        n = int(last[-1])
-    else:  # it ended before the session, maybe within a block
-        blocks, n = blocks[:-1], blocks[-1][0] if blocks else 0
-    heard = (rows[:n, : loop.ears] / GRID).astype(np.float32)
-    played = rows[:n, loop.ears : 2 * loop.ears]
-    return Recording(head=head, loop=loop, heard=heard, played=played, blocks=blocks, fates=fates, changes=changes)
-
-
-def _hop_at(place: int, word: int, hops_per_sample: float) -> int:
-    """Number of the hop that a word of the journal names.
-
-    It is written modulo 2**20, 70 minutes, and is the one nearest before its place in the stream.
-    """
-    low, near = word // 8, int(place * hops_per_sample) + 1
-    return low + max(0, near - low + _PAYLOAD // 2) // _PAYLOAD * _PAYLOAD
-
-
-def _changes(path: Path, journal: Int32, hops_per_sample: float) -> dict[int, list[Change]]:
-    """Changes by hop. A text that the end of the file cuts off never took effect where it could be heard."""
-    found: dict[int, list[Change]] = {}
-    words = [(int(i), int(journal[i])) for i in np.flatnonzero(journal % 8 >= _SKIPPED)]
-    starts = [n for n, (_, word) in enumerate(words) if word % 8 == _CHANGE]
-    for start in starts:
-        pairs = [word // 8 for _, word in takewhile(lambda placed: placed[1] % 8 == _TEXT, words[start + 1 :])]
-        where = f"{path}: the change at {words[start][0]} samples"
-        try:
-            text = b"".join(pair.to_bytes(2, "little") for pair in pairs)
-        except OverflowError as failure:
-            raise AudioError(f"{where} holds {max(pairs)}, which no session writes: it is damaged") from failure
-        if start + 1 + len(pairs) == len(words) and not text.rstrip().endswith(b"}"):
-            break
-        told = parse_json(text, where, AudioError, "the recording is damaged")
-        found.setdefault(_hop_at(*words[start], hops_per_sample), []).append(Change.from_json(told, where))
-    return found
+        raise AudioError(f"{path}: it begins at hop {quote(from_hop)}, which cannot be: {wanted}")
+    journal = Journal(path, hop_rate_hz / rate_hz)
+    for rows in sound.blocks():
+        journal.push(rows[:, -1])
+    samples, blocks, late = journal.close()
+    return Recording(
+        head=head,
+        loop=loop,
+        samples=samples,
+        blocks=blocks,
+        late=late,
+        fates=journal.fates,
+        changes=journal.changes,
+        sound=sound,
+    )
 
 
 def replay(
@@ -315,11 +322,13 @@ def replay(
     engine: AnyEngine,
     shape: Callable[[Float, Float], Float] | None = None,
     progress: Callable[[float], None] = lambda fraction: None,
+    write: Callable[[Float], None] = lambda played: None,
     steering: Steering | None = None,
 ) -> Replayed:
     """Run the same blocks through the same session; lateness, failures and changes come from the journal instead of happening.
 
-    ``AudioError`` for a recording that begins within its session: what came before is not in it.
+    ``write`` is given the output in blocks ``[ears, any]``. ``AudioError`` for a recording that begins within its session: what
+    came before is not in it.
     """
     if from_hop := recording.head.get("from_hop", 0):
         raise AudioError(
@@ -327,23 +336,30 @@ def replay(
             "or listen to this one with any player"
         )
     session = Session(engine, recording.loop, shape=shape, steering=steering, fates=recording.fates, changes=recording.changes)
-    n = len(recording.heard)
-    out = np.zeros_like(recording.heard)
     fade = max(1, round(recording.loop.fade_s * recording.loop.rate_hz))
-    ends = [at for at, _, _ in recording.blocks[1:]] + [n]  # one more than blocks where there is none
-    for number, ((at, shortage, flags), end) in enumerate(zip(recording.blocks, ends, strict=False)):
-        stop = min(end, at + recording.loop.block)
-        session.exchange(recording.heard[at:stop], out[at:stop], flags, fade - shortage)
-        session.work()
-        if number % 1000 == 0:
-            progress(at / n)
-    differ = (_to_grid(out) != recording.played).any(axis=1)
-    return Replayed(
-        signal=np.ascontiguousarray(out.T),
-        rate_hz=recording.loop.rate_hz,
-        differing=int(np.count_nonzero(differ)),
-        first=int(np.argmax(differ)) if differ.any() else None,
-    )
+    at = differing = 0
+    first: int | None = None
+    gathered: list[Float] = []
+    told = 0
+    for heard, played, block in recording.stretches():
+        out = np.zeros_like(heard)
+        if block is not None:
+            shortage, flags = block
+            session.exchange(heard, out, flags, fade - shortage)
+            session.work()
+        differ = (_to_grid(out) != played).any(axis=1)
+        if first is None and differ.any():
+            first = at + int(np.argmax(differ))
+        differing += int(np.count_nonzero(differ))
+        at += len(heard)
+        gathered.append(out)
+        if at - told >= recording.loop.rate_hz:
+            write(np.concatenate(gathered).T)
+            gathered, told = [], at
+            progress(at / recording.samples)
+    if gathered:
+        write(np.concatenate(gathered).T)
+    return Replayed(samples=at, rate_hz=recording.loop.rate_hz, differing=differing, first=first)
 
 
 def _to_grid(samples: Float) -> Int32:

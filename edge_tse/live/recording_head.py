@@ -13,7 +13,7 @@ from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.hearing.calibration import Calibration
 from edge_tse.hearing.chain import Hearing
 from edge_tse.personalization import with_voices
-from edge_tse.table import read_table, shown
+from edge_tse.table import quote, read_table
 from edge_tse.voice import Voice, load_voice, parse_voice, voice_bytes
 
 __all__ = ["Head", "HeardVoice"]
@@ -74,7 +74,7 @@ class Head:
             "calibration": asdict(self.calibration),
         }
 
-    def spoken(self, paths: Sequence[Path], source: str) -> dict[str, Voice]:
+    def resolve_voices(self, paths: Sequence[Path], source: str) -> dict[str, Voice]:
         """Voices by name: the recording's or, checked to be the same, those of files. ``ArtifactError`` if one is missing."""
         among = {path: load_voice(path) for path in paths}
         return {each.name: each.found(among, source) for each in self.voices}
@@ -94,7 +94,7 @@ class Head:
         # Earlier recordings have one voice, in the head itself.
         stated = head.get("voices", [head])
         if not isinstance(stated, list) or not stated or not all(isinstance(each, dict) for each in stated):
-            raise AudioError(f"{source}: its voices are {shown(stated)}, no list of voices: it is no recorded session")
+            raise AudioError(f"{source}: its voices are {quote(stated)}, no list of voices: it is no recorded session")
         voices = tuple(_heard_voice(each, source) for each in stated)
         if len({each.name for each in voices}) < len(voices):
             raise AudioError(f"{source}: two of its voices have one name: it is no recorded session")
@@ -110,7 +110,7 @@ class Head:
 def _text(table: Mapping[str, Any], name: str, source: str, default: str | None = None) -> str:
     found = table.get(name, default)
     if not isinstance(found, str):
-        raise AudioError(f"{source}: its {name} is {shown(found)}, not a text: it is no recorded session")
+        raise AudioError(f"{source}: its {name} is {quote(found)}, not a text: it is no recorded session")
     return found
 
 

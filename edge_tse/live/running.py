@@ -9,6 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edge_tse.errors import EngineError
 from edge_tse.hearing.chain import Chain
 from edge_tse.live.console import Console
@@ -25,6 +28,8 @@ from edge_tse.stream import AnyEngine, VoicedEngine
 from edge_tse.voice import Voice
 
 __all__ = ["Finished", "replay_live", "run_live", "steering"]
+
+Float = NDArray[np.float32]
 
 _LOOK_EVERY_S = 1.0
 
@@ -126,7 +131,7 @@ def run_live(
     watch = EarWatch(wiring.rate_hz, engine.frame.level_invariant)
     began_s = looked_s = time.perf_counter()
 
-    def told(session: Session) -> None:
+    def watch_and_tell(session: Session) -> None:
         nonlocal looked_s
         if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
             looked_s = now
@@ -143,7 +148,7 @@ def run_live(
     steers = steering(head, {each.name: each.voice for each in head.voices if each.voice is not None}, engine, chain)
     first = None if record is None else recorder(record, 0)
     session = Session(engine, loop, shape=chain, tap=first, steering=steers)
-    console = Console(session, presets=presets, recorder=first, record=recorder)
+    console = Console(session, presets=presets, recorder=first, record=recorder, calibration=head.calibration)
     try:
         with steered(console):
             run = supervise(
@@ -151,7 +156,7 @@ def run_live(
                 lambda current: Duplex(wiring, current.exchange),
                 seconds=seconds,
                 stopped=lambda: stopped() or console.ended.is_set(),
-                tell=told,
+                tell=watch_and_tell,
                 core=core,
                 realtime=realtime,
             )
@@ -166,10 +171,14 @@ def replay_live(
     voices: Mapping[str, Voice],
     engine: AnyEngine,
     progress: Callable[[float], None] = lambda fraction: None,
+    write: Callable[[Float], None] = lambda played: None,
 ) -> Replayed:
-    """Run a recorded session again, through an engine with its voices by name and the hearing chain of that session."""
+    """Run a recorded session again, through an engine with its voices by name and the hearing chain of that session.
+
+    ``write`` is given the output in blocks ``[ears, any]``.
+    """
     chain = Chain(head.hearing, engine.frame, recording.loop.ears, head.calibration)
-    return replay(recording, engine, chain, progress, steering(head, voices, engine, chain))
+    return replay(recording, engine, chain, progress, write, steering(head, voices, engine, chain))
 
 
 def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: Chain) -> Steering:

@@ -201,7 +201,7 @@ class Session:
         self._steer()
         joined = np.concatenate([self._before, hop], axis=1)
         dry, self._before = joined[:, : self.frame.hop], joined[:, self.frame.hop :]
-        talker, fate = self._extracted(hop)
+        talker, fate = self._extract(hop)
         heard = dry if talker is None else talker
         if (talker is None) != (self._was is not Fate.EXTRACTED):
             # No talker is there to fade with: the step between the two is taken out over one hop.
@@ -229,7 +229,7 @@ class Session:
             if self.tap is not None:
                 self.tap.change(self._hops, change)
 
-    def _extracted(self, hop: Float) -> tuple[Float | None, Fate]:
+    def _extract(self, hop: Float) -> tuple[Float | None, Fate]:
         fate = self._fate()
         if fate in (Fate.SKIPPED, Fate.FAILED):
             if self._fates is not None and fate is Fate.FAILED:
@@ -245,7 +245,7 @@ class Session:
         self._hop_s[self._timed % _TIMED_HOPS] = self._clock() - began
         self._timed += 1
         if not sound:
-            self._failed(reason)
+            self._recover(reason)
             return None, Fate.FAILED
         self._failures = 0
         return (None if fate is Fate.SETTLING else talker), fate
@@ -261,7 +261,7 @@ class Session:
             return Fate.SKIPPED
         return Fate.SETTLING if self._was in (Fate.SKIPPED, Fate.FAILED) else Fate.EXTRACTED
 
-    def _failed(self, reason: str) -> None:
+    def _recover(self, reason: str) -> None:
         """Begin a new stream after a failure, later and later while it does not help."""
         if not self._failures:
             self.note(f"the engine failed ({' '.join(reason.split())}): the dry signal is played until it runs again")

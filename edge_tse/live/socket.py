@@ -15,14 +15,14 @@ from edge_tse.errors import AudioError
 from edge_tse.live.console import Console
 from edge_tse.table import parse_json
 
-__all__ = ["answering"]
+__all__ = ["serve"]
 
 MOST_BYTES = 2**16
 """Longest line of a command."""
 
 
 @contextmanager
-def answering(path: Path, console: Console) -> Iterator[None]:
+def serve(path: Path, console: Console) -> Iterator[None]:
     """Carry out what comes in on a Unix socket, which only its owner may open, until the end of the block.
 
     ``AudioError`` if another session answers there, or the path cannot be one.

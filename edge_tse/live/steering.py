@@ -14,7 +14,7 @@ from typing import Any
 
 from edge_tse.errors import AudioError
 from edge_tse.hearing.chain import LEVELS_DB, Hearing
-from edge_tse.table import load_table, nearest, shown
+from edge_tse.table import load_table, nearest, quote
 
 __all__ = ["Change", "Settings", "Steering", "load_presets"]
 
@@ -70,7 +70,7 @@ class Change:
         if "mark" in told:
             mark = told["mark"]
             if not isinstance(mark, str) or not 0 < len(mark) <= LONGEST_MARK or len(told) > 1:
-                raise AudioError(f"{where}: a mark is a text of 1 to {LONGEST_MARK} characters and comes alone, not {shown(mark)}")
+                raise AudioError(f"{where}: a mark is a text of 1 to {LONGEST_MARK} characters and comes alone, not {quote(mark)}")
             return cls(mark=mark)
         return cls(settings={name: _value(name, value, where) for name, value in told.items()})
 
@@ -80,7 +80,7 @@ _KINDS: dict[str, type] = {"voice": str, "talker_db": float, "ambient_db": float
 
 def _value(name: str, value: object, where: str) -> object:
     if name not in _KINDS:
-        raise AudioError(f"{where}: there is no setting {shown(name)}{nearest(name[:40], _KINDS)}")
+        raise AudioError(f"{where}: there is no setting {quote(name)}{nearest(name[:40], _KINDS)}")
     if name == "ambient_db" and value == SILENT:
         return -math.inf
     kind = _KINDS[name]
@@ -92,7 +92,7 @@ def _value(name: str, value: object, where: str) -> object:
         return number
     if type(value) is not kind:
         wanted = {str: "a text", float: "a number of decibels", bool: "true or false"}[kind]
-        raise AudioError(f"{where}: {name} is {shown(value)}, {wanted} is due")
+        raise AudioError(f"{where}: {name} is {quote(value)}, {wanted} is due")
     return value
 
 
@@ -119,7 +119,7 @@ class Steering:
         voice = change.settings.get("voice", self.settings.voice)
         if voice != self.settings.voice and voice not in self._voices:
             known = ", ".join(self._voices) or "only the one that it began with: start it with more than one --voice"
-            raise AudioError(f"there is no voice {shown(voice)} in this session: {known}")
+            raise AudioError(f"there is no voice {quote(voice)} in this session: {known}")
 
     def apply(self, change: Change) -> None:
         """Make a change that was checked."""
@@ -137,7 +137,7 @@ def load_presets(path: Path) -> dict[str, Change]:
     found = {}
     for name, table in load_table(path, AudioError).items():
         if not isinstance(table, dict) or not table:
-            raise AudioError(f"{path}: {shown(name)} is no table of settings: {_FOR_INSTANCE}")
+            raise AudioError(f"{path}: {quote(name)} is no table of settings: {_FOR_INSTANCE}")
         found[name] = Change.from_json(table, f"{path} [{name}]")
         if found[name].mark:
             raise AudioError(f"{path} [{name}]: a mark is no setting: leave it out")

@@ -83,7 +83,7 @@ def supervise(
             device = opened(session)
             device_s = device.latency_s
             session.start(core=core, realtime=realtime)
-            while device is not None and not (ended := _ended(clock() - began, seconds, stopped)):
+            while device is not None and not (ended := _end_reason(clock() - began, seconds, stopped)):
                 wait(_LOOK_S)
                 tell(session)
                 if device.failure is not None:
@@ -126,7 +126,7 @@ def _mute(silence_s: float, blocks: int) -> AudioError:
     )
 
 
-def _ended(elapsed_s: float, seconds: float | None, stopped: Callable[[], bool]) -> str:
+def _end_reason(elapsed_s: float, seconds: float | None, stopped: Callable[[], bool]) -> str:
     if stopped():
         return "stopped"
     return _TIME_UP if seconds is not None and elapsed_s >= seconds else ""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_tse.beam import COVARIANCE_LIFT, LOADING, LOADING_FLOOR, NOISE_KEEPS, TARGET_KEEPS, TRACE_FLOOR
 
-__all__ = ["beamed"]
+__all__ = ["beamform"]
 
 _TARGET_KEEPS, _NOISE_KEEPS = float(TARGET_KEEPS), float(NOISE_KEEPS)
 _LOADING, _LOADING_FLOOR = float(LOADING), float(LOADING_FLOOR / COVARIANCE_LIFT)
@@ -73,7 +73,7 @@ class _Memory:
         return _Covariance(*before)
 
 
-def beamed(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
+def beamform(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | None = None) -> Tensor:
     """Beam towards the talker, whose part of each bin is in [0, 1]: ``complex [B, 2, T, K]``, each ear as heard there.
 
     ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before, in which a full-scale sine is 1. ``heard``
@@ -87,11 +87,11 @@ def beamed(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | None 
         products = points.products
         s = target.before(products, part.square() * unit)
         n = noise.before(products, (1 - part).square() * unit)
-        out.append(_filtered(s, n, goes))
+        out.append(_filter(s, n, goes))
     return torch.cat(out, dim=2)
 
 
-def _filtered(s: _Covariance, n: _Covariance, ears: _Ears) -> Tensor:
+def _filter(s: _Covariance, n: _Covariance, ears: _Ears) -> Tensor:
     """Apply the filters of two covariances, ``complex [B, 2, T, K]``."""
     # A filter does not depend on how large they are: with a trace of 1 no gradient of their products leaves float32.
     (s, _), (n, floor) = _unit_trace(s), _unit_trace(n)

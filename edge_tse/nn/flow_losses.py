@@ -70,7 +70,7 @@ def flow_losses(
     importance = 10 ** (2 * weights.loudness * level)
     importance = importance / importance.mean(dim=(1, 2), keepdim=True)
 
-    masked = system.masked(level, voice_BD)
+    masked = system.apply_mask(level, voice_BD)
     mask = (importance * (masked - end).square()).mean()
 
     start = masked.detach()

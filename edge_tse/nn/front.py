@@ -9,19 +9,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_tse.beam import LOUDEST_RATIO, RATIO_FLOOR, RATIO_SLOPE
-from edge_tse.frame import (
-    LEVEL_ATTACK,
-    LEVEL_OFFSET,
-    LEVEL_QUIETEST,
-    LEVEL_REFERENCE,
-    LEVEL_RELEASE,
-    LEVEL_SLOPE,
-    POWER_FLOOR,
-    FrameSpec,
-)
-from edge_tse.nn.beam import beamed
+from edge_tse.frame import FrameSpec
+from edge_tse.level import LEVEL_ATTACK, LEVEL_OFFSET, LEVEL_QUIETEST, LEVEL_REFERENCE, LEVEL_RELEASE, LEVEL_SLOPE, POWER_FLOOR
+from edge_tse.nn.beam import beamform
 
-__all__ = ["Front"]
+__all__ = ["TorchFront"]
 
 _FLOOR = float(POWER_FLOOR)
 _ATTACK, _RELEASE = float(LEVEL_ATTACK), float(LEVEL_RELEASE)
@@ -29,7 +21,7 @@ _QUIETEST, _REFERENCE = float(LEVEL_QUIETEST), float(LEVEL_REFERENCE)
 _RATIO_FLOOR, _LOUDEST_RATIO = float(RATIO_FLOOR), float(LOUDEST_RATIO)
 
 
-class Front(nn.Module):
+class TorchFront(nn.Module):
     """``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``K`` bins, ``G`` bands."""
 
     analysis: Tensor
@@ -93,12 +85,12 @@ class Front(nn.Module):
         cross = spectra[:, 0] * spectra[:, 1].conj() * unit
         weight = (left * right).rsqrt()
 
-        def grouped(x: Tensor) -> Tensor:
+        def sum_groups(x: Tensor) -> Tensor:
             return (x @ self.band_sum).unflatten(-1, (frame.spatial_bands, group)).sum(-1)
 
         level = (left / right).log10() * 0.5
-        sine = grouped(cross.imag) * weight
-        deviation = (1 - (grouped(cross.real) + _FLOOR) * weight) * 0.5
+        sine = sum_groups(cross.imag) * weight
+        deviation = (1 - (sum_groups(cross.real) + _FLOOR) * weight) * 0.5
         return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
 
     def beam(self, spectra: Tensor, part_BTG: Tensor) -> tuple[Tensor, Tensor]:
@@ -107,7 +99,7 @@ class Front(nn.Module):
 
         Nowhere more than 3 dB louder than the mixture in a band.
         """
-        beam = beamed(spectra, self.over_bins(part_BTG), self.unit)
+        beam = beamform(spectra, self.over_bins(part_BTG), self.unit)
         ratio = (self.energy(beam).mean(dim=1) + _RATIO_FLOOR) / (self.energy(spectra).mean(dim=1) + _RATIO_FLOOR)
         held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 
 from edge_tse.frame import FrameSpec
-from edge_tse.nn.student import StageConfig, Student, StudentConfig
+from edge_tse.nn.stage import StageConfig
+from edge_tse.nn.student import Student, StudentConfig
 
-__all__ = ["can_grow", "grown"]
+__all__ = ["can_grow", "grow"]
 
 _SECOND = ("from_", "refine.", "velocity_", "films.refine")
 
@@ -50,7 +51,7 @@ def _offsets(config: StudentConfig) -> list[int]:
 
 
 @torch.no_grad()
-def grown(small: Student, config: StudentConfig) -> Student:
+def grow(small: Student, config: StudentConfig) -> Student:
     """A student of ``config`` that computes the function of ``small`` until it is trained.
 
     New channels, hidden units and blocks start as in any new student, but nothing that was there listens to them: weights from new

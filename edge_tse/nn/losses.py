@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 
 __all__ = ["Losses", "Taught", "Teaching", "Weights", "extraction_losses"]
@@ -60,7 +60,7 @@ class Losses(NamedTuple):
 
 def extraction_losses(
     student: Student,
-    front: Front,
+    front: TorchFront,
     mixture_BEN: Tensor,
     target_BEN: Tensor,
     voice_BE: Tensor,
@@ -92,7 +92,7 @@ def extraction_losses(
     moves = student.listen(front, spectra, voice_BE)
     mask, velocity, gain = moves.mask, moves.velocity, moves.gain
     start = mask.detach()
-    talker = moves.applied(front, spectra)
+    talker = moves.apply(front, spectra)
     estimate = front.synthesize(talker)
 
     # output and mask: relative errors of the waveform, and of the first stage in the band domain.
@@ -114,7 +114,7 @@ def extraction_losses(
         early = slice(0, max(1, mask.shape[1] // 4))
         t = t_B[:, None, None]
         between = (1 - t) * start[:, early] + t * best[:, early]
-        later, _ = student.refined(moves.hidden[:, early], between, voice_BE, t_B, features_BTF=moves.features[:, early])
+        later, _ = student.predict_velocity(moves.hidden[:, early], between, voice_BE, t_B, features_BTF=moves.features[:, early])
         flow = flow + (importance[:, early] * (later - (best - start)[:, early]).square()).mean()
         loud = power.sqrt() + 1e-5
         heard = gain * loud

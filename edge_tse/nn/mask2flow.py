@@ -171,10 +171,10 @@ class _LightweightBlock(nn.Module):
 
     def forward(self, x_BTC: Tensor, voice_BD: Tensor) -> Tensor:
         h = functional.glu(self.gate(self.before(x_BTC, voice_BD)), dim=-1)
-        x_BTC = x_BTC + self.mix(self._filtered(h))
+        x_BTC = x_BTC + self.mix(self._filter(h))
         return x_BTC + self.contract(functional.silu(self.expand(self.between(x_BTC, voice_BD))))
 
-    def _filtered(self, h_BTC: Tensor) -> Tensor:
+    def _filter(self, h_BTC: Tensor) -> Tensor:
         heads, kernel = self.taps.shape
         taps = self.taps.softmax(dim=-1).repeat_interleave(h_BTC.shape[-1] // heads, dim=0)
         image = h_BTC.transpose(1, 2)[..., None]  # an image of width 1: fast forwards and backwards on CPU
@@ -199,7 +199,7 @@ class _ConvolutionalMask(nn.Module):
         return self.head(self.film(x, voice_BD))
 
 
-def rotated(x_BHTC: Tensor) -> Tensor:
+def rotate(x_BHTC: Tensor) -> Tensor:
     """Rotary position embedding: pairs of channels turn with the frame number, so that products depend on distance alone.
 
     Su et al., "RoFormer" (2021); channel ``i`` pairs with channel ``i + C / 2``.
@@ -232,7 +232,7 @@ class DiTBlock(nn.Module):
         shift, scale, gate, later_shift, later_scale, later_gate = modulation.chunk(6, dim=-1)
         h = self.norm(x_BTC) * (1 + scale) + shift
         query, key, value = self.query_key_value(h).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        mixed = functional.scaled_dot_product_attention(rotated(query), rotated(key), value)
+        mixed = functional.scaled_dot_product_attention(rotate(query), rotate(key), value)
         x_BTC = x_BTC + gate * self.attended(mixed.transpose(1, 2).flatten(2))
         h = self.norm(x_BTC) * (1 + later_scale) + later_shift
         return x_BTC + later_gate * self.contract(functional.gelu(self.expand(h), approximate="tanh"))
@@ -319,7 +319,7 @@ class Mask2Flow(nn.Module):
         self.mask: nn.Module = kinds[config.mask.kind](config.mask, config.mel.mels, config.embedding)
         self.flow = VelocityNetwork(config.flow, config.mel.mels, config.embedding)
 
-    def masked(self, level_BTM: Tensor, voice_BD: Tensor) -> Tensor:
+    def apply_mask(self, level_BTM: Tensor, voice_BD: Tensor) -> Tensor:
         """Stage 1: levels of the masked spectrogram, nowhere above those of the mixture."""
         with self._precision(level_BTM.device):
             depth = self.mask(level_BTM, self._voice(voice_BD))
@@ -337,7 +337,7 @@ class Mask2Flow(nn.Module):
         def field(state: Tensor, t: Tensor) -> Tensor:
             return self.velocity(state, level_BTM, voice_BD, t)
 
-        return integrate(field, self.masked(level_BTM, voice_BD), steps, solver)
+        return integrate(field, self.apply_mask(level_BTM, voice_BD), steps, solver)
 
     def paths(self, spectra: Tensor, voice_BD: Tensor, steps: int = 1, solver: Solver = "euler") -> Paths:
         """Masked spectrogram and states of the flow as gains on the mixture ``[B, E, T, K]``."""

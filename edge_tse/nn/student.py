@@ -13,16 +13,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import BLOCKS, CHANNELS
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
+from edge_tse.nn.stage import Film, Stage, StageConfig
 from edge_tse.voice import matching_layers
 
 __all__ = [
@@ -34,25 +34,10 @@ __all__ = [
     "SMALL_BEAM",
     "TEACHER",
     "TEACHER_S",
-    "Block",
-    "Depthwise",
-    "Modulated",
     "Moves",
-    "Stage",
-    "StageConfig",
     "Student",
     "StudentConfig",
 ]
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stack of blocks."""
-
-    channels: int
-    hidden: int
-    dilations: tuple[int, ...]
-    """Distance in frames between the depthwise taps of each block."""
 
 
 @dataclass(frozen=True)
@@ -101,135 +86,6 @@ _FIRST_SHARE = math.log(0.3 / 0.7)
 """Logit of the beam's share that a new student begins with."""
 
 
-class Depthwise(nn.Module):
-    """Dilated taps in time, one filter per channel, causal or (``ahead``) around each frame: ``[B, T, C] -> [B, T, C]``."""
-
-    def __init__(self, channels: int, taps: int, dilation: int, ahead: bool = False) -> None:
-        super().__init__()
-        self.dilation, self.ahead = dilation, ahead
-        self.weight = nn.Parameter(torch.randn(taps, channels) / math.sqrt(taps))
-        self.bias = nn.Parameter(torch.zeros(channels))
-
-    def forward(self, x_BTC: Tensor) -> Tensor:
-        seen = (len(self.weight) // 2) * self.dilation if self.ahead else 0
-        future = functional.pad(x_BTC, (0, 0, 0, seen))
-        return causal_taps(future, self.weight, self.dilation, self.bias)[:, seen:]
-
-
-def causal_taps(x_BTC: Tensor, weight_KC: Tensor, dilation: int, bias_C: Tensor | None = None) -> Tensor:
-    """``y[t] = sum_k weight[k] * x[t - (K - 1 - k) * dilation] + bias``.
-
-    Frames ``dilation`` apart become the height of an image and those between its width: the dilation is then 1, whose backward pass
-    oneDNN knows how to vectorize (a dilated depthwise ``Conv1d`` takes a hundred times as long).
-    """
-    taps, t = weight_KC.shape[0], x_BTC.shape[1]
-    surplus = -t % dilation
-    padded = functional.pad(x_BTC, (0, 0, (taps - 1) * dilation + surplus, 0))
-    image_BCHW = padded.unflatten(1, (-1, dilation)).permute(0, 3, 1, 2)
-    out = functional.conv2d(image_BCHW, weight_KC.T[:, None, :, None], bias_C, groups=weight_KC.shape[1])
-    return out.permute(0, 2, 3, 1).flatten(1, 2)[:, surplus:]
-
-
-class Modulated(nn.Module):
-    """Pointwise layer, batch normalisation, voice scale and shift, ReLU: ``[B, T, C] -> [B, T, H]``.
-
-    Moments are taken over all processes, so the loss does not depend on how many share a batch.
-    """
-
-    mean: Tensor
-    variance: Tensor
-
-    def __init__(self, channels: int, hidden: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(channels, hidden, bias=False)
-        self.gain = nn.Parameter(torch.ones(hidden))
-        self.offset = nn.Parameter(torch.zeros(hidden))
-        self.register_buffer("mean", torch.zeros(hidden))
-        self.register_buffer("variance", torch.ones(hidden))
-        self.eps, self.momentum = 1e-5, 0.02
-
-    def forward(self, x_BTC: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:
-        h = self._normalized(self.linear(x_BTC))
-        return functional.relu(torch.addcmul(shift_BH[:, None].to(h.dtype), h, scale_BH[:, None].to(h.dtype)))
-
-    def _normalized(self, h_BTH: Tensor) -> Tensor:
-        if self.training and torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            mean, variance = self._shared_moments(h_BTH.float())
-            gain = self.gain * (variance + self.eps).rsqrt()
-            return torch.addcmul((self.offset - mean * gain).to(h_BTH.dtype), h_BTH, gain.to(h_BTH.dtype))
-        flat = functional.batch_norm(
-            h_BTH.flatten(0, 1), self.mean, self.variance, self.gain, self.offset, self.training, self.momentum, self.eps
-        )
-        return flat.unflatten(0, h_BTH.shape[:2])
-
-    def _shared_moments(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        both = torch.stack([h.mean(dim=(0, 1)), h.square().mean(dim=(0, 1))])
-        mean, square = _Sum.apply(both) / torch.distributed.get_world_size()
-        variance = (square - mean.square()).clamp_min(0)
-        with torch.no_grad():
-            self.mean.lerp_(mean.detach(), self.momentum)
-            self.variance.lerp_(variance.detach(), self.momentum)
-        return mean, variance
-
-    @torch.no_grad()
-    def folded(self) -> tuple[Tensor, Tensor]:
-        """Weight ``[H, C]`` and bias ``[H]`` with the running moments folded in."""
-        gain = self.gain * (self.variance + self.eps).rsqrt()
-        return self.linear.weight * gain[:, None], self.offset - self.mean * gain
-
-
-class _Sum(torch.autograd.Function):
-    """Sum over processes: values forwards, gradients backwards."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _Sum._over_processes(x)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        return _Sum._over_processes(gradient)
-
-    @staticmethod
-    def _over_processes(x: Tensor) -> Tensor:
-        out = x.clone()
-        torch.distributed.all_reduce(out)
-        return out
-
-
-class Block(nn.Module):
-    """Residual block ``x + project(relu(film(expand(depthwise(x)))))``."""
-
-    def __init__(self, config: StageConfig, taps: int, dilation: int, ahead: bool = False) -> None:
-        super().__init__()
-        self.depthwise: nn.Module = Depthwise(config.channels, taps, dilation, ahead)
-        self.expand: nn.Module = Modulated(config.channels, config.hidden)
-        self.project: nn.Module = nn.Linear(config.hidden, config.channels)
-        # Stacks of residual branches train from the identity (Zhang et al., "Fixup initialization", ICLR 2019).
-        nn.init.zeros_(self.project.weight)
-        nn.init.zeros_(self.project.bias)
-
-    def forward(self, x_BTC: Tensor, scale_BH: Tensor, shift_BH: Tensor) -> Tensor:
-        return self.project(self.expand(self.depthwise(x_BTC), scale_BH, shift_BH))
-
-
-Film = tuple[Tensor, Tensor]
-
-
-class Stage(nn.Module):
-    """Blocks on one residual stream."""
-
-    def __init__(self, config: StageConfig, taps: int, ahead: bool = False) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(Block(config, taps, d, ahead) for d in config.dilations)
-        self.settle: nn.Module = nn.Identity()
-        """What the stream passes through after every addition: its shared quantizer in QAT."""
-
-    def forward(self, x_BTC: Tensor, films: list[Film]) -> Tensor:
-        for block, (scale, shift) in zip(self.blocks, films, strict=True):
-            x_BTC = self.settle(x_BTC + block(x_BTC, scale, shift))
-        return x_BTC
-
-
 class Moves(NamedTuple):
     """Decisions of a student for a mixture; ``[B, T, G]`` unless said."""
 
@@ -251,7 +107,7 @@ class Moves(NamedTuple):
         """Gain on the mixture: ``relu(mask + velocity)``."""
         return functional.relu(self.mask + self.velocity)
 
-    def applied(self, front: Front, spectra: Tensor) -> Tensor:
+    def apply(self, front: TorchFront, spectra: Tensor) -> Tensor:
         """Apply the decisions: ``max(0, m + v) x + b (y - m x)``, of which a single ear, where ``y = m x``, has the first part."""
         if self.beam is None or self.share is None:
             return front.amplify(spectra, self.gain)
@@ -347,14 +203,14 @@ class Student(nn.Module):
                 out.append((scale.tanh().exp(), shift))
         return out
 
-    def masked(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
+    def predict_mask(self, features_BTF: Tensor, voice_BE: Tensor) -> tuple[Tensor, Tensor]:
         """Stage 1: hidden stream ``[B, T, C]`` and mask ``[B, T, G]`` in (0, 1)."""
         with self._precision(features_BTF.device):
             x = self.mask(self.stem(self.entry(features_BTF)), self.modulations("mask", self.encode(voice_BE)))
             logits = self.mask_head(x)
         return x, self.mask_out(logits.float())
 
-    def refined(
+    def predict_velocity(
         self,
         hidden_BTC: Tensor,
         gain_BTG: Tensor,
@@ -385,11 +241,11 @@ class Student(nn.Module):
 
         One Euler step at t = 0: the gain on the mixture is ``relu(mask + velocity)``.
         """
-        hidden, mask = self.masked(features_BTF[..., : self.config.frame.heard], voice_BE)
-        velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features_BTF)
+        hidden, mask = self.predict_mask(features_BTF[..., : self.config.frame.heard], voice_BE)
+        velocity, share = self.predict_velocity(hidden, mask, voice_BE, features_BTF=features_BTF)
         return (mask, velocity) if share is None else (mask, velocity, share)
 
-    def listen(self, front: Front, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
+    def listen(self, front: TorchFront, spectra: Tensor, voice_BE: Tensor, rounds: int = 1) -> Moves:
         """Run both stages on ``complex [B, E, T, K]``, and between them the beam of two ears.
 
         A device points it with the mask and with what was heard of the hops before. Here all frames are made at once: the mask
@@ -397,17 +253,17 @@ class Student(nn.Module):
         there are frames would be it. No gradient goes back through what was heard.
         """
         features = front.features(spectra)
-        hidden, mask = self.masked(features, voice_BE)
+        hidden, mask = self.predict_mask(features, voice_BE)
         part = mask
         for _ in range(rounds if self.config.frame.beam and spectra.shape[1] == 2 else 0):
             with torch.no_grad():
-                heard = self._decided(front, spectra, voice_BE, hidden, mask, features, part).applied(front, spectra)
+                heard = self._decide(front, spectra, voice_BE, hidden, mask, features, part).apply(front, spectra)
                 remaining = front.remaining(heard, spectra)
             part = (mask + remaining) / 2
-        return self._decided(front, spectra, voice_BE, hidden, mask, features, part)
+        return self._decide(front, spectra, voice_BE, hidden, mask, features, part)
 
-    def _decided(
-        self, front: Front, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
+    def _decide(
+        self, front: TorchFront, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
     ) -> Moves:
         """Decisions of the second stage, with a beam that is pointed by ``part``."""
         beam = None
@@ -416,7 +272,7 @@ class Student(nn.Module):
             if spectra.shape[1] == 2:
                 beam, levels = front.beam(spectra, part)
             features = torch.cat([features, levels], dim=-1)
-        velocity, share = self.refined(hidden, mask, voice_BE, features_BTF=features)
+        velocity, share = self.predict_velocity(hidden, mask, voice_BE, features_BTF=features)
         return Moves(mask, velocity, share, beam, hidden, features, part)
 
     @property

@@ -86,7 +86,7 @@ def measure(
             target=what.target,
         )
     report: dict[str, Any] = json.loads(made.to_json())
-    report["figures"]["counted"] = _counted(model, board, ears)
+    report["figures"]["counted"] = _count(model, board, ears)
     if before is not None:
         report["figures"]["against"] = compare(before, report)
     return report
@@ -98,7 +98,7 @@ def save(report: Mapping[str, Any], before: Mapping[str, Any] | None, to: Path) 
     write_bytes(to, text.encode())
 
 
-def _counted(model: Artifact, board: Target | None, ears: int) -> dict[str, Any] | None:
+def _count(model: Artifact, board: Target | None, ears: int) -> dict[str, Any] | None:
     """Instructions of a hop on the board's kind of core, or why they are unavailable; None where the network is not C."""
     count = None if board is None else runtime_named(board.runtime).count
     if board is None or count is None:

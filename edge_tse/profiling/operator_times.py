@@ -98,7 +98,7 @@ def _copies(node: Node, graph: IntegerGraph, n: int) -> IntegerGraph:
     fed = _fed(node)
     tensors = {fed: graph.tensors[fed]}
     nodes: list[Node] = []
-    for copy in _renamed(node, n):
+    for copy in _repeat(node, n):
         tensors[copy.output] = replace(graph.tensors[node.output], name=copy.output)
         nodes.append(copy)
     outputs = tuple(copy.output for copy in nodes)
@@ -112,7 +112,7 @@ def _copies(node: Node, graph: IntegerGraph, n: int) -> IntegerGraph:
     return IntegerGraph(tensors=tensors, nodes=tuple(nodes), inputs=(fed,), outputs=outputs, states=states)
 
 
-def _renamed(node: Node, n: int) -> Iterator[Node]:
+def _repeat(node: Node, n: int) -> Iterator[Node]:
     for i in range(n):
         copy = replace(node, name=f"{node.name}.{i}", output=f"{node.output}.{i}")
         # Both operands the same tensor: an addition costs what it costs.

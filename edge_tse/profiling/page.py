@@ -21,7 +21,7 @@ def page(report: Mapping[str, Any], comparison: Mapping[str, Any] | None = None,
     figures, here = report["figures"], report["environment"]
     sections = [_jitter(figures, None if before is None else before["figures"]), _parts(figures)]
     if comparison is not None:
-        sections.append(_compared(comparison))
+        sections.append(_comparison(comparison))
     sections += [_operators(figures["operators"]), _sizes(figures)]
     if figures.get("estimate"):
         sections.append(_estimate(figures["estimate"]))
@@ -68,7 +68,7 @@ def _jitter(figures: Mapping[str, Any], before: Mapping[str, Any] | None) -> str
     def x(us: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - 12) * math.log(max(us, low) / low) / span
 
-    counts = {name: _counted(times, low, span) for name, _, times in series}
+    counts = {name: _histogram(times, low, span) for name, _, times in series}
     most = max(max(each) for each in counts.values())
 
     def y(count: float) -> float:
@@ -105,7 +105,7 @@ def _jitter(figures: Mapping[str, Any], before: Mapping[str, Any] | None) -> str
     )
 
 
-def _counted(times: Iterable[float], low: float, span: float) -> list[int]:
+def _histogram(times: Iterable[float], low: float, span: float) -> list[int]:
     counts = [0] * _BINS
     for t in times:
         counts[min(_BINS - 1, max(0, int(math.log(max(t, low) / low) / span * _BINS)))] += 1
@@ -220,7 +220,7 @@ def _instructions(counted: Mapping[str, Any]) -> str:
     )
 
 
-def _compared(comparison: Mapping[str, Any]) -> str:
+def _comparison(comparison: Mapping[str, Any]) -> str:
     rows = [
         [row["what"], f"{row['before']:,.4g}", f"{row['after']:,.4g}", "" if row["ratio"] is None else f"{row['ratio']:.2f}"]
         for row in comparison["rows"]

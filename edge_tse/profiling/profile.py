@@ -26,7 +26,7 @@ from edge_tse.golden import TimedNetwork
 from edge_tse.graph import IntegerGraph
 from edge_tse.profiling.operator_times import OperatorTime, operator_times
 from edge_tse.report import Report, Timing, busy, environment, memory
-from edge_tse.table import parse_json, shown
+from edge_tse.table import parse_json, quote
 
 if TYPE_CHECKING:
     from edge_tse.deployment.runtime import Emitted
@@ -215,10 +215,10 @@ def load_profile(path: Path) -> dict[str, Any]:
     for part, key in _COMPARED:
         value = found["figures"].get(part)
         if value is not None and not isinstance(value, dict):
-            raise DataError(f"{path}: {part} is {shown(value)}, not a table: {wanted}")
+            raise DataError(f"{path}: {part} is {quote(value)}, not a table: {wanted}")
         figure = (value or {}).get(key)
         if figure is not None and (type(figure) not in (int, float) or not abs(figure) < 2**63):
-            raise DataError(f"{path}: {part} {key} is {shown(figure)}, not a number: {wanted}")
+            raise DataError(f"{path}: {part} {key} is {quote(figure)}, not a number: {wanted}")
     return found
 
 

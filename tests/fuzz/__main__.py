@@ -28,22 +28,33 @@ def search(door: Door, seconds: float, tries: int, first: int, keep: Path | None
     began, number = time.monotonic(), 0
     while number < tries and time.monotonic() - began < seconds:
         content = door.make(Random(f"{door.name} {first + number}"))
-        started = time.monotonic()
+        report = ""
         try:
-            door.survives(content)
+            taken = _timed_s(door, content)
+            if number and taken > _SLOW_S:  # the first one makes what all need
+                taken = min(taken, _timed_s(door, content))  # a machine that was busy is not busy twice
+                if taken > _SLOW_S:
+                    place = "took long"
+                    report = where = f"{place}: {taken:.0f} s"
         except Exception as failure:  # that is what is looked for
             last = traceback.extract_tb(failure.__traceback__)[-1]
-            where = f"{type(failure).__name__} {Path(last.filename).name}:{last.lineno}: {str(failure)[:90]!r}"
             place = f"{type(failure).__name__} {Path(last.filename).name}:{last.lineno}"
+            where = f"{place}: {str(failure)[:90]!r}"
+            report = "".join(traceback.format_exception(failure))
+        if report:
             if keep is not None and not any(place in key for key in found):
                 keep.mkdir(parents=True, exist_ok=True)
                 (keep / f"{door.name}-{first + number}").write_bytes(content)
-                (keep / f"{door.name}-{first + number}.txt").write_text("".join(traceback.format_exception(failure)))
+                (keep / f"{door.name}-{first + number}.txt").write_text(report)
             found[where] += 1
-        if number and (taken := time.monotonic() - started) > _SLOW_S:  # the first one makes what all need
-            found[f"took {taken:.0f} s"] += 1
         number += 1
     return number, found
+
+
+def _timed_s(door: Door, content: bytes) -> float:
+    started = time.monotonic()
+    door.survives(content)
+    return time.monotonic() - started
 
 
 def main() -> int:

@@ -46,7 +46,7 @@ from firmware_bridge import wire
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.elf import read_sections, read_symbols
-from firmware_bridge.flash import RECORD_BYTES, Slots, choose, image_in, install, installed
+from firmware_bridge.flash import RECORD_BYTES, Slots, choose, image_in, install, installed_image
 from firmware_bridge.flash_memory import MemoryFlash
 from firmware_bridge.layout import pack
 from tests import graphs
@@ -267,8 +267,8 @@ def _recording() -> tuple[np.ndarray, dict[str, Any]]:
             if at != 640:
                 session.work()
         recorder.close()
-        rows, _, comment = audio.read_integers(path)
-    return rows, json.loads(comment)
+        stored = audio.StoredIntegers(path)
+        return np.concatenate(list(stored.blocks())), json.loads(stored.comment)
 
 
 def _flac(rows: np.ndarray, comment: str, rate_hz: int = 16000) -> bytes:
@@ -384,7 +384,7 @@ def _trials(rng: Random) -> bytes:
 
 
 def _read_trials(content: bytes, folder: Path) -> None:
-    from quantization.evaluate import read_trials
+    from quantization.trial_list import read_trials
 
     for name in ("a.wav", "b.wav"):
         (folder / name).write_bytes(b"x")
@@ -573,7 +573,7 @@ def _boot(content: bytes, folder: Path) -> None:
     flash = MemoryFlash(2**13, 256, content)
     slots = Slots.of(flash)
     chosen = choose(flash, slots)
-    image = installed(flash, slots)
+    image = installed_image(flash, slots)
     assert (chosen is None) == (image is None)
     assert image is None or len(image) <= slots.image_bytes
     slot = install(flash, slots, b"new" * 99)

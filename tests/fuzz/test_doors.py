@@ -17,7 +17,7 @@ from tests.fuzz.doors import DOORS
 
 SEEDS = {
     "answers": (17,),
-    "artifact": (20, 122, 166, 167, 181, 190, 277, 308),
+    "artifact": (20, 122, 166, 167, 181, 190, 277, 308, 1015486),
     "calibration": (0, 14, 17, 150, 273, 1676),
     "checkpoint": (1, 3, 11, 15, 48, 104, 160),
     "elf": (0, 1, 3, 22, 40, 55, 62, 77),

@@ -1,5 +1,5 @@
 /* The float arithmetic of the front end, shared by the library for boards (front.c, fft.c) and the compiled part of the Python
- * package (edge_tse/_front.c). edge_tse/frame.py and edge_tse/transform.py define it and have every operation in this order, so
+ * package (edge_tse/_front.c). edge_tse/frame.py, level.py and transform.py define it and have every operation in this order, so
  * all of them give the same bits: each operation is rounded once (compile with -ffp-contract=off, never with -ffast-math), and
  * nothing comes from a library, whose logarithm differs from system to system.
  *

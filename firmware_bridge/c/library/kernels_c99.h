@@ -1,7 +1,8 @@
 /* Portable kernels: the reference for the others, and the choice where none of them fits. */
 static inline int8_t etse_requantize(int32_t sum, float factor, int32_t zero_point) {
     float value = (float)sum * factor;
-    /* Clamping first gives the same: the limits are integers. It leaves what the addition below rounds half to even. */
+    /* Clamped before it is rounded, which gives the same because the limits are integers: what is left is small enough for the
+     * addition below, which rounds half to even. */
     const float low = (float)(-128 - zero_point);
     const float high = (float)(127 - zero_point);
     value = value < low ? low : value;

@@ -13,24 +13,26 @@ static inline int32_t word(const int8_t *bytes) {
 
 static inline int8_t requantize(int32_t sum, float factor, int32_t zero_point) {
     float value = (float)sum * factor;
-    /* To the nearest in the mode of the FPSCR, which is half to even from reset on; saturates, and so must what follows. */
+    /* VCVTR rounds in the mode of the FPSCR, which is half to even after reset. It saturates at int32, so the sum with the zero
+     * point must saturate as well. */
     __asm__("vcvtr.s32.f32 %0, %0" : "+t"(value));
     int32_t q;
     __builtin_memcpy(&q, &value, sizeof q);
     return (int8_t)__ssat(__qadd(q, zero_point), 8);
 }
 
-/* The second and the last of four bytes, where the instruction that widens every other byte takes them. */
+/* Rotate by 8 bits: SXTB16 widens bytes 0 and 2, of the rotated word therefore bytes 1 and 3. */
 static inline int32_t shifted(int32_t bytes) { return (int32_t)((uint32_t)bytes >> 8 | (uint32_t)bytes << 24); }
 
-/* sum + weights * inputs over four channels, the inputs split into even and odd ones */
+/* sum + weights * inputs over four channels; even: inputs 0 and 2, odd: inputs 1 and 3, widened to int16 */
 static inline int32_t four(int32_t sum, const int8_t *weight, int16x2_t even, int16x2_t odd) {
     const int32_t w = word(weight);
     sum = __smlad(__sxtb16(w), even, sum);
     return __smlad(__sxtb16(shifted(w)), odd, sum);
 }
 
-/* Four inputs of each of four outputs. The empty assembly keeps one step behind the other: overlapped, they do not fit the registers. */
+/* Four input channels into the sums a to d of four output channels. The empty assembly orders what depends on a sum, so that the
+ * compiler does not interleave the steps: interleaved, their operands do not fit the registers. */
 #define STEP(j)                                                                                                                    \
     {                                                                                                                              \
         const int32_t x = word(from + (j));                                                                                        \

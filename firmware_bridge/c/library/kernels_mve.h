@@ -3,10 +3,10 @@
 
 const char *etse_kernels(void) { return "mve"; }
 
-/* Four sums to four int8 in memory. */
+/* Four sums to four int8 in memory. VCVTN rounds half to even. */
 static inline void requantize4(int32x4_t sum, const float *factor, int32_t zero_point, int8_t *out) {
     const float32x4_t value = vmulq_f32(vcvtq_f32_s32(sum), vldrwq_f32(factor));
-    /* The conversion saturates, and so must what follows it. */
+    /* The conversion saturates at int32, so the sum with the zero point must saturate as well. */
     int32x4_t q = vqaddq_n_s32(vcvtnq_s32_f32(value), zero_point);
     q = vminq_s32(vmaxq_s32(q, vdupq_n_s32(-128)), vdupq_n_s32(127));
     vstrbq_s32(out, q);
@@ -39,7 +39,7 @@ void etse_pointwise(const etse_pointwise_t *layer, const int8_t *in, int8_t *out
     }
 }
 
-/* Three taps, which is what most networks have: every pointer in a register. */
+/* Three taps, which is what most networks have: with the loop over taps unrolled, every pointer stays in a register. */
 static void depthwise3(const etse_depthwise_t *layer, const int8_t *const *taps, int8_t *out) {
     const uint32_t n = layer->channels;
     const int32_t zero_point = layer->zero_point;
@@ -76,6 +76,7 @@ void etse_add(const int8_t *left, const int8_t *right, int8_t *out, uint32_t n) 
 
 void etse_lookup(const int8_t *table, const int8_t *in, int8_t *out, uint32_t n) {
     for (uint32_t i = 0; i < n; i += 16) {
+        /* in + 128, as an unsigned byte: flip the sign bit */
         const uint8x16_t index = veorq_u8(vreinterpretq_u8_s8(vldrbq_s8(in + i)), vdupq_n_u8(128));
         vstrbq_s8(out + i, vldrbq_gather_offset_s8(table, index));
     }

@@ -1,4 +1,5 @@
-/* aarch64. One program for all of its cores: whether this one has the dot product is asked once, at the first use. */
+/* aarch64. One program serves cores with and without the dot product instruction (SDOT): on Linux the kernel is asked at the first
+ * use which of them this one is. */
 #include <arm_neon.h>
 
 #if defined(__linux__)
@@ -23,7 +24,7 @@ static int has_dot(void) {
 
 const char *etse_kernels(void) { return has_dot() ? "neon-dot" : "neon"; }
 
-/* Four sums to four int8 in the low half. */
+/* Four sums to four int8 in the low half. FCVTNS rounds half to even; every step saturates. */
 static inline int8x8_t requantize4(int32x4_t sum, const float *factor, int32_t zero_point) {
     const float32x4_t value = vmulq_f32(vcvtq_f32_s32(sum), vld1q_f32(factor));
     const int32x4_t q = vqaddq_s32(vcvtnq_s32_f32(value), vdupq_n_s32(zero_point));
@@ -36,6 +37,8 @@ static inline void store4(int8_t *out, int8x8_t q) {
     __builtin_memcpy(out, &word, sizeof word);
 }
 
+/* Add sixteen products, without SDOT. Which of the four lanes holds which of them does not matter: all are added at the end. A
+ * product of two int8 fits int16, their sums are pairwise and in int32. */
 static inline int32x4_t dot16(int32x4_t sum, int8x16_t x, int8x16_t w) {
     sum = vpadalq_s16(sum, vmull_s8(vget_low_s8(x), vget_low_s8(w)));
     return vpadalq_s16(sum, vmull_high_s8(x, w));
@@ -45,6 +48,7 @@ __attribute__((target("+dotprod"))) static inline int32x4_t fast_dot16(int32x4_t
     return vdotq_s32(sum, x, w);
 }
 
+/* One row of a pointwise layer, compiled with either way to add products. */
 #define POINTWISE(name, attributes, dot)                                                                                           \
     attributes static void name(const etse_pointwise_t *layer, const int8_t *in, int8_t *out) {                                    \
         const int8_t *weight = layer->weight;                                                                                      \

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
-from edge_tse.nn.front import Front
+from edge_tse.nn.front import TorchFront
 from edge_tse.voice import MIN_SPEECH_S, POOL, active_levels, pooled_levels
 from quantization.corpus import Speech
 from quantization.narrowband import draw_pass_band
@@ -33,7 +33,7 @@ Told = Callable[[int, int], None]
 @torch.no_grad()
 def clip_levels(speech: Speech, frame: FrameSpec, talkers: list[str] | None = None, told: Told = lambda done, of: None) -> Levels:
     """Active levels of every utterance, through the torch front end."""
-    front = Front(frame)
+    front = TorchFront(frame)
     out: Levels = {}
     names = talkers or list(speech.spans)
     for done, talker in enumerate(names, 1):
@@ -50,7 +50,7 @@ def clip_levels(speech: Speech, frame: FrameSpec, talkers: list[str] | None = No
 @torch.no_grad()
 def noise_levels(noises: Sequence[Float], frame: FrameSpec) -> list[Float]:
     """Pooled levels ``[frames, bands]`` of noise recordings ``[samples]``, silence included, to corrupt enrollments with."""
-    front = Front(frame)
+    front = TorchFront(frame)
     out = []
     for noise in noises:
         signal = torch.from_numpy(noise[: len(noise) // frame.hop * frame.hop])[None, None]
@@ -94,14 +94,14 @@ def _degrade(
             noise *= _power(x).mean() / (noise.mean() + 1e-12) * 10 ** (-rng.uniform(*recipe.snr_db) / 10)
         x = np.log10(_power(x) + noise) / 4
     if rng.random() < recipe.narrow:
-        x = _narrowed(rng, x)
+        x = _narrow(rng, x)
     return (x - x.mean()).astype(np.float32)
 
 
 _BAND_CENTRES_HZ = FrameSpec().band_centres_hz
 
 
-def _narrowed(rng: np.random.Generator, x: Float) -> Float:
+def _narrow(rng: np.random.Generator, x: Float) -> Float:
     """Levels after a telephone, a codec or a low sampling rate: nothing above an edge, often nothing below another.
 
     Powers outside the pass band fall by a slope from soft (24 dB an octave) to hard, down to a floor 60 to 80 dB below the mean.
@@ -154,7 +154,7 @@ def train_encoder(
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.lr, total_steps=recipe.steps, pct_start=0.15)
 
-    def drawn(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(step: int) -> tuple[torch.Tensor, torch.Tensor]:
         rng = np.random.default_rng([seed, 7, step])
         frames = int(rng.integers(*recipe.frames))
         if recipe.loss == "ge2e":
@@ -167,10 +167,10 @@ def train_encoder(
 
     encoder.train()
     with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(drawn, 0)
+        pending = ahead.submit(draw, 0)
         for step in range(recipe.steps):
             batch, chosen = pending.result()
-            pending = ahead.submit(drawn, step + 1)
+            pending = ahead.submit(draw, step + 1)
             loss = criterion(encoder(batch), chosen)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 3.0)

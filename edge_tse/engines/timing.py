@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["timed"]
+__all__ = ["time_step"]
 
 
-def timed(
+def time_step(
     clock: Callable[[], float],
     take: Callable[[], object],
     invoke: Callable[[], object],
