@@ -420,6 +420,29 @@ class TestPage:
         page.keyboard.press("Space")
         page.get_by_role("button", name="Play", exact=True).wait_for()
 
+    def test_what_reaches_the_earphones_is_the_chosen_take(self, opened: Open) -> None:
+        """One take is a tone and the other is silent: what goes to the destination is measured."""
+        page = opened()
+        page.evaluate("""() => {
+            const connect = AudioNode.prototype.connect;
+            AudioNode.prototype.connect = function (to, ...rest) {
+                if (to instanceof AudioDestinationNode) connect.call(this, globalThis.tap ??= this.context.createAnalyser());
+                return connect.call(this, to, ...rest);
+            };
+            globalThis.peak = () => {
+                const now = new Float32Array(tap.fftSize);
+                tap.getFloatTimeDomainData(now);
+                return Math.max(...now.map(Math.abs));
+            };
+            const tone = Int16Array.from({ length: 60 * MODEL.rate_hz }, (_, i) => 8000 * Math.sin(i / 5));
+            player.load({ mixture: [tone], talker: [new Int16Array(tone.length)] }, "mixture");
+        }""")
+        page.click("#play")
+        for key, loud in (("a", True), ("b", False), ("a", True)):
+            page.keyboard.press(key)
+            page.wait_for_timeout(600)
+            assert (page.evaluate("() => peak()") > 0.2) is loud, key
+
     def test_keyboard_alone_reaches_everything(self, opened: Open) -> None:
         page = opened()
         reached = []
