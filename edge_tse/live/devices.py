@@ -30,6 +30,7 @@ LISTED = 8
 """Number of devices that an error message lists."""
 
 # PortAudio's flags of a callback.
+_USUAL_RATES_HZ = (8000, 16000, 22050, 32000, 44100, 48000, 96000, 192000)
 _INPUT_LOST, _OUTPUT_UNDERFLOW = 0x1 | 0x2, 0x4
 
 
@@ -159,7 +160,8 @@ def wire(
                 remarks.append(f"{input_device.name} runs at {rate} Hz: resampled to {model_hz} Hz and back")
             return replace(wiring, rate_hz=rate, block=block or -(-frame.hop * rate // model_hz), remarks=tuple(remarks))
     asked = f"{rate_hz} Hz" if rate_hz else f"{model_hz} Hz, nor {input_device.rate_hz} Hz"
-    raise AudioError(f"{input_device.name} does not run at {asked}: choose another with --rate")
+    possible = [rate for rate in _USUAL_RATES_HZ if _takes(replace(wiring, rate_hz=rate))]
+    raise AudioError(f"{input_device.name} does not run at {asked}: choose {_listed(possible) or 'another'} with --rate")
 
 
 class Duplex:
