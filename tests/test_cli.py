@@ -407,6 +407,7 @@ class TestLab:
             "teacher": None,
             "embeddings": None,
             "cut": None,
+            "rate": None,
             "resume": True,
         }
 

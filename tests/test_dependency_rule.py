@@ -35,7 +35,7 @@ LEAVES = {
     "lightning_fabric": ("quantization/loop.py", "quantization/train.py"),
     "matplotlib": ("edge_tse/drawing.py",),
     "numpy": ("",),
-    "onnx": ("targets/onnx.py",),
+    "onnx": ("edge_tse/engines/foreign_files.py", "targets/onnx.py"),
     "onnxruntime": ("edge_tse/engines/onnxrt.py",),
     "pesq": ("quantization/evaluate.py",),
     "pyaudio": ("edge_tse/live/devices.py",),
