@@ -193,3 +193,15 @@ def test_a_corpus_in_which_nobody_speaks(tmp_path: Path, run: Run) -> None:
     assert done.code == 2
     assert "Traceback" not in done.err
     assert "talkers have enough speech to train on: the most that one has is 0.0 s, each of at least 2 needs " in complaint
+
+
+def test_the_same_id_twice(tmp_path: Path) -> None:
+    from edge_tse.errors import DataError
+    from quantization.evaluate import read_trials
+
+    for name in ("m.wav", "e.wav"):
+        (tmp_path / name).touch()
+    rows = "".join(f"{number},m.wav,e.wav,,,quiet\n" for number in (1, 2, 3, 2))
+    (tmp_path / "trials.csv").write_text(f"id,mixture,enrollment,target,interferer,condition\n{rows}")
+    with pytest.raises(DataError, match=r"trials\.csv: row 5 has the id 2 of row 3: it would count twice, rename it"):
+        read_trials(tmp_path / "trials.csv")
