@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo studio test test-slow fuzz lint audit sbom clean
+.PHONY: help demo try studio test test-slow fuzz lint audit sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -19,6 +19,7 @@ export MIX ENROLL REFERENCE PYTHON
 help:
 	@echo "make demo                       enroll, extract and leave sound, a picture and a page in demo/"
 	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
+	@echo "make try                        the engine in a browser: a page in build/try/ for any web server, or none"
 	@echo "make studio                     record a voice and listen live, with every knob on a page in the browser (needs microphone and earphones)"
 	@echo "make test                       system packages, Python packages, lint, tests (ARGS='-k flash' for those that you name)"
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
@@ -30,6 +31,9 @@ help:
 
 demo: $(VENV)/.installed-litert
 	@$(RUN) -m edge_tse demo --out demo $${MIX:+--mix "$$MIX"} $${ENROLL:+--enroll "$$ENROLL"} $${REFERENCE:+--reference "$$REFERENCE"}
+
+try: $(VENV)/.installed-litert $(VENV)/.installed-firmware
+	@$(RUN) -m benchmarks.try_page --out build/try
 
 studio: $(VENV)/.installed-studio
 	@$(RUN) -m edge_tse studio
@@ -91,6 +95,11 @@ $(VENV)/.installed-litert: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@$(PIP) --editable '.[litert]'
 	@touch $@
 
+$(VENV)/.installed-firmware: pyproject.toml $(COMPILED) | $(VENV)/.created
+	@echo "==> packages: a C compiler that knows WebAssembly (zig, 400 MB on disk)"
+	@$(PIP) --editable '.[firmware]'
+	@touch $@
+
 $(VENV)/.installed-studio: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pyaudio' 2>/dev/null || echo compiler portaudio)
 	@echo "==> packages: the demo's, PyAudio, Starlette, uvicorn"
@@ -99,8 +108,8 @@ $(VENV)/.installed-studio: pyproject.toml $(COMPILED) | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pesq, pyaudio' 2>/dev/null || echo compiler portaudio) \
-		synthesiser emulators sound toolchain
-	@echo "==> packages: the demo's, PyTorch, Brevitas, ExecuTorch, ONNX, TFLite Micro, a C compiler, PyAudio, pytest, ruff, mypy"
+		synthesiser emulators sound toolchain browser
+	@echo "==> packages: the demo's, PyTorch, Brevitas, ExecuTorch, ONNX, TFLite Micro, a C compiler, PyAudio, Playwright, pytest, ruff, mypy"
 	@echo "    (PyTorch can be a download of gigabytes or of 200 MB: CONTRIBUTING.md says how to choose)"
 	@$(PIP) --editable '.[dev]'
 	@echo "==> pyclarity, which tests compare with: alone, without the laboratory that it asks for"

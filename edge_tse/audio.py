@@ -57,6 +57,7 @@ _RAW = "convert it with `sox -t raw -r 16000 -e signed -b 16 -c 1 IN OUT.wav`, w
 _CONVERT = "convert it to WAV"
 _DAMAGED = "it is damaged, or cut short"
 _SUFFIXES = (".wav", ".flac")
+_FFMPEG = (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".opus", ".webm", ".wma")
 _PART = 4096  # samples of a frame of FLAC as libsndfile writes them
 
 
@@ -230,10 +231,21 @@ def _open_file(path: Path, advice: str, name: str) -> Iterator[Any]:
     check_stated_length(path, name)
     if path.suffix.lower() in _HEADERLESS and not _has_header(path):
         raise AudioError(f"{name} has no header that states its rate and format: {_RAW}")
-    with _refused(name, advice):
+    if path.stat().st_size == 0:
+        raise AudioError(f"{name} is empty, it has 0 bytes: copy it again, or record it again")
+    with _refused(name, _advice(path, advice)):
         file = _module("soundfile").SoundFile(str(path))
     with file:
         yield file
+
+
+def _advice(path: Path, advice: str) -> str:
+    """What to do with a file that libsndfile does not open."""
+    if path.suffix.lower() in _FFMPEG:
+        return f"convert it with `ffmpeg -i {path.name} {path.stem}.wav`"
+    if path.suffix.lower() in _SUFFIXES:  # to become what it claims to be is no help
+        return "it is damaged, or of another format than its name says: copy it again"
+    return advice
 
 
 @contextmanager

@@ -107,9 +107,9 @@ def _hints(kind: type[object]) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Hint ``: nearest is 'x'`` for messages, empty where nothing is known."""
-    close = get_close_matches(name, list(known), n=1, cutoff=0.0)
+def nearest(name: str, known: Iterable[str], least: float = 0.0) -> str:
+    """Hint ``: nearest is 'x'`` for messages; empty where nothing is known that is alike by ``least``, 0 to 1."""
+    close = get_close_matches(name, list(known), n=1, cutoff=least)
     return f": nearest is {close[0]!r}" if close else ""
 
 

@@ -183,12 +183,15 @@ class _Booted:
         self._board.confirm(self._slot, self._record)
 
 
-def open_board(target: Target, port: str | None, state: Path) -> Link:
-    """The link to a board that has been flashed: at ``port``, or the emulated one whose memory is in folder ``state``."""
+def open_board(target: Target, port: str | None, state: Path, baud: int | None = None) -> Link:
+    """The link to a board that has been flashed: at ``port``, or the emulated one whose memory is in folder ``state``.
+
+    ``baud``: symbols per second of a serial port, :data:`.link.BAUD` if None.
+    """
     if target.flasher in _HERE and (port is None or ":" not in port):
         return EmulatedBoard(target, _memory(target, port, state)).start()
     if port is not None:
-        return open_link(port)
+        return open_link(port, baud=baud)
     if target.flasher == "adb":
         return open_link(f"exec:adb shell -T /data/local/tmp/{_REMOTE}")
     raise LinkError(f"target {target.name} is reached through a port: give it with --port, for instance --port /dev/ttyACM0")

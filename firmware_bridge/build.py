@@ -35,6 +35,7 @@ __all__ = [
     "image_sources",
     "linker_script",
     "shared_library",
+    "wasm_module",
     "zig",
 ]
 
@@ -223,6 +224,28 @@ def shared_library(
     sources = SOURCES if "frame.c" in generated else NETWORK_SOURCES
     with replacing(to, TargetError) as temporary:
         _compile(generated, sources, temporary, ("-shared", "-fPIC", *flags), compiler or zig())
+
+
+_WASM = (
+    *("-target", "wasm32-freestanding", "-mcpu=generic+simd128+bulk_memory"),
+    *("-O3", "-ffreestanding", "-nostdlib", "-fno-sanitize=undefined", "-fno-stack-protector"),
+    *("-Wl,--no-entry", "-Wl,--strip-all", "-Wl,-z,stack-size=65536"),
+)
+_WASM_EXPORTS = (
+    *("etse_init", "etse_set_voice", "etse_reset", "etse_process", "etse_network", "etse_kernels", "etse_crc32"),
+    *("web_measure", "web_sound", "web_features", "web_moves", "web_patch", "web_window", "web_levels"),
+)
+
+
+def wasm_module(generated: Mapping[str, str], to: Path) -> None:
+    """Compile the library to a WebAssembly module that imports nothing, and write ``to``: ``web.c`` says what it exports.
+
+    It needs the vectors of 128 bits that every browser has had since 2023. ``TargetError`` if zig is missing or refuses.
+    """
+    exports = [f"-Wl,--export={name}" for name in _WASM_EXPORTS]
+    flags = (*_WASM, f"-I{PORT / 'freestanding'}", *exports)
+    with replacing(to, TargetError) as temporary:
+        _compile(generated, (*SOURCES, "web.c", "memory.c"), temporary, flags, zig())
 
 
 def build_program(

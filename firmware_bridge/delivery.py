@@ -147,9 +147,9 @@ class Delivery:
         return Delivered(way=done.way, slot=done.slot, proof=proofs[0] if proofs else None)
 
     @contextmanager
-    def connect(self, target: Target, port: str | None, state: Path) -> Iterator[LinkedBoard]:
+    def connect(self, target: Target, port: str | None, state: Path, baud: int | None = None) -> Iterator[LinkedBoard]:
         """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
-        with _greet(open_board(target, port, state), target) as board:
+        with _greet(open_board(target, port, state, baud), target) as board:
             yield board
 
 

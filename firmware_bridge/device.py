@@ -131,15 +131,24 @@ class Device:
     def _ask(self, request: Message, kind: type[T]) -> T:
         self._sequence = (self._sequence + 1) % 2**16
         content = encode(Frame(request.code, self._sequence, pack(request)))
+        before = self._decoder.foreign_bytes
         for attempt in range(self._attempts):
             self.repeated += attempt > 0
             self._link.write(content)
             answer = self._answer()
             if answer is not None:
                 return self._understand(answer, request, kind)
-        waited = f"{self._attempts} x {self._timeout_s:g} s"
-        raise LinkError(
-            f"{self.name}: no answer to {type(request).__name__} within {waited}: is the board powered, flashed, and on this port?"
+        raise self._silent(request, self._decoder.foreign_bytes - before)
+
+    def _silent(self, request: Message, foreign: int) -> LinkError:
+        """What to say of a port on which nobody answers, and of what else comes from it."""
+        said = f"{self.name}: no answer to {type(request).__name__} within {self._attempts} x {self._timeout_s:g} s"
+        if not foreign:
+            return LinkError(f"{said}: is the board powered, flashed, and on this port?")
+        quoted = ascii(self._decoder.foreign_last.decode("latin-1"))
+        return LinkError(
+            f"{said}, but {foreign} bytes of something else, the last {quoted}: another program's port, a board that starts "
+            "again and again, or another rate than the board's (115200 baud unless --baud says otherwise)?"
         )
 
     def _answer(self) -> Frame | None:

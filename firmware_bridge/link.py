@@ -24,6 +24,8 @@ __all__ = ["Confirming", "FifoLink", "Link", "MemoryLink", "ProcessLink", "Seria
 
 WRITE_TIMEOUT_S = 5.0
 """Timeout of a write: a board that does not take a frame within it is not listening."""
+BAUD = 115200
+"""Symbols per second of a serial port, as the boards' programs set it (docs/boards.md)."""
 _CHUNK_BYTES = 4096
 
 
@@ -210,7 +212,7 @@ class MemoryLink:
 class SerialLink:
     """A serial port through pyserial: a device file, a pseudo-terminal, or one of pyserial's URLs."""
 
-    def __init__(self, port: str, *, baud: int = 115200) -> None:
+    def __init__(self, port: str, *, baud: int = BAUD) -> None:
         try:
             import serial
         except ImportError as failure:
@@ -252,8 +254,8 @@ class SerialLink:
         return LinkError(f"{self.name}: the port is gone ({failure}): plug the board in again, then try again")
 
 
-def open_link(port: str, *, baud: int = 115200) -> Link:
-    """Open the link that a ``--port`` names.
+def open_link(port: str, *, baud: int | None = None) -> Link:
+    """Open the link that a ``--port`` names; ``baud`` is that of a serial port, :data:`BAUD` if None.
 
     ``/dev/ttyACM0`` (or any device file), ``socket://HOST:PORT``, ``fifo:FOLDER`` (with ``from_board`` and ``to_board`` in it),
     ``exec:COMMAND`` (its standard input and output). ``LinkError`` if it does not open.
@@ -261,8 +263,10 @@ def open_link(port: str, *, baud: int = 115200) -> Link:
     kind, separator, rest = port.partition(":")
     openers: dict[str, Callable[[str], Link]] = {"fifo": _open_fifo, "exec": _open_process, "socket": _open_socket}
     if separator and kind in openers:
+        if baud is not None:
+            raise LinkError(f"{port} is no serial port, it has no {baud} baud: leave --baud out")
         return openers[kind](rest)
-    return SerialLink(port, baud=baud)
+    return SerialLink(port, baud=BAUD if baud is None else baud)
 
 
 def _open_fifo(folder: str) -> Link:

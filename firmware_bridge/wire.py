@@ -279,23 +279,33 @@ def encode(frame: Frame) -> bytes:
     return b"\0" + _stuff(raw + _CRC.pack(zlib.crc32(raw))) + b"\0"
 
 
+_QUOTED_BYTES = 48
+
+
 class Decoder:
     """Frames out of bytes as they come, however they are cut. What is no frame is dropped and counted."""
 
     def __init__(self) -> None:
         self.damaged = 0
         """Stretches between two zeros that were no frame."""
+        self.foreign_bytes = 0
+        """Bytes that belonged to no frame, those of a frame that is not whole yet among them."""
+        self.foreign_last = b""
+        """The last few of them."""
         self._pending = bytearray()
         self._overlong = False
 
     def push(self, received: bytes) -> list[Frame]:
         """The frames that these bytes complete."""
+        self.foreign_bytes += len(received)
+        self.foreign_last = (self.foreign_last + received)[-_QUOTED_BYTES:]
         *ended, rest = received.split(b"\0")
         frames = []
         for stretch in ended:
             self._collect(stretch)
             if (frame := self._end()) is not None:
                 frames.append(frame)
+                self.foreign_bytes, self.foreign_last = 0, b""
         self._collect(rest)
         return frames
 

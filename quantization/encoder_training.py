@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from edge_tse.errors import DataError
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
 from edge_tse.nn.front import TorchFront
@@ -143,6 +144,13 @@ def train_encoder(
     """
     torch.manual_seed(seed)
     talkers = [t for t in levels if sum(map(len, levels[t])) >= recipe.frames[0]]
+    if len(talkers) < 2:
+        period_s = POOL * FrameSpec().period_s
+        longest_s = max((sum(map(len, clips)) for clips in levels.values()), default=0) * period_s
+        raise DataError(
+            f"{len(talkers)} of {len(levels)} talkers have enough speech to train on: the most that one has is {longest_s:.1f} s, "
+            f"each of at least 2 needs {recipe.frames[0] * period_s:.1f} s; give recordings in which somebody talks"
+        )
     encoder = Encoder(bands=levels[talkers[0]][0].shape[1]).to(device)
     if start is not None:
         encoder.load_state_dict(start.state_dict())

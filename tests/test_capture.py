@@ -20,6 +20,7 @@ import soundfile
 
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
+from edge_tse.cli.sound import take_clip
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
 from edge_tse.live.devices import Device, Duplex, Wiring, choose, devices, wire
@@ -241,8 +242,22 @@ class TestWiring:
         wiring = wire(BOTH, BOTH, frame=FrameSpec())
         assert (wiring.rate_hz, wiring.block) == (48000, 192)
         assert wiring.remarks == ("card runs at 48000 Hz: resampled to 16000 Hz and back",)
-        with pytest.raises(AudioError, match="card does not run at 44100 Hz: choose another with --rate"):
+        with pytest.raises(AudioError, match="card does not run at 44100 Hz: choose 48000 with --rate"):
             wire(BOTH, BOTH, frame=FrameSpec(), rate_hz=44100)
+
+    def test_a_refused_rate_lists_those_that_exist(self, portaudio: Install) -> None:
+        portaudio(BOTH, rates=(44100, 96000))
+        with pytest.raises(AudioError, match="card does not run at 12345 Hz: choose 44100,96000 with --rate"):
+            wire(BOTH, BOTH, frame=FrameSpec(), rate_hz=12345)
+        portaudio(BOTH, rates=())
+        with pytest.raises(AudioError, match="card does not run at 12345 Hz: choose another with --rate"):
+            wire(BOTH, BOTH, frame=FrameSpec(), rate_hz=12345)
+
+    def test_a_scene_by_one_microphone_is_refused_before_it_is_recorded(self, portaudio: Install, tmp_path: Path) -> None:
+        fake = portaudio(device(0, "headset", 1, 0, default_input=True))
+        with pytest.raises(AudioError, match=r"headset has 1 channel, a scene needs 2 .*: nothing was recorded"):
+            take_clip(FrameSpec(), 10, None, as_json=True, scene=True)
+        assert not fake.streams
 
     def test_one_channel_is_announced(self, portaudio: Install) -> None:
         mono = device(0, "headset", 1, 1)

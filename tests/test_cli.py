@@ -73,7 +73,7 @@ FROZEN = {
     "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
     "compile": {"-o", "--voice", "--target", "--sbom"},
     "targets": set(),
-    "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against"},
+    "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against", "--describe"},
     "verify": {"--engine"},
     "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs", "--hearing"},
     "doctor": set(),
@@ -94,7 +94,7 @@ FROZEN = {
     "latency": set(),
     "calibrate": set(),
     "flash": {"--target", "--port", "--chip", "--via", "--voice", "--sign", "--trust", "--image"},
-    "board": {"--target", "--port", "--voice", "--mixture", "-o", "--ping"},
+    "board": {"--target", "--port", "--voice", "--mixture", "-o", "--ping", "--baud"},
     "analyse": {"--trials", "--plot", "--artifact", "--checkpoint", "--engine"},
 }
 """Verbs and options that scripts rely on: add, never rename."""

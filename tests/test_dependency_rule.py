@@ -35,7 +35,7 @@ LEAVES = {
     "lightning_fabric": ("quantization/loop.py", "quantization/train.py"),
     "matplotlib": ("edge_tse/drawing.py",),
     "numpy": ("",),
-    "onnx": ("targets/onnx.py",),
+    "onnx": ("edge_tse/engines/foreign_files.py", "targets/onnx.py"),
     "onnxruntime": ("edge_tse/engines/onnxrt.py",),
     "pesq": ("quantization/scores.py",),
     "pyaudio": ("edge_tse/live/devices.py",),
@@ -45,10 +45,12 @@ LEAVES = {
     "serial": ("firmware_bridge/link.py",),
     "soundfile": ("edge_tse/audio.py",),
     "soxr": ("edge_tse/audio.py",),
+    "starlette": ("edge_tse/studio/server.py",),
     "tflite_micro": ("edge_tse/engines/tflm.py",),
     "tflite_runtime": ("edge_tse/engines/litert.py",),
     "torch": ("edge_tse/engines/executorch.py", "edge_tse/nn/", "quantization/", "targets/pte.py", "targets/torch_graph.py"),
     "typer": ("edge_tse/cli/",),
+    "uvicorn": ("edge_tse/studio/server.py",),
 }
 """Package of others -> the files, or folders, that may import it. What is not here is imported nowhere."""
 

@@ -349,6 +349,18 @@ def test_an_abandoned_answer_is_recognised(artifact: Artifact) -> None:
     link.close()
 
 
+@pytest.mark.parametrize("said", [b"ESP-ROM:esp32s3-20210327\r\nrst:0x7 (TG0WDT_SYS_RST)\r\n", bytes(range(1, 60)), b"a\0b"])
+def test_what_else_comes_from_a_port_is_counted_and_quoted(said: bytes) -> None:
+    """Another program's log, or our own board at another rate: as many bytes as came, and the last of them."""
+    link = MemoryLink(lambda sent: said, "ttyACM0")
+    with pytest.raises(LinkError) as line:
+        Device(link, clock=Clock(0.3), timeout_s=2.0, attempts=3)
+    assert f"no answer to HelloRequest within 3 x 2 s, but {3 * len(said)} bytes of something else, the last " in str(line.value)
+    assert ascii((3 * said)[-48:].decode("latin-1")) in str(line.value)
+    assert "--baud" in str(line.value)
+    assert str(line.value).isprintable()
+
+
 def test_silence_ends_with_a_reason() -> None:
     clock = Clock(0.3)
     written: list[bytes] = []

@@ -173,6 +173,8 @@ class TestSchema:
             load_target(str(tmp_path / "binary.toml"))
 
     def test_an_unknown_name_comes_with_the_known_and_the_nearest(self) -> None:
+        with pytest.raises(TargetError, match=r"unknown target 'cortex-m4': one of .*, stm32h7$"):
+            load_target("cortex-m4")  # nothing is near
         with pytest.raises(TargetError, match=r"unknown target 'stm32h8': one of litert, .*alif-e7.*: nearest is 'stm32h7'"):
             find_target("stm32h8")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from edge_tse.errors import EdgeTseError
 
@@ -55,7 +56,9 @@ def _run(arguments: list[str]) -> int:
         if message is None:
             raise
         context = getattr(failure, "ctx", None)
-        return _complain(f"{message()} (see `{context.command_path if context else 'edge-tse'} --help`)")
+        file = next((word for word in arguments if word.startswith("-") and word != "-" and Path(word).exists()), None)
+        meant = "" if file is None else f", {file} is also a file: write ./{file} if you mean it"
+        return _complain(f"{message()}{meant} (see `{context.command_path if context else 'edge-tse'} --help`)")
     return result if isinstance(result, int) else 0
 
 

@@ -54,6 +54,9 @@ _Link = Annotated[
         "--port", metavar="P", help="Port of the board: a serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND."
     ),
 ]
+_Baud = Annotated[
+    int | None, typer.Option("--baud", min=1, metavar="N", help="Rate of a serial port, in baud; 115200 if left out.")
+]
 _Mixture = Annotated[
     Path | None, typer.Option("--mixture", metavar="FILE", help="Sound file from which the board extracts the talker.")
 ]
@@ -137,6 +140,7 @@ def board(
     mixture: _Mixture = None,
     to: _Talker = None,
     ping: _Ping = False,
+    baud: _Baud = None,
     as_json: Json = False,
 ) -> None:
     """Identify a flashed board, give it a voice, replay the golden frames through it, or let it extract."""
@@ -149,7 +153,7 @@ def board(
     spoken = None if voice is None else load_voice(voice)
     model = None if ping else artifact_of(artifact)
     figures: dict[str, object] = {"target": known.name, "evidence": known.evidence}
-    with bridge.connect(known, port, state_folder()) as device:
+    with bridge.connect(known, port, state_folder(), baud) as device:
         who = device.identity
         figures["board"] = who
         rows = {"board": f"{who['target']}, {who['core']}, kernels {who['kernels']}", "model": str(who["model"])[:12]}

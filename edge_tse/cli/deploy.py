@@ -37,6 +37,7 @@ _Report = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Report to write: .json, or .html to look at.")
 ]
 _Earlier = Annotated[Path | None, typer.Option("--against", metavar="JSON", help="Earlier report to compare with (.json).")]
+_Describe = Annotated[bool, typer.Option("--describe", help="Write a first description (.toml) of another's .onnx or .tflite.")]
 
 
 @app.command()
@@ -102,21 +103,24 @@ def profile(
     voice: _Folded = None,
     to: _Report = None,
     against: _Earlier = None,
+    describe: _Describe = False,
     as_json: Json = False,
 ) -> None:
     """Measure the time and memory of a step, operator by operator."""
-    from edge_tse.cli import profiles
+    from edge_tse.cli import foreign, profiles
     from edge_tse.files import check_output
     from edge_tse.profiling import measurement
     from edge_tse.profiling.profile import load_profile
 
     inputs = given_paths(artifact, voice, against)
-    if artifact is not None and artifact.suffix == ".toml":
-        from edge_tse.cli.foreign import profile_foreign
-
+    if artifact is not None and describe:
+        _describe(artifact, as_json)
+        return
+    if foreign.described(artifact):
+        assert artifact is not None
         if to is not None:
             check_output(to, inputs)
-        figures, shown = profile_foreign(artifact, hops, to)
+        figures, shown = foreign.profile_foreign(artifact, hops, to)
         output.result(figures, as_json, shown)
         return
     asked = measurement.subject(engine, target, to)
@@ -133,11 +137,11 @@ def profile(
 def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
     """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
     from edge_tse import artifact as artifacts
+    from edge_tse.cli import foreign
 
-    if artifact is not None and artifact.suffix == ".toml":
-        from edge_tse.cli.foreign import verify_foreign
-
-        figures, shown = verify_foreign(artifact)
+    if foreign.described(artifact):
+        assert artifact is not None
+        figures, shown = foreign.verify_foreign(artifact)
         output.result(figures, as_json, shown)
         return
     model = artifact_of(artifact)
@@ -151,6 +155,14 @@ def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", a
     }
     figures = {"engine": network.name, "artifact": model.digest, **parity.figures()}
     output.result(figures, as_json, output.table(f"artifact {model.digest[:12]}", rows))
+
+
+def _describe(model: Path, as_json: bool) -> None:
+    """Write a first description of a model of others, and say where."""
+    from edge_tse.cli import foreign
+
+    to, said = foreign.describe(model)
+    output.result({"description": to}, as_json, said)
 
 
 def _model(artifact: Path | None, voice: Path | None, *, any_voice: bool = False) -> Artifact:

@@ -9,14 +9,41 @@ import numpy as np
 from rich.table import Table
 
 from edge_tse.cli.output import quietly, table
-from edge_tse.engines.foreign import ForeignModel, ForeignNetwork, load_foreign, steadiness
+from edge_tse.engines.foreign import ForeignModel, ForeignNetwork, first_description, likely_states, load_foreign, steadiness
 from edge_tse.errors import DataError, ParityError
 from edge_tse.files import write_bytes
 from edge_tse.report import Report, Timing, busy, environment, memory
 
-__all__ = ["profile_foreign", "verify_foreign"]
+__all__ = ["describe", "described", "profile_foreign", "verify_foreign"]
 
 _WARM_UP = 50
+
+
+def described(path: Path | None) -> bool:
+    """Whether a file is the description of a model of others.
+
+    ``DataError`` with what to write for one of their models without it.
+    """
+    if path is None or path.suffix not in (".toml", ".onnx", ".tflite"):
+        return False
+    if path.suffix != ".toml":
+        beside = path.with_suffix(".toml")
+        remedy = f"give {beside}" if beside.exists() else f"describe it in {beside.name}: `edge-tse profile {path} --describe`"
+        raise DataError(f"{path} is a model of others, which its file alone does not explain: {remedy}")
+    return True
+
+
+def describe(path: Path) -> tuple[Path, str]:
+    """Write a first description beside a model; the file, and a line about it. ``DataError`` if there is one."""
+    to = path.with_suffix(".toml")
+    if path.suffix not in (".onnx", ".tflite"):
+        raise DataError(f"--describe is for .onnx and .tflite, {path} is neither")
+    if to.exists():
+        raise DataError(f"{to} is there already: it was left as it is, remove it to have a new one")
+    with quietly():
+        pairs = likely_states(path)
+    write_bytes(to, first_description(path, pairs).encode())
+    return to, f"{to}: {len(pairs)} states by their names; correct it, above all sample_rate_hz, hop and algorithmic_latency"
 
 
 def profile_foreign(path: Path, hops: int, to: Path | None) -> tuple[dict[str, object], Table]:

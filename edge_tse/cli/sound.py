@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.cli import output
-from edge_tse.errors import EngineError
+from edge_tse.errors import AudioError, EngineError
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -37,7 +37,6 @@ def wire_devices(
     plays: bool = True,
 ) -> Wiring:
     """The devices that the options name; remarks about them go to stderr."""
-    from edge_tse.errors import AudioError
     from edge_tse.live import devices as capture
 
     try:
@@ -94,6 +93,11 @@ def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json
 def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_json: bool, scene: bool) -> tuple[Float, int]:
     """A recording ``[ears, n]`` for enrollment and its rate; says when to talk, or in a ``scene`` when to look."""
     wiring = wire_devices(frame, input_device, None, "", None, None, plays=False)
+    if scene and wiring.ears != 2:
+        raise AudioError(
+            f"{wiring.input.name} has {wiring.ears} channel, a scene needs 2 (left and right ear): nothing was recorded, choose "
+            "another microphone with --input"
+        )
     if not as_json:
         what = (
             "look at the talker, for {} s, and keep your head still" if scene else "talk now, for {} s, alone and as you usually do"

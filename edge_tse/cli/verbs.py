@@ -12,7 +12,9 @@ from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
-    from edge_tse.enrollment.recordings import Judged
+    from edge_tse.enrollment.recordings import Clip, Judged
+    from edge_tse.extract_file import Examined
+    from edge_tse.frame import FrameSpec
 
 __all__ = ["demo", "doctor", "enroll", "extract"]
 
@@ -32,6 +34,12 @@ _Scene = Annotated[
 _Embeddings = Annotated[
     list[Path] | None,
     typer.Option("--embedding", metavar="FILE", help="Embeddings in place of clips, for a model that takes another's: .npy, .npz."),
+]
+_Mixture = Annotated[
+    Path, typer.Argument(metavar="MIXTURE", help="Sound file, mono or left and right, any rate; - is standard input.")
+]
+_Talker = Annotated[
+    Path, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write, .wav or .flac; - is standard output.")
 ]
 
 _TAKE = "microphone"
@@ -90,7 +98,7 @@ def enroll(
         raise AudioError("nothing to enroll from: give clips, or --record 10")
     check_output(to, [*clips, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
-    recordings = [load_clip(audio.Stored(path), model.frame) for path in clips]
+    recordings = [_clip(path, model.frame) for path in clips]
     if record is not None:
         from edge_tse.cli.sound import take_clip
 
@@ -101,6 +109,15 @@ def enroll(
     save_voice(judged.enrollment.voice, to)
     figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "model": model.digest}
     output.result(figures, as_json, f"{to}: {judged.summary}")
+
+
+def _clip(path: Path, frame: FrameSpec) -> Clip:
+    """A clip from a file or from standard input."""
+    from edge_tse.cli.standard import incoming
+    from edge_tse.enrollment.recordings import load_clip
+
+    with incoming(path) as sound:
+        return load_clip(sound, frame)
 
 
 def _remark_on_take(name: str, quality: ClipQuality, scene: bool) -> None:
@@ -133,9 +150,9 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
 
 @app.command()
 def extract(
-    mixture: Annotated[Path, typer.Argument(metavar="MIXTURE", help="Sound file, mono or left and right, any rate.")],
+    mixture: _Mixture,
     voice: VoiceOption,
-    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write: .wav or .flac.")],
+    to: _Talker,
     artifact: ArtifactOption = None,
     engine: EngineOption = "litert",
     no_trim: Annotated[bool, typer.Option("--no-trim", help="Keep the algorithmic latency that a live device has.")] = False,
@@ -143,6 +160,7 @@ def extract(
 ) -> None:
     """Write the enrolled talker alone, aligned with the mixture sample for sample."""
     from edge_tse import audio
+    from edge_tse.cli.standard import STANDARD, incoming, outgoing
     from edge_tse.engines import Engine
     from edge_tse.errors import AudioError
     from edge_tse.extract_file import extract_file
@@ -150,18 +168,15 @@ def extract(
     from edge_tse.personalization import personalize
     from edge_tse.voice import load_voice
 
-    audio.check_format(to)
-    check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
-    recording = audio.Stored(mixture)
-    model = personalize(artifact_of(artifact), load_voice(voice))
-    network = output.open_quietly(model, engine)
-    with output.progress("extracting", as_json) as tell:
-        got = extract_file(recording, to, Engine(model, network), trim=not no_trim, progress=tell, inputs=[mixture])
-    _warn_about(str(mixture), got.clipped_samples, silent=got.silent)
-    for remark in got.remarks(model.frame.level_invariant):
-        output.warn(f"{mixture}: {remark}")
-    if got.clipped_output:
-        output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
+    if to != STANDARD:
+        audio.check_format(to)
+        check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
+    with outgoing(to, as_json) as written, incoming(mixture) as recording:
+        model = personalize(artifact_of(artifact), load_voice(voice))
+        network = output.open_quietly(model, engine)
+        with output.progress("extracting", as_json) as tell:
+            got = extract_file(recording, written, Engine(model, network), trim=not no_trim, progress=tell, inputs=[mixture])
+    _remark_on_mixture(got, recording.name, to, model.frame.level_invariant)
     known = {"output": to, "trimmed": not no_trim, "engine": network.name, "artifact": model.digest}
     rows = {
         "talker": f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz)",
@@ -169,7 +184,17 @@ def extract(
         **output.compute_rows(got.timing, model.frame),
     }
     figures = {**known, **got.figures(model.frame), "output_clipped_samples": got.clipped_output}
-    output.result(figures, as_json, output.table("extracted", rows))
+    if to != STANDARD:
+        output.result(figures, as_json, output.table("extracted", rows))
+
+
+def _remark_on_mixture(got: Examined, name: str, to: Path, level_invariant: bool) -> None:
+    """Warn about a mixture, and about the talker that was extracted from it."""
+    _warn_about(name, got.clipped_samples, silent=got.silent)
+    for remark in got.remarks(level_invariant):
+        output.warn(f"{name}: {remark}")
+    if got.clipped_output:
+        output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
 
 
 @app.command()

@@ -118,8 +118,11 @@ class Boards(Protocol):
         ``ArtifactError`` if the image is not signed, or has no security counter, as the board asks.
         """
 
-    def connect(self, target: Target, port: str | None, state: Path) -> AbstractContextManager[Board]:
-        """The link to a flashed board, closed at the end. ``DeviceError`` if the board is another target's."""
+    def connect(self, target: Target, port: str | None, state: Path, baud: int | None = None) -> AbstractContextManager[Board]:
+        """The link to a flashed board, closed at the end; ``baud`` is that of a serial port.
+
+        ``DeviceError`` if the board is another target's.
+        """
 
 
 def boards() -> Boards:

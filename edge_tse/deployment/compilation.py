@@ -22,6 +22,9 @@ from edge_tse.golden import Network, Parity
 
 __all__ = ["Compiled", "compile_for", "emit", "open_here"]
 
+_FORMATS = (".tflite", ".onnx", ".pte", ".wav", ".flac", ".etse", ".toml")
+"""Suffixes that promise a format; any other name is the user's own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
@@ -89,6 +92,7 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
         check_output(bill, inputs)
         if bill.absolute() == to.absolute():
             raise TargetError(f"{bill} is also the file to compile: choose another name for its bill of materials")
+    check_suffix(target, to)
     fits(target, artifact).check()
     emitted = emit(target, artifact)
     if bill is not None and emitted.bill is None:
@@ -114,6 +118,14 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
         target=target,
         artifact=artifact,
     )
+
+
+def check_suffix(target: Target, to: Path) -> None:
+    """``TargetError`` if the name of a file promises another format than the target loads."""
+    due = runtime_named(target.runtime).suffix
+    if to.suffix.lower() in _FORMATS and to.suffix.lower() != due:
+        loads = due or "an image, or C in a .zip"
+        raise TargetError(f"{to} ends in {to.suffix}, target {target.name} loads {loads}: name it {to.with_suffix(due).name}")
 
 
 def emit(target: Target, artifact: Artifact) -> Emitted:

@@ -115,6 +115,8 @@ class Runtime:
     """Replays in order of preference."""
     write: Callable[[Artifact, Target], Emitted]
     """Emits the file that a target loads."""
+    suffix: str = ""
+    """Suffix of the file; empty where it has none of its own."""
     file: Callable[[IntegerGraph], bytes] | None = None
     """Emits the file of a graph alone, where an engine of this machine loads it. ``ImportError`` if one of ``needs`` is missing."""
     host: HostEngine | None = None

@@ -16,8 +16,10 @@ A small TOML says what the file cannot: how long a hop is, and which input remem
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +29,22 @@ from edge_tse.engines.foreign_files import Array, ForeignFile, Tensor, Values, e
 from edge_tse.errors import ArtifactError
 from edge_tse.table import load_table, quote, read_table
 
-__all__ = ["ForeignModel", "ForeignNetwork", "StageFile", "Steadiness", "load_foreign", "steadiness"]
+__all__ = [
+    "ForeignModel",
+    "ForeignNetwork",
+    "StageFile",
+    "Steadiness",
+    "first_description",
+    "likely_states",
+    "load_foreign",
+    "steadiness",
+]
 
 MAGNITUDE = "magnitude"
 """What an input holds that takes no negative numbers: the magnitude of a spectrum of noise."""
 _LEAST_MAGNITUDE = 1e-4
+_ALIKE = 0.6
+"""Least likeness of the names of a state's input and output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +210,36 @@ class ForeignNetwork:
         start = clock()
         self.run(given)
         return clock() - start
+
+
+def likely_states(path: Path) -> list[tuple[str, str]]:
+    """Pairs of input and output of one form whose names are alike, the likeliest first: states, most probably."""
+    loaded = open_file(path, "xnnpack")
+    alike = [
+        (SequenceMatcher(None, into, out).ratio(), into, out)
+        for into, form in loaded.inputs.items()
+        for out, written in loaded.outputs.items()
+        if (form.shape, form.kind) == (written.shape, written.kind)
+    ]
+    pairs: dict[str, str] = {}
+    for ratio, into, out in sorted(alike, reverse=True):
+        if ratio >= _ALIKE and into not in pairs and out not in pairs.values():
+            pairs[into] = out
+    return list(pairs.items())
+
+
+def first_description(path: Path, states: Sequence[tuple[str, str]]) -> str:
+    """TOML that describes a model, to be corrected by whoever knows it: what its file does not say is a guess."""
+    pairs = "".join(f"    [{json.dumps(into)}, {json.dumps(out)}],\n" for into, out in states)
+    return (
+        f"name = {json.dumps(path.stem)}\n"
+        'source = ""                # where it is from, and its licence\n'
+        "sample_rate_hz = 16000     # guessed\n"
+        "hop = 256                  # guessed: samples a step\n"
+        "algorithmic_latency = 512  # guessed: samples\n\n"
+        f"[[stages]]\nfile = {json.dumps(path.name)}\n"
+        f"states = [  # by their names: input, and the output that it is in the next step\n{pairs}]\n"
+    )
 
 
 def _check_state(loaded: ForeignFile, file: str, remembers: str, written: str) -> None:

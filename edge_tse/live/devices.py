@@ -30,6 +30,7 @@ LISTED = 8
 """Number of devices that an error message lists."""
 
 # PortAudio's flags of a callback.
+_USUAL_RATES_HZ = (8000, 16000, 22050, 32000, 44100, 48000, 96000, 192000)
 _INPUT_LOST, _OUTPUT_UNDERFLOW = 0x1 | 0x2, 0x4
 
 
@@ -137,7 +138,7 @@ def wire(
         if len(channels) < ears:
             remarks.append(f"{input_device.name} has {input_device.inputs} channel: one ear is heard, and played to both")
     if len(channels) > ears or len(set(channels)) != len(channels):
-        raise AudioError(f"channels {_format_channels(channels)}: give 1 to {ears} different ones")
+        raise AudioError(f"channels {_in_a_row(channels)}: give 1 to {ears} different ones")
     bad = [channel for channel in channels if not 1 <= channel <= min(input_device.inputs, MOST_CHANNELS)]
     if bad:
         raise AudioError(
@@ -159,7 +160,8 @@ def wire(
                 remarks.append(f"{input_device.name} runs at {rate} Hz: resampled to {model_hz} Hz and back")
             return replace(wiring, rate_hz=rate, block=block or -(-frame.hop * rate // model_hz), remarks=tuple(remarks))
     asked = f"{rate_hz} Hz" if rate_hz else f"{model_hz} Hz, nor {input_device.rate_hz} Hz"
-    raise AudioError(f"{input_device.name} does not run at {asked}: choose another with --rate")
+    possible = [rate for rate in _USUAL_RATES_HZ if _takes(replace(wiring, rate_hz=rate))]
+    raise AudioError(f"{input_device.name} does not run at {asked}: choose {_in_a_row(possible) or 'another'} with --rate")
 
 
 class Duplex:
@@ -394,5 +396,5 @@ def _silence_hosts() -> Iterator[None]:
         os.close(nowhere)
 
 
-def _format_channels(channels: Sequence[int]) -> str:
+def _in_a_row(channels: Sequence[int]) -> str:
     return ",".join(map(str, channels))

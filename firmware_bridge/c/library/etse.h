@@ -61,7 +61,7 @@ void etse_network(const int8_t *features, int8_t *moves);
 /* Turn the moves into sound. moves: [ETSE_MOVES][ETSE_BANDS]; out: [ears][ETSE_HOP]. */
 void etse_synthesize(const int8_t *moves, int16_t *out);
 
-/* Name of the kernels that are compiled in: "c99", "mve", "dsp", "neon" or "neon-dot". */
+/* Name of the kernels that are compiled in: "c99", "mve", "dsp", "neon", "neon-dot" or "wasm". */
 const char *etse_kernels(void);
 
 #ifdef __cplusplus

@@ -12,6 +12,9 @@
 #include "kernels_dsp.h"
 #elif defined(__aarch64__) && defined(__ARM_NEON)
 #include "kernels_neon.h"
+#elif defined(__wasm_simd128__)
+#define ETSE_C99_LOOKUP 1
+#include "kernels_wasm.h"
 #else
 #define ETSE_C99 1
 #endif
