@@ -88,7 +88,7 @@ class TestReading:
         with pytest.raises(AudioError, match="not a readable sound file"):
             audio.read(tmp_path / "text.wav")
         (tmp_path / "nothing.wav").touch()
-        with pytest.raises(AudioError, match="not a readable sound file"):
+        with pytest.raises(AudioError, match="is empty, it has 0 bytes"):
             audio.read(tmp_path / "nothing.wav")
 
     @pytest.mark.parametrize("suffix", [".wav", ".flac"])

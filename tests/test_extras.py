@@ -51,7 +51,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 
 def test_extras_have_their_names() -> None:
     together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval", "hearing"}
-    assert set(EXTRAS) == together | {"live", "device-legacy", "all", "dev"}
+    assert set(EXTRAS) == together | {"live", "studio", "device-legacy", "all", "dev"}
 
 
 def test_all_is_all_that_goes_together() -> None:
@@ -89,7 +89,7 @@ def test_extras_install_together_and_import(extra: str, environment: Path) -> No
         wanted = distributions("device-legacy")
     else:
         assert "tflite-runtime" not in versions
-        wanted = distributions(*(set(EXTRAS) - {"device-legacy", "dev", "live"}))
+        wanted = distributions(*(set(EXTRAS) - {"device-legacy", "dev", "live", "studio"}))
         assert len(wanted) > 15
     for name in wanted:
         run(environment, "-c", f"import {MODULES.get(name, name)}")
