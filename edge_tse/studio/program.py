@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,7 +21,6 @@ from edge_tse.errors import AudioError
 __all__ = ["Program", "Sitting"]
 
 _START_S, _ANSWER_S, _END_S = 60.0, 10.0, 20.0
-_LINES = 200
 
 
 class Program:
@@ -63,7 +61,7 @@ class Sitting:
         self._turn = asyncio.Lock()
         self._listening: list[asyncio.Task[None]] = []
         self._printed = b""
-        self.lines: deque[str] = deque(maxlen=_LINES)
+        self.lines: list[str] = []
         """What the session said, a line each."""
 
     async def start(self) -> None:

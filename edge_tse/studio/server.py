@@ -255,8 +255,8 @@ async def _talk(socket: WebSocket, studio: Studio) -> None:
             sitting = studio.sitting
             status: dict[str, Any] = {"running": False}
             if sitting is not None:
-                lines = list(sitting.lines)
-                said = min(said, len(lines))
+                lines = sitting.lines
+                said = min(said, len(lines))  # another session may have begun
                 status = {"running": sitting.running, "lines": lines[said:]}
                 said = len(lines)
                 with suppress(AudioError):
