@@ -7,11 +7,17 @@ import signal
 import sys
 from threading import Timer
 
+from edge_tse.version import __version__
+
 __all__ = ["run"]
 
 
 def run() -> None:
     """Run the command that was typed and end the process. Ctrl-C prints one line, whenever it is pressed."""
+    if sys.argv[1:] == ["--version"]:
+        # Asked by scripts, often: without the second that all verbs take to load.
+        sys.stdout.write(f"edge-tse {__version__}\n")
+        return
     code = 130  # as shells report SIGINT
     try:
         sys.unraisablehook = _interrupt_anywhere

@@ -6,6 +6,7 @@ wrong (one line on stderr says what), 130 interrupted. Anything else is our bug 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,7 +18,8 @@ __all__ = ["main"]
 
 USER_ERROR = 2
 VERBS = tuple(
-    f"edge_tse.cli.{name}" for name in ("verbs", "deploy", "lab", "live", "measure", "voices", "studio", "board", "analysis")
+    f"edge_tse.cli.{name}"
+    for name in ("verbs", "voices", "studio", "live", "measure", "deploy", "board", "lab", "analysis", "installation")
 )
 """Modules that register verbs when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
@@ -41,11 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(arguments: list[str]) -> int:
     try:
-        from edge_tse.cli.options import app
+        from edge_tse.cli.options import COMMAND, COMPLETION_VARIABLE, app
 
+        if COMPLETION_VARIABLE in os.environ:
+            from typer.completion import completion_init
+
+            completion_init()
         for module in VERBS:
             import_module(module)
-        result = app(arguments or ["--help"], prog_name="edge-tse", standalone_mode=False)
+        result = app(arguments or ["--help"], prog_name=COMMAND, standalone_mode=False)
     except EdgeTseError as failure:
         if _is_interrupt(failure):
             raise

@@ -10,12 +10,12 @@ from rich.table import Table
 
 from edge_tse.analysis import Moves, title
 from edge_tse.cli import lab, output
-from edge_tse.cli.options import ArtifactOption, EngineOption, Json, app
+from edge_tse.cli.options import ArtifactOption, EngineOption, Json, Panel, app
 
 __all__ = ["analyse"]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MAKE)
 def analyse(
     trials: Annotated[
         Path,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactArgument, Json, app, artifact_of, given_paths
+from edge_tse.cli.options import ArtifactArgument, BaudOption, Json, Panel, app, artifact_of, given_paths, target_names
 from edge_tse.errors import AudioError
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["board", "flash"]
 
-TargetOption = Annotated[str, typer.Option("--target", metavar="NAME", help="Board: a name of `edge-tse targets`.")]
+TargetOption = Annotated[
+    str, typer.Option("--target", metavar="NAME", autocompletion=target_names, help="Board: a name of `edge-tse targets`.")
+]
 VoiceOption = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`.")]
 _Flashed = Annotated[
     Path | None, typer.Argument(metavar="[ARTIFACT]", help="Model, or an image made before; the shipped model if left out.")
@@ -54,9 +56,6 @@ _Link = Annotated[
         "--port", metavar="P", help="Port of the board: a serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND."
     ),
 ]
-_Baud = Annotated[
-    int | None, typer.Option("--baud", min=1, metavar="N", help="Rate of a serial port, in baud; 115200 if left out.")
-]
 _Mixture = Annotated[
     Path | None, typer.Option("--mixture", metavar="FILE", help="Sound file from which the board extracts the talker.")
 ]
@@ -66,7 +65,7 @@ _Talker = Annotated[
 _Ping = Annotated[bool, typer.Option("--ping", help="Only print the board's identity and statistics.")]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.BOARD)
 def flash(
     target: TargetOption,
     artifact: _Flashed = None,
@@ -131,7 +130,7 @@ def _describe(made: BoardImage, target: Target) -> tuple[dict[str, object], str]
     return figures, f"{len(made.content)} bytes with model {made.model_id[:12]}, {whose}"
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.BOARD)
 def board(
     target: TargetOption,
     artifact: ArtifactArgument = None,
@@ -140,7 +139,7 @@ def board(
     mixture: _Mixture = None,
     to: _Talker = None,
     ping: _Ping = False,
-    baud: _Baud = None,
+    baud: BaudOption = None,
     as_json: Json = False,
 ) -> None:
     """Identify a flashed board, give it a voice, replay the golden frames through it, or let it extract."""

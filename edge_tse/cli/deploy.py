@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactArgument, EngineOption, Json, app, artifact_of, given_paths
+from edge_tse.cli.options import (
+    ArtifactArgument,
+    EngineOption,
+    Json,
+    Panel,
+    app,
+    artifact_of,
+    engine_names,
+    given_paths,
+    target_names,
+)
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -18,7 +28,10 @@ __all__ = ["compile_", "profile", "targets", "verify"]
 _For = Annotated[
     str,
     typer.Option(
-        "--target", metavar="NAME", help="Target to compile for: a name of `edge-tse targets`, or a runtime such as litert."
+        "--target",
+        metavar="NAME",
+        autocompletion=target_names,
+        help="Target to compile for: a name of `edge-tse targets`, or a runtime such as litert.",
     ),
 ]
 _Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="Voice file to fold into the model.")]
@@ -27,9 +40,15 @@ _Bill = Annotated[
     Path | None,
     typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c only."),
 ]
-_Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Runtime for the network; litert if left out.")]
+_Runs = Annotated[
+    str | None,
+    typer.Option("--engine", metavar="NAME", autocompletion=engine_names, help="Runtime for the network; litert if left out."),
+]
 _EngineOf = Annotated[
-    str | None, typer.Option("--target", metavar="NAME", help="Target whose engine runs here and whose fit is stated.")
+    str | None,
+    typer.Option(
+        "--target", metavar="NAME", autocompletion=target_names, help="Target whose engine runs here and whose fit is stated."
+    ),
 ]
 _Hops = Annotated[int, typer.Option("--hops", min=10, metavar="N", help="Number of steps to measure.")]
 _Ears = Annotated[int, typer.Option("--ears", min=1, max=2, metavar="1|2", help="Number of channels, 1 or 2.")]
@@ -40,10 +59,13 @@ _Earlier = Annotated[Path | None, typer.Option("--against", metavar="JSON", help
 _Describe = Annotated[bool, typer.Option("--describe", help="Write a first description (.toml) of another's .onnx or .tflite.")]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.DEPLOY)
 def targets(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Target to explain: a name, or a file of yours (.toml).")
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", autocompletion=target_names, help="Target to explain: a name, or a file of yours (.toml)."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -59,7 +81,7 @@ def targets(
     output.result({"targets": [shown.figures(each) for each in every]}, as_json, shown.list_targets(every))
 
 
-@app.command(name="compile")
+@app.command(name="compile", rich_help_panel=Panel.DEPLOY)
 def compile_(
     target: _For,
     to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="File to write.")],
@@ -93,7 +115,7 @@ def compile_(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.DEPLOY)
 def profile(
     artifact: ArtifactArgument = None,
     engine: _Runs = None,
@@ -133,7 +155,7 @@ def profile(
     output.result(report, as_json, *profiles.tables(report), *([f"{to}: the whole report"] if to else []))
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.DEPLOY)
 def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
     """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
     from edge_tse import artifact as artifacts

@@ -11,7 +11,8 @@ import typer
 from rich.table import Table
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, StepsOption, app, artifact_of, given_paths
+from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, Panel, StepsOption, app, artifact_of, given_paths
+from edge_tse.cli.recipes import ListsRecipes, ListsSchemes, recipe_names, scheme_names
 from edge_tse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -76,9 +77,11 @@ def needs(extra: str) -> Iterator[None]:
         raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[{extra}]'") from failure
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MAKE, cls=ListsRecipes)
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Name of a recipe.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", autocompletion=recipe_names, help="Name of a recipe, one of those below.")
+    ],
     run: Annotated[Path, typer.Option("--output", "-o", metavar="RUN", help="Folder of the run.")],
     data: DataOption,
     minutes: _Minutes = None,
@@ -112,12 +115,17 @@ def train(
     output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MAKE, cls=ListsSchemes)
 def quantize(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Checkpoint made by `edge-tse train`.")],
     to: Annotated[Path, typer.Option("--output", "-o", metavar="ARTIFACT", help="Artifact to write.")],
     data: DataOption,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe of quantization.")] = "w8a8",
+    recipe: Annotated[
+        str,
+        typer.Option(
+            "--recipe", metavar="NAME", autocompletion=scheme_names, help="Recipe of quantization, one of the schemes below."
+        ),
+    ] = "w8a8",
     steps: StepsOption = None,
     teacher: _Followed = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a fine-tuning that was stopped.")] = False,
@@ -135,7 +143,7 @@ def quantize(
     output.result(figures, as_json, f"{to}: {model.graph.weight_bytes} bytes of int8 weights, {model.digest[:12]}")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MAKE)
 def evaluate(
     trials: Annotated[
         Path,

@@ -17,6 +17,7 @@ from edge_tse.cli.options import (
     AnyEngineOption,
     ArtifactOption,
     AudiogramOption,
+    BaudOption,
     BlockOption,
     BoardOption,
     CalibrationOption,
@@ -26,6 +27,7 @@ from edge_tse.cli.options import (
     Json,
     OutputOption,
     OwnVoiceOption,
+    Panel,
     PortOption,
     RateOption,
     app,
@@ -50,27 +52,61 @@ _Voices = Annotated[
     list[Path],
     typer.Option("--voice", metavar="FILE", help="Voice file made by `edge-tse enroll`; several, to switch between while it runs."),
 ]
-_Presets = Annotated[Path | None, typer.Option("--presets", metavar="TOML", help="Named settings to switch to while it runs.")]
-_Control = Annotated[
-    Path | None, typer.Option("--control", metavar="SOCKET", help="Unix socket on which programs steer the session, JSON lines.")
+_Presets = Annotated[
+    Path | None,
+    typer.Option("--presets", metavar="TOML", rich_help_panel=Panel.STEERING, help="Named settings to switch to while it runs."),
 ]
-_Margin = Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Time that a hop may be late before it is heard, in ms.")]
+_Control = Annotated[
+    Path | None,
+    typer.Option(
+        "--control",
+        metavar="SOCKET",
+        rich_help_panel=Panel.STEERING,
+        help="Unix socket on which programs steer the session, JSON lines.",
+    ),
+]
+_Margin = Annotated[
+    float,
+    typer.Option(
+        "--margin-ms", metavar="MS", rich_help_panel=Panel.ENGINE, help="Time that a hop may be late before it is heard, in ms."
+    ),
+]
 _Seconds = Annotated[
     float | None, typer.Option("--seconds", min=0, metavar="S", help="Length of the session; until Ctrl-C if left out.")
 ]
 _Recording = Annotated[
-    Path | None, typer.Option("--record", metavar="FLAC", help="File to record the session to, for `edge-tse replay` (.flac).")
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="FLAC",
+        rich_help_panel=Panel.RECORD,
+        help="File to record the session to, for `edge-tse replay` (.flac).",
+    ),
 ]
 _WithVoice = Annotated[
-    bool, typer.Option("--with-voice", help="Put the voice into the recording, which otherwise names it by its digest.")
+    bool,
+    typer.Option(
+        "--with-voice",
+        rich_help_panel=Panel.RECORD,
+        help="Put the voice into the recording, which otherwise names it by its digest.",
+    ),
 ]
-_Loudest = Annotated[float | None, typer.Option("--max-output", metavar="DB", help="Loudest output in dB SPL; 100 if left out.")]
-_Page = Annotated[Path | None, typer.Option("--report", metavar="HTML", help="Page to write with timing and events.")]
-_Core = Annotated[int | None, typer.Option("--core", min=0, metavar="N", help="Keep the engine on this processor core.")]
-_Realtime = Annotated[bool, typer.Option("--realtime", help="Ask the system for real-time priority.")]
+_Loudest = Annotated[
+    float | None,
+    typer.Option("--max-output", metavar="DB", rich_help_panel=Panel.WEARER, help="Loudest output in dB SPL; 100 if left out."),
+]
+_Page = Annotated[
+    Path | None,
+    typer.Option("--report", metavar="HTML", rich_help_panel=Panel.RECORD, help="Page to write with timing and events."),
+]
+_Core = Annotated[
+    int | None,
+    typer.Option("--core", min=0, metavar="N", rich_help_panel=Panel.ENGINE, help="Keep the engine on this processor core."),
+]
+_Realtime = Annotated[bool, typer.Option("--realtime", rich_help_panel=Panel.ENGINE, help="Ask the system for real-time priority.")]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.WEAR)
 def devices(as_json: Json = False) -> None:
     """List sound devices with their channels, rates and latencies."""
     from rich.table import Table
@@ -90,7 +126,7 @@ def devices(as_json: Json = False) -> None:
     output.result({"devices": [asdict(each) for each in found]}, as_json, shown if found else nothing)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.WEAR)
 def live(
     voice: _Voices,
     input_device: InputOption = None,
@@ -118,6 +154,7 @@ def live(
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
     port: PortOption = None,
+    baud: BaudOption = None,
     as_json: Json = False,
 ) -> None:
     """Play the enrolled talker into the ears, live."""
@@ -128,7 +165,7 @@ def live(
     voices = _voices(voice, universal)
     steered = _Steered(presets, control, as_json)
     wiring = wire_devices(universal.frame, input_device, output_device, channels, rate, block)
-    with engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
+    with engine_for(universal, voices, engine, target, port, baud) as running, until_interrupted() as stopped:
         how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
         _show(_play(universal, voices, worn, wiring, running, stopped, how, steered), report, as_json)
 

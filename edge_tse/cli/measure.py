@@ -14,12 +14,14 @@ from edge_tse.cli import output, sound
 from edge_tse.cli.options import (
     AnyEngineOption,
     ArtifactOption,
+    BaudOption,
     BlockOption,
     BoardOption,
     ChannelsOption,
     InputOption,
     Json,
     OutputOption,
+    Panel,
     PortOption,
     RateOption,
     app,
@@ -44,7 +46,7 @@ _Spoken = Annotated[
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.WEAR)
 def latency(
     input_device: InputOption = None,
     output_device: OutputOption = None,
@@ -102,7 +104,7 @@ def _latency_rows(wiring: Wiring, found: RoundTrip, added: Latency, through: str
     }
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.WEAR)
 def calibrate(
     to: Annotated[Path, typer.Argument(metavar="TOML", help="Calibration file to write, or to complete.")],
     microphone: _AtMicrophones = None,
@@ -141,7 +143,7 @@ def calibrate(
     output.result({"calibration": to, **asdict(known)}, as_json, output.table("full scale in air", shown))
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.WEAR)
 def replay(
     recording: Annotated[Path, typer.Argument(metavar="SESSION", help="Recording made by `edge-tse live --record`.")],
     to: Annotated[
@@ -152,6 +154,7 @@ def replay(
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
     port: PortOption = None,
+    baud: BaudOption = None,
     as_json: Json = False,
 ) -> None:
     """Run a recorded session again and compare its output, bit for bit."""
@@ -169,7 +172,7 @@ def replay(
     head = Head.from_json(session.head, str(recording))
     spoken = head.resolve_voices(voice or [], str(recording))
     model = head.model(universal, spoken, str(recording))
-    opened = sound.engine_for(universal, spoken, engine, target, port)
+    opened = sound.engine_for(universal, spoken, engine, target, port, baud)
     with opened as (running, name), output.progress("replaying", as_json) as tell:
         if name != head.engine:
             output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")

@@ -109,7 +109,7 @@ def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_jso
 
 @contextmanager
 def engine_for(
-    universal: Artifact, voices: Mapping[str, Voice], engine: str, target: str, port: str | None
+    universal: Artifact, voices: Mapping[str, Voice], engine: str, target: str, port: str | None, baud: int | None = None
 ) -> Iterator[tuple[AnyEngine, str]]:
     """The engine that runs the model with these voices, here or on a board, and its name; it hears the first."""
     from edge_tse.engines import Engine
@@ -123,7 +123,7 @@ def engine_for(
             raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
         if len(voices) > 1:
             raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
-        with boards().connect(find_target(target), port, state_folder()) as board:
+        with boards().connect(find_target(target), port, state_folder(), baud) as board:
             board.use(universal, *voices.values())
             board.confirm()
             yield board.engine(), board.name

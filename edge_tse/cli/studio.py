@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from edge_tse.cli.options import CalibrationOption, app
+from edge_tse.cli.options import CalibrationOption, Panel, app
 
 __all__ = ["studio"]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.WEAR)
 def studio(
     folder: Annotated[Path, typer.Option("--folder", metavar="DIR", help="Folder of the voices and of what is recorded.")] = Path(),
     port: Annotated[

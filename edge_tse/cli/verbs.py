@@ -1,4 +1,4 @@
-"""The everyday verbs: demo, enroll, extract, doctor. Anything heavier than argument types is imported inside the verb."""
+"""The everyday verbs: demo, enroll, extract. Anything heavier than argument types is imported inside the verb."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given_paths
+from edge_tse.cli.options import ArtifactOption, EngineOption, Json, Panel, VoiceOption, app, artifact_of, given_paths
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edge_tse.extract_file import Examined
     from edge_tse.frame import FrameSpec
 
-__all__ = ["demo", "doctor", "enroll", "extract"]
+__all__ = ["demo", "enroll", "extract"]
 
 _OwnMixture = Annotated[Path | None, typer.Option("--mix", metavar="FILE", help="Mixture to extract from, with --enroll.")]
 _OwnClip = Annotated[Path | None, typer.Option("--enroll", metavar="FILE", help="Enrollment clip of the talker, with --mix.")]
@@ -46,7 +46,7 @@ _TAKE = "microphone"
 """Name of the recording that was made by microphone."""
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.HEAR)
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for sound, picture and page.")] = Path("demo"),
     mix: _OwnMixture = None,
@@ -70,7 +70,7 @@ def demo(
     output.result(shown.figures(), as_json, *tables, f"Open {shown.page} in a browser to listen.")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.HEAR)
 def enroll(
     to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")],
     clips: _Clips = None,
@@ -148,7 +148,7 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
     output.result(figures, as_json, f"{to}: a voice from {len(files)} embeddings of {model.size} values")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.HEAR)
 def extract(
     mixture: _Mixture,
     voice: VoiceOption,
@@ -195,15 +195,6 @@ def _remark_on_mixture(got: Examined, name: str, to: Path, level_invariant: bool
         output.warn(f"{name}: {remark}")
     if got.clipped_output:
         output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
-
-
-@app.command()
-def doctor(as_json: Json = False) -> None:
-    """List the installed packages, the engines that really run here, and the commands that install the rest."""
-    from edge_tse.cli.doctor import examine
-
-    found = examine()
-    output.result(found.figures(), as_json, *found.tables())
 
 
 def _warn_about(name: str, clipped: int, silent: bool = False) -> None:

@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import Json, app
+from edge_tse.cli.options import Json, Panel, app
 
 __all__ = ["voice"]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.HEAR)
 def voice(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Voice file made by `edge-tse enroll`.")],
     info: Annotated[bool, typer.Option("--info", help="Print the content of the voice file (the default).")] = False,
