@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge_tse.deployment.fit import fits
+from edge_tse.deployment.fit import require_fit
 from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
 from firmware_bridge.build import CORES, Core, build_program
@@ -41,7 +41,18 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.deployment.target import Target
 
-__all__ = ["EmulatedBoard", "Flashed", "ToolStep", "core_of", "flash", "image_for", "open_board", "program_of", "tool_steps"]
+__all__ = [
+    "EmulatedBoard",
+    "Flashed",
+    "ToolStep",
+    "core_of",
+    "flash",
+    "has_core",
+    "image_for",
+    "open_board",
+    "program_of",
+    "tool_steps",
+]
 
 SERVER = ("server.c", "wire.c")
 _MEMORY_BYTES = 8 * 2**20
@@ -56,11 +67,20 @@ _REMOTE = "edge-tse-board"
 Tell = Callable[[FlashProgress], None]
 
 
+def has_core(target: Target) -> bool:
+    """Whether this build has start-up code for the target, so that there is an image and not C sources alone."""
+    return target.name in CORES or _runs_linux(target)
+
+
+def _runs_linux(target: Target) -> bool:
+    return target.toolchain is not None and target.toolchain.triple.startswith("aarch64-linux")
+
+
 def core_of(target: Target) -> Core:
     """The core that an image for the target is compiled for. ``TargetError`` if this build has no start-up code for it."""
     if target.name in CORES:
         return CORES[target.name]
-    if target.toolchain is not None and target.toolchain.triple.startswith("aarch64-linux"):
+    if _runs_linux(target):
         return CORES["aarch64-linux"]
     able = ", ".join(name for name in CORES if not name.endswith("-without-dot-product"))
     raise TargetError(
@@ -76,7 +96,7 @@ def program_of(core: Core) -> tuple[str, ...]:
 def image_for(artifact: Artifact, target: Target) -> Image:
     """Compile the artifact and the server around it. ``TargetError`` if it does not fit, or the compiler is missing or refuses."""
     core = core_of(target)
-    fits(target, artifact).check()
+    require_fit(target, artifact)
     # The clock of an emulated program is that of this machine: it says nothing about the core.
     emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
     names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')

@@ -13,12 +13,11 @@ from edge_tse.artifact import Artifact
 from edge_tse.deployment.boards import Boards
 from edge_tse.deployment.runtime import OPERATORS, Emitted, Replay, Runtime
 from edge_tse.deployment.target import Target
-from edge_tse.errors import TargetError
 from edge_tse.golden import Network
 from edge_tse.graph import IntegerGraph
 from firmware_bridge import emulator
 from firmware_bridge.bill import archive_bill, image_bill
-from firmware_bridge.board import core_of, image_for, program_of
+from firmware_bridge.board import core_of, has_core, image_for, program_of
 from firmware_bridge.build import LIBRARY
 from firmware_bridge.codegen import generate, plan_memory
 from firmware_bridge.delivery import Delivery
@@ -36,13 +35,16 @@ BOARDS: Boards = Delivery()
 def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
     """Emit an image for `edge-tse flash` where this build has start-up code for the board, else an archive of C sources."""
     generated = generate(artifact)
-    try:
-        core = core_of(target)
-    except TargetError:
+    if not has_core(target):
         bill = archive_bill(artifact, generated)
         return Emitted(content=_archive(generated, bill), kind="archive of C sources", bill=bill)
+    core = core_of(target)
     image = image_for(artifact, target)
     return Emitted(content=pack_image(image), kind="image", bill=image_bill(artifact, generated, image, core, program_of(core)))
+
+
+def _suffixes(target: Target) -> tuple[str, ...]:
+    return (".img", ".bin") if has_core(target) else (".zip",)
 
 
 def _archive(generated: Mapping[str, str], bill: str) -> bytes:
@@ -101,6 +103,7 @@ RUNTIMES: Mapping[str, Runtime] = {
             ),
         ),
         write=_image_or_sources,
+        suffixes=_suffixes,
         needs_bytes=_planned_rings,
         count=count_hop,
         operators=OPERATORS - {"Multiply"},

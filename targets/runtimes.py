@@ -120,7 +120,7 @@ _TFLM = Replay(
 RUNTIMES: Mapping[str, Runtime] = {
     "litert": Runtime(
         description="LiteRT with XNNPACK kernels, from a .tflite",
-        suffix=".tflite",
+        suffixes=lambda target: (".tflite",),
         emitter="targets.tflite",
         needs=("flatbuffers",),
         extra="litert",
@@ -134,7 +134,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "tflm": Runtime(
         description="TensorFlow Lite Micro, from a .tflite",
-        suffix=".tflite",
+        suffixes=lambda target: (".tflite",),
         emitter="targets.tflite",
         needs=("flatbuffers",),
         extra="litert",
@@ -147,7 +147,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "executorch": Runtime(
         description="ExecuTorch with XNNPACK kernels, from a .pte",
-        suffix=".pte",
+        suffixes=lambda target: (".pte",),
         emitter="targets.pte",
         needs=("executorch", "torch"),
         extra="executorch",
@@ -168,7 +168,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "onnx": Runtime(
         description="ONNX Runtime, from a QDQ .onnx",
-        suffix=".onnx",
+        suffixes=lambda target: (".onnx",),
         emitter="targets.onnx",
         needs=("onnx",),
         extra="onnx",
@@ -180,7 +180,7 @@ RUNTIMES: Mapping[str, Runtime] = {
     ),
     "vela": Runtime(
         description="Ethos-U command stream in a .tflite, for TensorFlow Lite Micro",
-        suffix=".tflite",
+        suffixes=lambda target: (".tflite",),
         emitter="targets.vela",
         needs=("ethosu", "flatbuffers"),
         extra="executorch",

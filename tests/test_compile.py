@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import zipfile
 from dataclasses import replace
@@ -89,7 +90,7 @@ def test_litert_is_among_those_that_can_be_tried() -> None:
 )
 def test_the_file_gives_the_golden_integers(model: Artifact, name: str, tmp_path: Path) -> None:
     target = board_of(name)
-    to = tmp_path / "model.bin"
+    to = tmp_path / f"model{runtime_named(name).suffixes(target)[0]}"
     made = compile_for(target, model, to)
     assert to.read_bytes() == made.emitted.content == emit(target, model).content
     assert made.parity.frames == 20
@@ -150,6 +151,20 @@ class TestTooSmall:
         fit = json.loads(done.out)["fit"]
         assert fit["fits"] is False
         assert [row["what"] for row in fit["rows"] if row["fits"] is False] == ["ram"]
+
+    def test_the_shipped_model_that_fits_is_named(self, run: Run, tmp_path: Path) -> None:
+        target = tight = self.tight(tmp_path, flash=600_000)
+        with tight.open("a") as file:
+            file.write('clock_hz = "a datasheet"\nmacs_per_cycle = "a count"\n')
+        tight.write_text(f"clock_hz = 128_000_000\nmacs_per_cycle = 0.5\n{tight.read_text()}")
+        done = run("compile", "--target", target, "-o", tmp_path / "a.tflite")
+        macs = Artifact.shipped("nano").graph.macs
+        assert done.err.endswith(f": `nano` fits: {macs:,} of 256,000 MAC per hop\n")
+        assert run("compile", "nano", "--target", target, "-o", tmp_path / "a.tflite").code == 0
+
+    def test_no_shipped_model_fits(self, run: Run, tmp_path: Path) -> None:
+        done = run("compile", "--target", self.tight(tmp_path, flash=1000), "-o", tmp_path / "a.tflite")
+        assert re.search(r": no shipped model fits, `nano` needs [\d,]+ B of flash: take another target\n$", done.err)
 
     def test_before_anything_is_made(self, model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def never(*_: object) -> bytes:
@@ -246,6 +261,24 @@ class TestRefusals:
         strange = model.with_graph(replace(model.graph, nodes=nodes))
         with pytest.raises(TargetError, match=r"runtime litert has no operator Gru \(layer velocity.tanh\)"):
             compile_for(find_target("litert"), strange, tmp_path / "a.tflite")
+
+    @pytest.mark.parametrize(
+        ("target", "to", "name"),
+        [
+            ("litert", "a.bin", "a.tflite"),
+            ("litert", "a.onnx", "a.tflite"),
+            ("onnx", "alice.2", "alice.onnx"),
+            ("stm32h7", "a.img", "a.zip"),
+            ("qemu-mps3-an547", "a.zip", "a.img"),
+        ],
+    )
+    def test_a_suffix_that_is_not_the_format(self, run: Run, saved: Path, tmp_path: Path, target: str, to: str, name: str) -> None:
+        done = run("compile", saved, "--target", target, "-o", tmp_path / to)
+        assert done.complaint.endswith(f"name it {name}\n")
+        assert list(tmp_path.iterdir()) == [saved]
+
+    def test_a_name_without_a_suffix_promises_nothing(self, run: Run, saved: Path, tmp_path: Path) -> None:
+        assert run("compile", saved, "--target", "litert", "-o", tmp_path / "alice").code == 0
 
     @pytest.mark.parametrize("to", ["", "none/a.tflite"])
     def test_unwritable_outputs_are_found_first(self, run: Run, saved: Path, tmp_path: Path, to: str) -> None:

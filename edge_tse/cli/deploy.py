@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,13 +11,13 @@ import typer
 from edge_tse.cli import output
 from edge_tse.cli.options import (
     ArtifactArgument,
-    EngineOption,
     Json,
     Panel,
     app,
     artifact_of,
     engine_names,
     given_paths,
+    model_names,
     target_names,
 )
 
@@ -40,9 +41,22 @@ _Bill = Annotated[
     Path | None,
     typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c only."),
 ]
+_Checked = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FILE]",
+        autocompletion=model_names,
+        help="A model, the name of a shipped one (`small` if left out), a file that `compile` wrote, or the .toml of another's.",
+    ),
+]
 _Runs = Annotated[
     str | None,
-    typer.Option("--engine", metavar="NAME", autocompletion=engine_names, help="Runtime for the network; litert if left out."),
+    typer.Option(
+        "--engine",
+        metavar="NAME",
+        autocompletion=engine_names,
+        help="Runtime for the network; that of a compiled file, litert else.",
+    ),
 ]
 _EngineOf = Annotated[
     str | None,
@@ -94,21 +108,22 @@ def compile_(
     """Write the file that a device loads, if the model fits and the file computes the golden integers."""
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
-    from edge_tse.deployment.compilation import compile_for
-    from edge_tse.deployment.fit import fits
+    from edge_tse.deployment.compilation import check_suffix, compile_for
+    from edge_tse.deployment.fit import fits, require_fit
     from edge_tse.deployment.target import find_target
     from edge_tse.files import check_output
 
     board = find_target(target)
     inputs = [*given_paths(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
     check_output(to, inputs)
+    check_suffix(board, to)
     model = _model(artifact, voice, any_voice=any_voice)
     fit = fits(board, model)
     if not fit.fits:
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
-        fit.check()
-    with output.quietly():
-        made = compile_for(board, model, to, inputs, bill=bill)
+        require_fit(board, model)
+    with output.steps(as_json) as tell, output.quietly():
+        made = compile_for(board, model, to, inputs, bill=bill, tell=tell)
     estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
     output.result(
         {**made.figures(), "target": target, "sbom": bill}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target)
@@ -117,7 +132,7 @@ def compile_(
 
 @app.command(rich_help_panel=Panel.DEPLOY)
 def profile(
-    artifact: ArtifactArgument = None,
+    artifact: _Checked = None,
     engine: _Runs = None,
     target: _EngineOf = None,
     hops: _Hops = 2500,
@@ -130,6 +145,8 @@ def profile(
 ) -> None:
     """Measure the time and memory of a step, operator by operator."""
     from edge_tse.cli import foreign, profiles
+    from edge_tse.deployment.compiled_file import find_compiled
+    from edge_tse.errors import TargetError
     from edge_tse.files import check_output
     from edge_tse.profiling import measurement
     from edge_tse.profiling.profile import load_profile
@@ -138,45 +155,60 @@ def profile(
     if artifact is not None and describe:
         _describe(artifact, as_json)
         return
-    if foreign.described(artifact):
+    if to is not None:
+        check_output(to, inputs)
+    compiled = find_compiled(artifact)
+    if compiled is None and foreign.described(artifact):
         assert artifact is not None
-        if to is not None:
-            check_output(to, inputs)
         figures, shown = foreign.profile_foreign(artifact, hops, to)
         output.result(figures, as_json, shown)
         return
+    if compiled is not None:
+        if target is not None or voice is not None:
+            raise TargetError(f"{compiled.path} is compiled, target and voice are in it: leave --target and --voice out")
+        compiled.check_engine(engine)
+        compiled.check_timed()
+        engine = engine or compiled.engine
     asked = measurement.subject(engine, target, to)
-    if to is not None:
-        check_output(to, inputs)
     before = None if against is None else load_profile(against)
-    report = measurement.measure(_model(artifact, voice), asked, hops, ears, before, quiet=output.quietly)
+    model, content = (compiled.artifact, compiled.content) if compiled is not None else (_model(artifact, voice), None)
+    report = measurement.measure(model, asked, hops, ears, before, content=content, quiet=output.quietly)
     if to is not None:
         measurement.save(report, before, to)
     output.result(report, as_json, *profiles.tables(report), *([f"{to}: the whole report"] if to else []))
 
 
 @app.command(rich_help_panel=Panel.DEPLOY)
-def verify(artifact: ArtifactArgument = None, engine: EngineOption = "litert", as_json: Json = False) -> None:
+def verify(artifact: _Checked = None, engine: _Runs = None, as_json: Json = False) -> None:
     """Replay the golden frames and compare integers; fails past the engine's stated tolerance."""
     from edge_tse import artifact as artifacts
     from edge_tse.cli import foreign
+    from edge_tse.deployment.compiled_file import find_compiled
 
-    if foreign.described(artifact):
+    compiled = find_compiled(artifact)
+    if compiled is None and foreign.described(artifact):
         assert artifact is not None
         figures, shown = foreign.verify_foreign(artifact)
         output.result(figures, as_json, shown)
         return
-    model = artifact_of(artifact)
-    network = output.open_quietly(model, engine)
-    parity = artifacts.verify(model, network)
+    with ExitStack() as opened:
+        if compiled is None:
+            model, network = (loaded := artifact_of(artifact)), output.open_quietly(loaded, engine or "litert")
+        else:
+            with output.quietly():
+                model, network = compiled.artifact, opened.enter_context(compiled.open(engine))
+        parity = artifacts.verify(model, network)
     rows = {
         "engine": network.name,
         "frames": str(parity.frames),
         "worst difference": f"{parity.worst_lsb} LSB",
         "values that differ": f"{parity.mismatch_rate:.3%}",
     }
-    figures = {"engine": network.name, "artifact": model.digest, **parity.figures()}
-    output.result(figures, as_json, output.table(f"artifact {model.digest[:12]}", rows))
+    what = f"artifact {model.digest[:12]}"
+    if compiled is not None:
+        what = f"{compiled.path}, compiled for {compiled.target.name} from {what}"
+    figures = {"engine": network.name, "artifact": model.digest, "compiled": compiled and compiled.path, **parity.figures()}
+    output.result(figures, as_json, output.table(what, rows))
 
 
 def _describe(model: Path, as_json: bool) -> None:

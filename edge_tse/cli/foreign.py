@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from edge_tse.cli.output import quietly, table
+from edge_tse.deployment.compiled_file import record_path
 from edge_tse.engines.foreign import ForeignModel, ForeignNetwork, first_description, likely_states, load_foreign, steadiness
 from edge_tse.errors import DataError, ParityError
 from edge_tse.files import write_bytes
@@ -29,7 +30,10 @@ def described(path: Path | None) -> bool:
     if path.suffix != ".toml":
         beside = path.with_suffix(".toml")
         remedy = f"give {beside}" if beside.exists() else f"describe it in {beside.name}: `edge-tse profile {path} --describe`"
-        raise DataError(f"{path} is a model of others, which its file alone does not explain: {remedy}")
+        raise DataError(
+            f"{path} does not explain itself, and {record_path(path).name}, which `compile` writes beside its files, is not there: "
+            f"for a model of others, {remedy}"
+        )
     return True
 
 

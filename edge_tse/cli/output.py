@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from edge_tse.quiet import quietly
@@ -21,7 +32,7 @@ if TYPE_CHECKING:
     from edge_tse.frame import FrameSpec
     from edge_tse.report import Timing
 
-__all__ = ["compute_rows", "open_quietly", "phases", "progress", "quietly", "result", "table", "warn"]
+__all__ = ["compute_rows", "open_quietly", "phases", "progress", "quietly", "result", "steps", "table", "warn"]
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
@@ -60,6 +71,39 @@ def progress(label: str, as_json: bool) -> Iterator[Callable[[float], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=1.0)
         yield lambda fraction: bar.update(task, completed=fraction)
+
+
+@contextmanager
+def steps(as_json: bool, every_s: float = 30.0) -> Iterator[Callable[[str], None]]:
+    """Tell which step of unknown length is under way, and for how long: on a terminal at once, else a line now and then.
+
+    Written to a copy of stderr, since :func:`quietly` takes the original away from noisy runtimes meanwhile.
+    """
+    if as_json:
+        yield lambda step: None
+        return
+    with os.fdopen(os.dup(sys.stderr.fileno()), "w") as stderr:
+        if stderr.isatty():
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            with Progress(*columns, console=Console(file=stderr), transient=True) as shown:
+                task = shown.add_task("", total=None)
+                yield lambda step: shown.reset(task, description=step)
+            return
+        ended, began = threading.Event(), time.monotonic()
+        current = [""]
+
+        def log() -> None:
+            while not ended.wait(every_s):
+                stderr.write(f"edge-tse: {current[0]}, {time.monotonic() - began:.0f} s\n")
+                stderr.flush()
+
+        watcher = threading.Thread(target=log, daemon=True)
+        watcher.start()
+        try:
+            yield lambda step: current.__setitem__(0, step)
+        finally:
+            ended.set()
+            watcher.join()
 
 
 @contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 from importlib import resources
+from typing import Any
 
 from rich.markup import escape
-from typer import Context
 from typer.core import TyperCommand
 
 __all__ = ["ListsRecipes", "ListsSchemes", "recipe_names", "recipes", "scheme_names", "schemes"]
@@ -26,7 +26,7 @@ def schemes() -> tuple[str, ...]:
     for node in _source("quantize.py").body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == "SCHEMES":
             assert isinstance(node.value, ast.Dict)
-            return tuple(key.value for key in node.value.keys if isinstance(key, ast.Constant))
+            return tuple(str(key.value) for key in node.value.keys if isinstance(key, ast.Constant))
     return ()
 
 
@@ -43,20 +43,20 @@ def scheme_names(incomplete: str) -> list[str]:
 class ListsRecipes(TyperCommand):
     """A verb whose help page lists the recipes."""
 
-    def format_help(self, ctx: Context, formatter: object) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page; only now are the recipes looked for."""
         listed = (f"{name}: {what.replace('``', '`')}" for name, what in recipes().items())
         self.epilog = escape("\n".join(["Recipes:", *listed]))
-        super().format_help(ctx, formatter)  # type: ignore[arg-type]  # whichever click typer brings
+        super().format_help(ctx, formatter)
 
 
 class ListsSchemes(TyperCommand):
     """A verb whose help page lists the schemes."""
 
-    def format_help(self, ctx: Context, formatter: object) -> None:
+    def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the page; only now are the schemes looked for."""
         self.epilog = f"Schemes: {', '.join(schemes())}."
-        super().format_help(ctx, formatter)  # type: ignore[arg-type]  # whichever click typer brings
+        super().format_help(ctx, formatter)
 
 
 def _source(name: str) -> ast.Module:

@@ -6,13 +6,14 @@ fit now that its size is known; only then is it written, whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from edge_tse.artifact import Artifact, verify
-from edge_tse.deployment.fit import Fit, fits
+from edge_tse.deployment.compiled_file import record_of, record_path
+from edge_tse.deployment.fit import Fit, require_fit
 from edge_tse.deployment.offers import lacking, load_offers
 from edge_tse.deployment.runtime import Emitted, Replay, Runtime, runtime_named
 from edge_tse.deployment.target import Target
@@ -21,9 +22,6 @@ from edge_tse.files import check_output, write_bytes
 from edge_tse.golden import Network, Parity
 
 __all__ = ["Compiled", "compile_for", "emit", "open_here"]
-
-_FORMATS = (".tflite", ".onnx", ".pte", ".wav", ".flac", ".etse", ".toml")
-"""Suffixes that promise a format; any other name is the user's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +45,7 @@ class Compiled:
         graph, parity = self.artifact.graph, self.parity
         return {
             "output": self.path,
+            "record": record_path(self.path),
             "target": self.target.name,
             "runtime": self.target.runtime,
             "evidence": self.target.evidence,
@@ -80,32 +79,46 @@ class Compiled:
         return f"{self.path}: {self.emitted.kind}, {size} bytes for {target}, {whose}; {proved}"
 
 
-def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[Path] = (), *, bill: Path | None = None) -> Compiled:
-    """Check, emit, replay and write the file ``to``, which is none of ``inputs``, and what it is made of to ``bill``.
+def compile_for(
+    target: Target,
+    artifact: Artifact,
+    to: Path,
+    inputs: Iterable[Path] = (),
+    *,
+    bill: Path | None = None,
+    tell: Callable[[str], None] = lambda step: None,
+) -> Compiled:
+    """Check, emit, replay and write the file ``to``, which is none of ``inputs``, and its record beside it.
+
+    What it is made of goes to ``bill``. ``tell`` hears of each step as it begins.
 
     ``TargetError`` if the model does not fit or the target's runtime has no emitter in this build, ``EngineError`` if a package is
     missing or an operator is, ``ParityError`` if the file computes other integers than it states; nothing is written then.
     """
     inputs = tuple(inputs)
     check_output(to, inputs)
+    check_output(record_path(to), inputs)
     if bill is not None:
         check_output(bill, inputs)
         if bill.absolute() == to.absolute():
             raise TargetError(f"{bill} is also the file to compile: choose another name for its bill of materials")
     check_suffix(target, to)
-    fits(target, artifact).check()
+    require_fit(target, artifact)
+    runtime = runtime_named(target.runtime)
+    tell(f"writing for {target.name}: {runtime.description}")
     emitted = emit(target, artifact)
     if bill is not None and emitted.bill is None:
         raise TargetError(
             f"target {target.name}: what its {emitted.kind} is made of is not listed here: leave out --sbom, or choose a target of "
             "runtime native-c"
         )
-    fit = fits(target, artifact, emitted)
-    fit.check()
-    replay = _first(target, runtime_named(target.runtime).replays)
+    fit = require_fit(target, artifact, emitted)
+    replay = _first(target, runtime.replays)
+    tell(f"replaying {len(artifact.golden.features)} golden frames: {replay.what}")
     with replay.open(artifact, target, emitted.content) as network:
         parity = verify(artifact, network)
     write_bytes(to, emitted.content)
+    record_of(artifact, target, emitted.content).save(record_path(to))
     if bill is not None and emitted.bill is not None:
         write_bytes(bill, emitted.bill.encode())
     return Compiled(
@@ -121,11 +134,10 @@ def compile_for(target: Target, artifact: Artifact, to: Path, inputs: Iterable[P
 
 
 def check_suffix(target: Target, to: Path) -> None:
-    """``TargetError`` if the name of a file promises another format than the target loads."""
-    due = runtime_named(target.runtime).suffix
-    if to.suffix.lower() in _FORMATS and to.suffix.lower() != due:
-        loads = due or "an image, or C in a .zip"
-        raise TargetError(f"{to} ends in {to.suffix}, target {target.name} loads {loads}: name it {to.with_suffix(due).name}")
+    """``TargetError`` if the name of a file promises another format than the target loads; one without a suffix promises none."""
+    due = runtime_named(target.runtime).suffixes(target)
+    if due and to.suffix and to.suffix.lower() not in due:
+        raise TargetError(f"{to} ends in {to.suffix}, target {target.name} loads {due[0]}: name it {to.with_suffix(due[0]).name}")
 
 
 def emit(target: Target, artifact: Artifact) -> Emitted:

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.deployment.runtime import Emitted, runtime_named
 from edge_tse.deployment.target import Region, Target
 from edge_tse.errors import TargetError
 
-__all__ = ["Fit", "Row", "count", "fits"]
+__all__ = ["Fit", "Row", "count", "fits", "require_fit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,13 @@ class Fit:
         """Whether everything that was checked is large enough."""
         return all(row.fits is not False for row in self.rows)
 
-    def check(self) -> None:
-        """``TargetError`` listing the resources that do not suffice."""
+    def check(self, remedy: str = "take a smaller model or another target") -> None:
+        """``TargetError`` listing the resources that do not suffice, and what to do."""
         wrong = [
             f"{row.what} needs {count(row.need)} {row.unit}, has {count(row.have or 0)}" for row in self.rows if row.fits is False
         ]
         if wrong:
-            raise TargetError(f"the model does not fit {self.target}: {'; '.join(wrong)}: take a smaller model or another target")
+            raise TargetError(f"the model does not fit {self.target}: {'; '.join(wrong)}: {remedy}")
 
     def figures(self) -> dict[str, object]:
         """Figures by name, ready for a report."""
@@ -71,6 +71,30 @@ class Fit:
             "placed": dict(self.placed),
             "rows": [{**vars(row), "fits": row.fits} for row in self.rows],
         }
+
+
+def require_fit(target: Target, artifact: Artifact, emitted: Emitted | None = None) -> Fit:
+    """:func:`fits`, and ``TargetError`` if it does not, which names the shipped model that does."""
+    fit = fits(target, artifact, emitted)
+    if not fit.fits:
+        fit.check(_remedy(target, artifact))
+    return fit
+
+
+def _remedy(target: Target, artifact: Artifact) -> str:
+    """What to do about a model that does not fit: the largest shipped model that does, or how far the smallest is from it."""
+    models = sorted(((name, Artifact.shipped(name)) for name in shipped_names()), key=lambda item: item[1].graph.macs)
+    others = [(name, fits(target, model)) for name, model in models if model.digest != artifact.digest]
+    for name, fit in reversed(others):
+        if fit.fits:
+            compute = next(row for row in fit.rows if row.what == "compute")
+            of = "" if compute.have is None else f": {count(compute.need)} of {count(compute.have)} {compute.unit}"
+            return f"`{name}` fits{of}"
+    if not others:
+        return "take another target"
+    name, fit = others[0]
+    row = next(row for row in fit.rows if row.fits is False)
+    return f"no shipped model fits, `{name}` needs {count(row.need)} {row.unit} of {row.what}: take another target"
 
 
 def fits(target: Target, artifact: Artifact, emitted: Emitted | None = None) -> Fit:

@@ -30,6 +30,9 @@ OPERATORS = frozenset({"Add", "Append", "Depthwise", "Multiply", "Pointwise", "S
 """Operators that every emitter knows. One that is new to the graph is added here, or to the runtimes that have it."""
 
 
+THE_FILE = "the file"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Emitted:
     """A file that a target loads."""
@@ -61,10 +64,15 @@ class Replay:
     needs: tuple[str, ...]
     """Third-party modules, any one of which is enough."""
     extra: str
-    what: str = "the file"
+    what: str = THE_FILE
     """Thing that is replayed, in words."""
     emulates: bool = False
     """Whether it runs another processor than this machine's."""
+
+    @property
+    def of_file(self) -> bool:
+        """Whether it runs the file itself, and not what the file was made of."""
+        return self.what == THE_FILE
 
     def load(self) -> Callable[[IntegerGraph, bytes | None], Network]:
         """The network factory. ``EngineError`` if this build has none."""
@@ -115,8 +123,8 @@ class Runtime:
     """Replays in order of preference."""
     write: Callable[[Artifact, Target], Emitted]
     """Emits the file that a target loads."""
-    suffix: str = ""
-    """Suffix of the file; empty where it has none of its own."""
+    suffixes: Callable[[Target], tuple[str, ...]] = lambda target: ()
+    """Suffixes of the file that a target loads, the usual one first; empty where it has none of its own."""
     file: Callable[[IntegerGraph], bytes] | None = None
     """Emits the file of a graph alone, where an engine of this machine loads it. ``ImportError`` if one of ``needs`` is missing."""
     host: HostEngine | None = None

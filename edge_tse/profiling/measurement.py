@@ -59,9 +59,14 @@ def measure(
     ears: int,
     before: Mapping[str, Any] | None = None,
     *,
+    content: bytes | None = None,
     quiet: Quiet = nullcontext,
 ) -> dict[str, Any]:
-    """Measure and return the report as JSON, compared with ``before``. ``quiet`` surrounds runtimes that print greetings."""
+    """Measure and return the report as JSON, compared with ``before``.
+
+    ``content`` is a file that was compiled from the model before, in place of one emitted now. ``quiet`` surrounds runtimes that
+    print greetings.
+    """
     board = what.target if what.target is not None else _target_of(what.engine)
     emitted = None
     with ExitStack() as opened:
@@ -70,7 +75,7 @@ def measure(
                 network = open_network(model, what.engine)
         else:
             with quiet():
-                emitted = emit(board, model)
+                emitted = emit(board, model) if content is None else Emitted(content=content, kind="a file compiled before")
                 network = opened.enter_context(open_here(board, model, emitted.content))
         made = profile(
             model,
