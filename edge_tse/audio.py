@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
 from edge_tse.files import check_output, replacing
+from edge_tse.install_line import install_line
 from edge_tse.quiet import mute
 from edge_tse.sound_check import SILENT_PEAK, Check, ClipCount
 from edge_tse.sound_writer import SoundWriter
@@ -348,4 +349,4 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except (ImportError, OSError) as failure:  # OSError: soundfile without its shared library
-        raise AudioError(f"{name} is not installed, sound files need it: pip install 'edge-tse[audio]'") from failure
+        raise AudioError(f"{name} is not installed, sound files need it: {install_line('audio')}") from failure

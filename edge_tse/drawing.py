@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import EdgeTseError
+from edge_tse.install_line import install_line
 
 __all__ = ["colours", "norm_around_zero", "sheet", "small_png"]
 
@@ -21,7 +22,7 @@ def sheet(inches: tuple[float, float], paper: str) -> tuple[Any, Any]:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as failure:
-        raise EdgeTseError("matplotlib is not installed, the picture needs it: pip install 'edge-tse[litert]'") from failure
+        raise EdgeTseError(f"matplotlib is not installed, the picture needs it: {install_line('litert')}") from failure
     figure = Figure(figsize=inches, dpi=110, layout="constrained", facecolor=paper)
     return figure, FigureCanvasAgg(figure)
 

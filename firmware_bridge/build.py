@@ -14,6 +14,7 @@ from pathlib import Path
 
 from edge_tse.errors import TargetError
 from edge_tse.files import replacing
+from edge_tse.install_line import install_line
 from firmware_bridge.elf import read_sections
 
 __all__ = [
@@ -210,7 +211,7 @@ def image_sources(generated: Iterable[str], core: Core, program: Sequence[str]) 
 def zig() -> tuple[str, ...]:
     """The command of zig's C compiler. ``TargetError`` if it is not installed."""
     if find_spec("ziglang") is None:
-        raise TargetError("compiling for a device needs ziglang: pip install 'edge-tse[firmware]'")
+        raise TargetError(f"compiling for a device needs ziglang: {install_line('firmware')}")
     return sys.executable, "-m", "ziglang", "cc"
 
 

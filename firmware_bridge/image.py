@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_tse.errors import ArtifactError, TargetError
+from edge_tse.install_line import install_line
 from firmware_bridge.layout import U16, U32, Bytes16, Bytes32, Bytes64, Text16, Text32, pack, size_bytes, unpack
 
 __all__ = [
@@ -254,7 +255,7 @@ def _cryptography() -> tuple[Any, Any]:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
     except ImportError as failure:
-        raise ArtifactError("signatures need cryptography: pip install 'edge-tse[firmware]'") from failure
+        raise ArtifactError(f"signatures need cryptography: {install_line('firmware')}") from failure
     return ed25519, serialization
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from edge_tse.errors import LinkError
+from edge_tse.install_line import install_line
 
 __all__ = ["Confirming", "FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
 
@@ -216,7 +217,7 @@ class SerialLink:
         try:
             import serial
         except ImportError as failure:
-            raise LinkError(f"{port}: serial ports need pyserial: pip install 'edge-tse[firmware]'") from failure
+            raise LinkError(f"{port}: serial ports need pyserial: {install_line('firmware')}") from failure
         self.name = port
         self._error: type[Exception] = serial.SerialException
         self._timed_out: type[Exception] = serial.SerialTimeoutException

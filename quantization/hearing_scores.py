@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_tse import audio
 from edge_tse.errors import EngineError
 from edge_tse.hearing.prescription import CONVERSATION_DB_SPL, Audiogram
+from edge_tse.install_line import install_line
 
 __all__ = ["NAMES", "Ears", "check", "hearing_scores"]
 
@@ -107,5 +108,5 @@ def _module(name: str) -> ModuleType:
     except ImportError as failure:
         raise EngineError(
             f"{failure.name or 'pyclarity'} is not installed, --hearing needs it: "
-            "pip install 'edge-tse[hearing]' && pip install --no-deps pyclarity==0.9.0"
+            f"{install_line('hearing')} && pip install --no-deps pyclarity==0.9.0"
         ) from failure

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_tse import audio
 from edge_tse.errors import AudioError, DataError, EngineError
+from edge_tse.install_line import install_line
 from edge_tse.metrics import attenuation_db, onset_damping_db, over_suppression, si_sdr
 from quantization import hearing_scores
 from quantization.trial_list import Trial, read_sound, trial_error
@@ -194,4 +195,4 @@ def _module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as failure:
-        raise EngineError(f"{name} is not installed, evaluation needs it: pip install 'edge-tse[eval]'") from failure
+        raise EngineError(f"{name} is not installed, evaluation needs it: {install_line('eval')}") from failure

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import EngineError
 from edge_tse.graph import Add, Append, Depthwise, IntegerGraph, Multiply, Node, Pointwise, Sigmoid, Tail, Tanh
+from edge_tse.install_line import install_line
 
 __all__ = ["IR_VERSION", "OPSET", "emit"]
 
@@ -39,7 +40,7 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str]) -> bytes:
     try:
         import onnx
     except ImportError:
-        raise EngineError("an ONNX file needs onnx to be written: pip install 'edge-tse[onnx]'") from None
+        raise EngineError(f"an ONNX file needs onnx to be written: {install_line('onnx')}") from None
     writer = _Writer(graph, onnx.helper, onnx.numpy_helper)
     for name in (*graph.inputs, *graph.voice):
         writer.convert(name, inward=True)

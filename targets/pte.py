@@ -15,6 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from edge_tse.errors import EngineError, TargetError
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 
 __all__ = ["TosaProgram", "emit", "emit_ethosu", "emit_tosa"]
 
@@ -139,4 +140,4 @@ def _module(name: str) -> Any:
     try:
         return import_module(name)
     except ImportError as error:
-        raise EngineError(f"an ExecuTorch program needs {error.name}: pip install 'edge-tse[executorch]'") from None
+        raise EngineError(f"an ExecuTorch program needs {error.name}: {install_line('executorch')}") from None

@@ -19,6 +19,7 @@ from typing import Final
 
 from edge_tse.errors import EngineError, TargetError
 from edge_tse.graph import Append, Depthwise, IntegerGraph, Tail
+from edge_tse.install_line import install_line
 from edge_tse.operators import node_inputs
 
 __all__ = ["Compiled", "Layer", "NpuEstimate", "emit", "several_hops"]
@@ -104,11 +105,11 @@ def emit(graph: IntegerGraph, metadata: Mapping[str, str], *, accelerator: str, 
     ``TargetError`` if Vela refuses, or leaves operators to the CPU (how many).
     """
     if util.find_spec("ethosu") is None:
-        raise EngineError("an Ethos-U model needs ethos-u-vela: pip install 'edge-tse[executorch]'")
+        raise EngineError(f"an Ethos-U model needs ethos-u-vela: {install_line('executorch')}")
     try:
         flatbuffer: bytes = import_module("targets.tflite").emit(graph, metadata)
     except ImportError as error:
-        raise EngineError(f"an Ethos-U model needs {error.name}: pip install 'edge-tse[litert]'") from None
+        raise EngineError(f"an Ethos-U model needs {error.name}: {install_line('litert')}") from None
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.tflite"
         source.write_bytes(flatbuffer)

@@ -35,7 +35,7 @@ def artifact() -> Artifact:
 
 def valid(text: str) -> dict[str, Any]:
     """The content of a bill, which the schema of CycloneDX takes."""
-    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install 'edge-tse[dev]'")
+    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install '.[dev]'")
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 
@@ -57,7 +57,7 @@ def image_of(artifact: Artifact, core: str, payload: bytes = b"a program") -> st
 
 
 def test_the_schema_refuses_something() -> None:
-    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install 'edge-tse[dev]'")
+    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install '.[dev]'")
     with pytest.raises(AssertionError):
         valid(boot_bill().replace('"SHA-256"', '"SHA-255"'))
 
@@ -90,7 +90,7 @@ def test_a_bill_says_which_model_and_whether_a_voice_is_in_it(artifact: Artifact
     ],
 )
 def test_an_image_names_its_parts(artifact: Artifact, core: str, names: set[str], whole: str) -> None:
-    pytest.importorskip("ziglang", reason="the version of the compiler is in the bill: pip install 'edge-tse[firmware]'")
+    pytest.importorskip("ziglang", reason="the version of the compiler is in the bill: pip install '.[firmware]'")
     content = valid(image_of(artifact, core))
     assert {part["name"] for part in content["components"]} == names
     assert content["compositions"][0]["aggregate"] == whole
@@ -105,7 +105,7 @@ def test_an_image_names_its_parts(artifact: Artifact, core: str, names: set[str]
 @pytest.mark.parametrize("core", ["qemu-mps3-an547", "qemu-mps2-an386"])
 def test_an_image_holds_nothing_that_its_bill_does_not_name(artifact: Artifact, core: str, tmp_path: Path) -> None:
     """Every function and table of the program is defined in a file of the bill: no C library, no compiler's runtime, no CMSIS."""
-    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
     names = ('-DETSE_TARGET="host"', '-DETSE_CORE="x"')
     built = build_program(generate(artifact), CORES[core], tmp_path / "a.elf", program=program_of(CORES[core]), flags=names)
     named = files(json.loads(image_of(artifact, core))).keys()
@@ -132,7 +132,7 @@ def test_no_source_is_taken_from_others_unnamed() -> None:
 
 
 def test_compile_writes_a_bill(run: Run, artifact: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
     artifact.save(tmp_path / "a.etse")
     to, bill = tmp_path / "a.zip", tmp_path / "a.cdx.json"
     done = run("compile", tmp_path / "a.etse", "--target", "stm32h7", "-o", to, "--sbom", bill, "--json")

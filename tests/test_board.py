@@ -20,6 +20,7 @@ import soundfile
 from edge_tse.artifact import Artifact, verify
 from edge_tse.deployment.target import find_target
 from edge_tse.errors import DeviceError, LinkError, TargetError
+from edge_tse.install_line import install_line
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, load_voice, save_voice
 from firmware_bridge import board as boards
@@ -405,7 +406,7 @@ def test_flash_refuses(run: Run, arguments: tuple[str, ...], line: str) -> None:
 
 def test_flash_needs_the_compiler(run: Run, files: Files, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ziglang", None)
-    assert "pip install 'edge-tse[firmware]'" in run("flash", files.artifact, "--target", TARGET).complaint
+    assert install_line("firmware") in run("flash", files.artifact, "--target", TARGET).complaint
 
 
 def test_a_port_that_is_no_debug_server(run: Run, files: Files, model: Artifact, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import soundfile
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.engines import engines as host_engines
+from edge_tse.install_line import install_line
 from edge_tse.voice import load_voice
 from targets import tflite
 from tests import graphs
@@ -370,10 +371,10 @@ class TestDoctor:
         found = run("doctor", "--json").json
         litert = next(e for e in found["engines"] if e["engine"] == "litert")
         assert not litert["runs"]
-        assert "pip install 'edge-tse[litert]'" in litert["detail"]
+        assert install_line("litert") in litert["detail"]
         train = next(e for e in found["extras"] if e["extra"] == "train")
         assert train["missing"] == ["torch"]
-        assert train["install"] == "pip install 'edge-tse[train]'"
+        assert train["install"] == install_line("train")
 
     def test_without_a_model_it_still_answers(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         from edge_tse.errors import ArtifactError
@@ -493,7 +494,7 @@ class TestLab:
         monkeypatch.delitem(sys.modules, "quantization.train", raising=False)
         monkeypatch.setitem(sys.modules, "torch", None)
         complaint = run("train", "nano", "-o", tmp_path / "run", "--data", tmp_path).complaint
-        assert "pip install 'edge-tse[train]'" in complaint
+        assert install_line("train") in complaint
 
 
 def test_a_runtime_is_hushed_but_not_gagged(run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:

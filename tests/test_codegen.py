@@ -27,7 +27,7 @@ from firmware_bridge.c_source import array, real
 from firmware_bridge.codegen import generate, generate_network, pack_pointwise, plan_memory, voice_patch
 from tests import graphs
 
-ZIG = "compiling C needs ziglang: pip install 'edge-tse[firmware]'"
+ZIG = "compiling C needs ziglang: pip install '.[firmware]'"
 
 
 def voice_of(artifact: Artifact, seed: int = 0) -> Voice:

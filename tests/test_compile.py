@@ -22,6 +22,7 @@ from edge_tse.deployment.target import Target, find_target, load_target
 from edge_tse.engines import engines, open_network
 from edge_tse.errors import EngineError, ParityError, TargetError
 from edge_tse.graph import IntegerGraph, Pointwise, Tanh
+from edge_tse.install_line import install_line
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.voice import Voice, save_voice
 from targets import tflite
@@ -217,7 +218,7 @@ class TestRefusals:
             monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(EngineError, match=needs) as caught:
             compile_for(find_target("litert"), model, tmp_path / "a.tflite")
-        assert "pip install 'edge-tse[litert]'" in str(caught.value)
+        assert install_line("litert") in str(caught.value)
         assert not (tmp_path / "a.tflite").exists()
 
     def test_a_runtime_without_an_emitter(self, model: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ def test_the_wheel_holds_the_four_packages_whole(wheel: Path) -> None:
 
 def check_bill(text: str, wheel: Path, names: set[str]) -> None:
     """A bill of materials is CycloneDX, and names the wheel, its models and what is installed with it."""
-    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install 'edge-tse[dev]'")
+    pytest.importorskip("cyclonedx", reason="checking a bill needs cyclonedx-python-lib: pip install '.[dev]'")
     from cyclonedx.schema import SchemaVersion
     from cyclonedx.validation.json import JsonStrictValidator
 

@@ -28,7 +28,7 @@ from tests.board import sealed
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
 
-pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
 
 SAME = {"host": "c99", "qemu-mps3-an547": "mve", "qemu-mps2-an500": "dsp", "qemu-mps2-an386": "dsp"}
 SAME |= {"aarch64-linux": "neon-dot", "aarch64-linux-without-dot-product": "neon"}

@@ -361,7 +361,7 @@ class TestSubnormals:
         """The firmware's C, in a processor set to treat them as zero and in one that is not."""
         if platform.machine() not in ("x86_64", "AMD64"):
             pytest.skip("only x86-64 is switched here; the emulated Cortex-M55 flushes always")
-        pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+        pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
         from firmware_bridge import native
 
         switch = "unsigned etse_test_flush(unsigned mode);\nunsigned etse_test_flush(unsigned mode) {\n"

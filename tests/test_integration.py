@@ -56,7 +56,7 @@ def patch(artifact: Artifact) -> bytes:
 @pytest.fixture(scope="module")
 def example(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The example, compiled by the command that docs/integration.md gives, with more warnings and all of them errors."""
-    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
     folder = tmp_path_factory.mktemp("example")
     for name, text in generate(artifact).items():
         (folder / name).write_text(text)
@@ -141,7 +141,7 @@ def test_zephyr_builds_what_we_build() -> None:
 
 
 def test_the_archive_of_a_model_is_library_and_model_and_links_as_a_whole(artifact: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
     content = runtime_named("native-c").write(artifact, load_target("stm32h7")).content
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert set(archive.namelist()) == {*GENERATED, "sbom.cdx.json", *(f"c/{path.name}" for path in LIBRARY.iterdir())}
@@ -252,7 +252,7 @@ def graph(artifact: Artifact, request: pytest.FixtureRequest) -> IntegerGraph:
 
 def test_a_tflite_file_has_the_documented_names(graph: IntegerGraph) -> None:
     """Signature ``step``, in terms of the rows that the page is made of."""
-    pytest.importorskip("ai_edge_litert", reason="a TFLite file is read by ai-edge-litert: pip install 'edge-tse[litert]'")
+    pytest.importorskip("ai_edge_litert", reason="a TFLite file is read by ai-edge-litert: pip install '.[litert]'")
     rows = contracts.rows(graph)
     interpreter, _ = open_interpreter(tflite.emit(graph, {}), "xnnpack", 1)
     signature = interpreter.get_signature_list()["step"]
@@ -270,7 +270,7 @@ def test_a_tflite_file_has_the_documented_names(graph: IntegerGraph) -> None:
 
 
 def test_an_onnx_file_has_the_documented_names(graph: IntegerGraph) -> None:
-    onnx = pytest.importorskip("onnx", reason="an ONNX file is written by onnx: pip install 'edge-tse[onnx]'")
+    onnx = pytest.importorskip("onnx", reason="an ONNX file is written by onnx: pip install '.[onnx]'")
     rows = contracts.rows(graph)
     model = onnx.load_from_string(onnx_file.emit(graph, {}))
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)}

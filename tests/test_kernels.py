@@ -19,7 +19,7 @@ from firmware_bridge.plan import round_up
 
 Int8 = NDArray[np.int8]
 
-pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
 
 KERNELS = {
     "host": "c99",

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 ROOT = Path(__file__).parent.parent
 
-pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install 'edge-tse[live]'")
+pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install '.[live]'")
 if shutil.which("jackd") is None or ctypes.util.find_library("jack") is None:
     pytest.skip("no JACK here: apt-get install jackd2", allow_module_level=True)
 

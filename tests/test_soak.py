@@ -80,7 +80,7 @@ class Paced:
 @pytest.mark.slow
 @pytest.mark.alone
 def test_hours_pass_and_nothing_grows_or_goes_unsaid(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("ai_edge_litert", reason="the engine that keeps up: pip install 'edge-tse[litert]'")
+    pytest.importorskip("ai_edge_litert", reason="the engine that keeps up: pip install '.[litert]'")
     artifact = graphs.artifact(graphs.NANO, frames=4)
 
     def engine() -> Engine:

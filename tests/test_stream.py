@@ -25,7 +25,7 @@ from tests import graphs
 
 Int16 = NDArray[np.int16]
 
-pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
 
 HOP, RING, FADE = graphs.TINY.frame.hop, 256, 16
 DELAY = graphs.TINY.frame.delay

@@ -22,6 +22,7 @@ from edge_tse.deployment.runtime import Emitted
 from edge_tse.deployment.target import CONTENTS, Region, Target, find_target, load_target, targets
 from edge_tse.errors import TargetError
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 from edge_tse.operators import node_inputs
 from firmware_bridge.codegen import plan_memory
 from targets import tflite
@@ -356,8 +357,8 @@ class TestAbilities:
         for module in (shown, runtime):
             monkeypatch.setattr(module, "lacking", lambda needs: tuple(n for n in needs if "." not in n))
         can = shown.abilities(load_target("host"), lambda program: None)
-        assert (can["emit"].can, can["emit"].detail) == (False, "pip install 'edge-tse[litert]'")
-        assert (can["replay"].can, can["replay"].detail) == (False, "pip install 'edge-tse[litert]'")
+        assert (can["emit"].can, can["emit"].detail) == (False, install_line("litert"))
+        assert (can["replay"].can, can["replay"].detail) == (False, install_line("litert"))
 
     def test_lacking_imports_nothing_and_survives_anything(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert lacking(("json", "no_such_module", "no_such.module", "json.no_such")) == (

@@ -31,7 +31,7 @@ from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.native import NativeChain
 from tests import graphs
 
-pytest.importorskip("ziglang", reason="compiling to WebAssembly needs ziglang: pip install 'edge-tse[firmware]'")
+pytest.importorskip("ziglang", reason="compiling to WebAssembly needs ziglang: pip install '.[firmware]'")
 
 RATE = 16000
 SAME_VOICE = 0.9999
@@ -104,7 +104,7 @@ def clip() -> Float:
 @pytest.fixture(scope="module")
 def browser(clip: Float, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium without a window, whose microphone hears the woman's enrollment."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install 'edge-tse[dev]'")
+    playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install '.[dev]'")
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium is not installed: .ci/system browser, or apt-get install chromium")
@@ -361,7 +361,7 @@ class TestEnrollment:
             assert float(self._embedding(page, content) @ wanted) >= SAME_VOICE, name
 
     def test_other_rates_are_resampled(self, opened: Open, artifact: Artifact, clip: Float) -> None:
-        soxr = pytest.importorskip("soxr", reason="soxr is not installed: pip install 'edge-tse[audio]'")
+        soxr = pytest.importorskip("soxr", reason="soxr is not installed: pip install '.[audio]'")
         page = opened()
         for rate_hz in (48000, 22050, 44100):
             content = wav(soxr.resample(clip.T, RATE, rate_hz).T, rate_hz)

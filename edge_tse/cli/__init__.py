@@ -46,7 +46,7 @@ def _run(arguments: list[str]) -> int:
         from edge_tse.cli.options import COMMAND, COMPLETION_VARIABLE, app
 
         if COMPLETION_VARIABLE in os.environ:
-            from typer.completion import completion_init
+            from typer.completion import completion_init  # type: ignore[attr-defined]  # used as typer uses it itself
 
             completion_init()
         for module in VERBS:

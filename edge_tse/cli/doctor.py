@@ -17,6 +17,7 @@ from edge_tse.engines import Network
 from edge_tse.errors import EdgeTseError
 from edge_tse.front import compiled_state
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 from edge_tse.operators import node_inputs
 from edge_tse.report import environment
 
@@ -41,7 +42,7 @@ _EXTRAS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ExtraFinding:
-    """A group of packages that ``pip install 'edge-tse[extra]'`` brings."""
+    """A group of packages that an extra of edge-tse brings."""
 
     extra: str
     purpose: str
@@ -82,7 +83,9 @@ class Findings:
             "model_detail": self.model_detail,
             "front_end": self.front_end,
             "engines": [asdict(engine) for engine in self.engines],
-            "extras": [{**asdict(extra), "install": None if not extra.missing else _install(extra.extra)} for extra in self.extras],
+            "extras": [
+                {**asdict(extra), "install": None if not extra.missing else install_line(extra.extra)} for extra in self.extras
+            ],
         }
 
     def tables(self) -> list[Table]:
@@ -100,7 +103,7 @@ class Findings:
         for extra in self.extras:
             state = ", ".join(f"{name} {version}" for name, version in extra.found.items()) or "nothing installed"
             if extra.missing:
-                state += f"; missing {', '.join(extra.missing)}: {_install(extra.extra)}"
+                state += f"; missing {', '.join(extra.missing)}: {install_line(extra.extra)}"
             extras[f"{extra.extra}"] = f"{extra.purpose}: {state}"
         return [table("this machine", machine), table("engines", engines), table("packages", extras)]
 
@@ -182,10 +185,6 @@ def _look(extra: str, purpose: str, names: tuple[str, ...]) -> ExtraFinding:
         except metadata.PackageNotFoundError:
             missing.append(name)
     return ExtraFinding(extra=extra, purpose=purpose, found=found, missing=tuple(missing))
-
-
-def _install(extra: str) -> str:
-    return f"pip install 'edge-tse[{extra}]'"
 
 
 def _versions(here: Mapping[str, object]) -> Mapping[str, str]:

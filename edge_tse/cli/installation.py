@@ -44,7 +44,7 @@ def completion(
     shell: Annotated[Shell, typer.Argument(metavar="bash|zsh|fish", help="Shell that the script is for.")], as_json: Json = False
 ) -> None:
     """Print the script that lets a shell complete this command: `edge-tse completion bash > FILE`."""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # type: ignore[attr-defined]  # used as typer uses it itself
 
     script = get_completion_script(prog_name=COMMAND, complete_var=COMPLETION_VARIABLE, shell=shell)
     # Not through rich, which would fold and mark up a program.

@@ -14,6 +14,7 @@ from edge_tse.cli import output
 from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, Panel, StepsOption, app, artifact_of, given_paths
 from edge_tse.cli.recipes import ListsRecipes, ListsSchemes, recipe_names, scheme_names
 from edge_tse.errors import EngineError
+from edge_tse.install_line import install_line
 
 if TYPE_CHECKING:
     from edge_tse.analysis import Moves
@@ -74,7 +75,7 @@ def needs(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as failure:
-        raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[{extra}]'") from failure
+        raise EngineError(f"{failure.name} is not installed, this verb needs it: {install_line(extra)}") from failure
 
 
 @app.command(rich_help_panel=Panel.MAKE, cls=ListsRecipes)

@@ -14,6 +14,7 @@ from edge_tse.deployment.fit import Fit, count
 from edge_tse.deployment.offers import lacking
 from edge_tse.deployment.runtime import runtime_named
 from edge_tse.deployment.target import EVIDENCE, FLASHERS, Target
+from edge_tse.install_line import install_line
 
 __all__ = ["Ability", "abilities", "explain", "figures", "fit_table", "list_targets"]
 
@@ -38,7 +39,7 @@ def _emit(target: Target) -> Ability:
     if lacking((runtime.emitter,)):
         return Ability(can=False, detail=f"this build has no {runtime.emitter}")
     if lacking(runtime.needs):
-        return Ability(can=False, detail=f"pip install 'edge-tse[{runtime.extra}]'")
+        return Ability(can=False, detail=install_line(runtime.extra))
     return Ability(can=True, detail=runtime.emitter)
 
 
@@ -49,7 +50,7 @@ def _replay(target: Target) -> Ability:
             where = f"{replay.module}, emulated" if replay.emulates else replay.module
             return Ability(can=True, detail=f"{where}: {replay.what}")
     if replays:
-        return Ability(can=False, detail=f"pip install 'edge-tse[{replays[0].extra}]'")
+        return Ability(can=False, detail=install_line(replays[0].extra))
     return Ability(can=False, detail=f"nothing here runs a file for {target.runtime}")
 
 
@@ -59,7 +60,7 @@ def _build(target: Target, which: Callable[[str], str | None]) -> Ability:
         return Ability(can=None, detail="the runtime loads the file")
     if chain.compiler == "zig":
         if lacking(("ziglang",)) and which("zig") is None:
-            return Ability(can=False, detail="pip install 'edge-tse[firmware]'")
+            return Ability(can=False, detail=install_line("firmware"))
         return Ability(can=True, detail=f"zig, {chain.triple}")
     found = which(chain.compiler) is not None
     return Ability(can=found, detail=f"{chain.compiler}, {chain.triple}" if found else f"install {chain.compiler}")

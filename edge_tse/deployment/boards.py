@@ -13,6 +13,7 @@ from typing import Protocol
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError
+from edge_tse.install_line import install_line
 from edge_tse.stream import AnyEngine
 from edge_tse.voice import Voice
 
@@ -130,7 +131,7 @@ def boards() -> Boards:
     try:
         found: Boards = import_module("firmware_bridge.runtime").BOARDS
     except ModuleNotFoundError as failure:
-        raise EngineError(f"{failure.name} is not installed, this verb needs it: pip install 'edge-tse[firmware]'") from failure
+        raise EngineError(f"{failure.name} is not installed, this verb needs it: {install_line('firmware')}") from failure
     return found
 
 

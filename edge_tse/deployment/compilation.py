@@ -15,11 +15,12 @@ from edge_tse.artifact import Artifact, verify
 from edge_tse.deployment.compiled_file import record_of, record_path
 from edge_tse.deployment.fit import Fit, require_fit
 from edge_tse.deployment.offers import lacking, load_offers
-from edge_tse.deployment.runtime import Emitted, Replay, Runtime, runtime_named
+from edge_tse.deployment.runtime import Emitted, Replay, runtime_named
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError, TargetError
 from edge_tse.files import check_output, write_bytes
 from edge_tse.golden import Network, Parity
+from edge_tse.install_line import install_line
 
 __all__ = ["Compiled", "compile_for", "emit", "open_here"]
 
@@ -147,7 +148,7 @@ def emit(target: Target, artifact: Artifact) -> Emitted:
         if (operator := type(node).__name__) not in runtime.operators:
             raise TargetError(f"runtime {target.runtime} has no operator {operator} (layer {node.name}): choose another target")
     if missing := lacking(runtime.needs):
-        raise EngineError(f"{missing[0]} is not installed, target {target.name} needs it: {_install(runtime)}")
+        raise EngineError(f"{missing[0]} is not installed, target {target.name} needs it: {install_line(runtime.extra)}")
     if lacking((runtime.emitter,)):
         raise _no_emitter(target)
     return runtime.write(artifact, target)
@@ -165,8 +166,8 @@ def _first(target: Target, replays: tuple[Replay, ...]) -> Replay:
             return replay
     if not replays:
         raise TargetError(f"target {target.name}: nothing on this machine runs a file for {target.runtime}: choose another target")
-    extras = " or ".join(sorted({f"'edge-tse[{replay.extra}]'" for replay in replays}))
-    raise EngineError(f"nothing installed here can replay a file for {target.name}: pip install {extras}")
+    lines = " or ".join(sorted({install_line(replay.extra) for replay in replays}))
+    raise EngineError(f"nothing installed here can replay a file for {target.name}: {lines}")
 
 
 def _no_emitter(target: Target) -> TargetError:
@@ -174,7 +175,3 @@ def _no_emitter(target: Target) -> TargetError:
     return TargetError(
         f"target {target.name}: this build writes no file for runtime {target.runtime} yet: choose a target of {', '.join(able)}"
     )
-
-
-def _install(runtime: Runtime) -> str:
-    return f"pip install 'edge-tse[{runtime.extra}]'"

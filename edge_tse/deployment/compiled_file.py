@@ -19,6 +19,7 @@ from edge_tse.deployment.target import Target, find_target, load_target, targets
 from edge_tse.errors import ArtifactError, EngineError
 from edge_tse.files import read_bytes
 from edge_tse.golden import Network
+from edge_tse.install_line import install_line
 from edge_tse.table import quote, read_table
 
 __all__ = ["CompiledFile", "find_compiled", "record_of", "record_path"]
@@ -84,7 +85,7 @@ class CompiledFile:
             )
         usable = [replay for replay in whole if replay.available(self.target)]
         if not usable:
-            install = f"or install the extra {whole[0].extra}"
+            install = f"or {install_line(whole[0].extra)}"
             raise EngineError(f"nothing here runs {self.path} for {self.target.name}: verify {record_path(self.path)}, {install}")
         with usable[0].open(self.artifact, self.target, self.content) as network:
             yield network

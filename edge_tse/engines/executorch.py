@@ -20,6 +20,7 @@ from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 
 __all__ = ["ExecuTorchNetwork", "OperatorTime", "profile"]
 
@@ -150,7 +151,7 @@ def _load(content: bytes, threads: int, *, traced: bool) -> tuple[Any, Any]:
             runtime, torch = import_module("executorch.runtime"), import_module("torch")
             bindings = import_module("executorch.extension.pybindings._C")
     except ImportError as error:
-        raise EngineError(f"engine executorch needs {error.name}: pip install 'edge-tse[executorch]'") from None
+        raise EngineError(f"engine executorch needs {error.name}: {install_line('executorch')}") from None
     bindings._unsafe_reset_threadpool(threads)
     try:
         return runtime.Runtime.get().load_program(content, enable_etdump=traced), torch

@@ -21,6 +21,7 @@ from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 from edge_tse.quiet import quietly
 
 __all__ = ["KERNELS", "LiteRTNetwork", "open_interpreter"]
@@ -129,11 +130,11 @@ def _runtime() -> tuple[ModuleType, str]:
     try:
         module = import_module("tflite_runtime.interpreter")
     except ImportError:
-        raise EngineError("engine litert needs ai-edge-litert: pip install 'edge-tse[litert]'") from None
+        raise EngineError(f"engine litert needs ai-edge-litert: {install_line('litert')}") from None
     if np.lib.NumpyVersion(np.__version__) >= "2.0.0":
         raise EngineError(
-            f"tflite-runtime needs numpy 1, this is {np.__version__}: pip install 'edge-tse[litert]', "
-            "or 'edge-tse[device-legacy]' in an environment of its own"
+            f"tflite-runtime needs numpy 1, this is {np.__version__}: {install_line('litert')}, "
+            "or the extra device-legacy in an environment of its own"
         )
     return module, "tflite-runtime"
 
@@ -142,7 +143,7 @@ def _flatbuffer(graph: IntegerGraph) -> bytes:
     try:
         return file_of("litert", graph)
     except ImportError as error:
-        raise EngineError(f"engine litert needs {error.name} to write its model: pip install 'edge-tse[litert]'") from error
+        raise EngineError(f"engine litert needs {error.name} to write its model: {install_line('litert')}") from error
 
 
 def open_interpreter(content: bytes, kernels: str, threads: int) -> tuple[Any, str]:

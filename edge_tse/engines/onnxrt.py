@@ -17,6 +17,7 @@ from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 
 __all__ = ["OnnxNetwork", "open_session", "refusals"]
 
@@ -107,7 +108,7 @@ def open_session(model: bytes | str, threads: int) -> Any:
     try:
         runtime = import_module("onnxruntime")
     except ImportError:
-        raise EngineError("engine onnx needs onnxruntime: pip install 'edge-tse[onnx]'") from None
+        raise EngineError(f"engine onnx needs onnxruntime: {install_line('onnx')}") from None
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -19,6 +19,7 @@ from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
 from edge_tse.graph import IntegerGraph
+from edge_tse.install_line import install_line
 
 __all__ = ["Arena", "TflmNetwork", "arena"]
 
@@ -130,14 +131,14 @@ def _content(graph: IntegerGraph) -> bytes:
     try:
         return file_of("tflm", graph)
     except ImportError as error:
-        raise EngineError(f"engine tflm needs {error.name} to write its model: pip install 'edge-tse[tflm]'") from None
+        raise EngineError(f"engine tflm needs {error.name} to write its model: {install_line('tflm')}") from None
 
 
 def _interpreter(content: bytes, arena_bytes: int | None) -> Any:
     try:
         runtime = import_module("tflite_micro.python.tflite_micro.runtime")
     except ImportError:
-        raise EngineError("engine tflm needs tflite-micro: pip install 'edge-tse[tflm]'") from None
+        raise EngineError(f"engine tflm needs tflite-micro: {install_line('tflm')}") from None
     if content[4:8] != b"TFL3":
         raise EngineError("tflite-micro refuses the model: it is not a TFLite flatbuffer")
     try:

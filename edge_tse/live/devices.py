@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
+from edge_tse.install_line import install_line
 from edge_tse.live.ring import Ring
 
 __all__ = ["Device", "Duplex", "Exchange", "Wiring", "choose", "devices", "wire"]
@@ -372,7 +373,7 @@ def _portaudio() -> Iterator[tuple[Any, ModuleType]]:
         module = import_module("pyaudio")
     except ImportError as failure:
         raise AudioError(
-            "PyAudio is not installed, live sound needs it: apt-get install portaudio19-dev && pip install 'edge-tse[live]'"
+            f"PyAudio is not installed, live sound needs it: apt-get install portaudio19-dev && {install_line('live')}"
         ) from failure
     with _silence_hosts():
         audio = module.PyAudio()

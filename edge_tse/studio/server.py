@@ -19,6 +19,7 @@ from typing import Any
 
 from edge_tse.errors import AudioError, EdgeTseError, EngineError
 from edge_tse.hearing.prescription import BANDS_HZ, nal_r_db, parse_audiogram
+from edge_tse.install_line import install_line
 from edge_tse.studio.program import Program, Sitting
 from edge_tse.table import parse_json, quote
 
@@ -29,7 +30,7 @@ try:
     from starlette.routing import Route, WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketDisconnect
 except ModuleNotFoundError as failure:
-    raise EngineError(f"{failure.name} is not installed, the studio needs it: pip install 'edge-tse[studio]'") from failure
+    raise EngineError(f"{failure.name} is not installed, the studio needs it: {install_line('studio')}") from failure
 
 __all__ = ["Studio", "application", "serve"]
 

@@ -19,7 +19,7 @@ from tests import graphs
 
 Int8 = NDArray[np.int8]
 
-pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install 'edge-tse[firmware]'")
+pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
 
 
 def test_shipped_model() -> None:

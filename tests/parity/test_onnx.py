@@ -211,9 +211,9 @@ def test_what_is_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(EngineError, match=r"pip install 'edge-tse\[onnx\]'"):
+    with pytest.raises(EngineError, match=r"pip install .*\[onnx\]'"):
         emit(graph, {})
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(EngineError, match=r"pip install 'edge-tse\[onnx\]'"):
+    with pytest.raises(EngineError, match=r"pip install .*\[onnx\]'"):
         OnnxNetwork(graph, content)

@@ -84,7 +84,7 @@ def test_what_is_wrong_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TargetError, match="takes 2 frames already"):
         several_hops(several_hops(graph, 2), 2)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(EngineError, match=r"pip install 'edge-tse\[executorch\]'"):
+    with pytest.raises(EngineError, match=r"pip install .*\[executorch\]'"):
         emit(graph, {}, accelerator="ethos-u55-128", system_config="Ethos_U55_High_End_Embedded", memory_mode="Shared_Sram")
 
 
