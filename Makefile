@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try studio test test-slow fuzz lint audit sbom clean
+.PHONY: help demo try studio test test-slow fuzz lint audit wheels sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -26,6 +26,7 @@ help:
 	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
 	@echo "make lint                       ruff and mypy alone"
 	@echo "make audit                      known vulnerabilities of what is installed, where the service that knows them can be reached"
+	@echo "make wheels                     sdist and wheels for x86-64 and aarch64 in dist/, for any Linux with glibc 2.17 and Python 3.11 or newer"
 	@echo "make sbom                       bills of materials (CycloneDX) of the wheel, a C archive, a firmware image and the boot code, in dist/"
 	@echo "make clean                      remove demo/, builds and caches; .venv stays"
 
@@ -62,15 +63,18 @@ audit: $(VENV)/.installed-dev
 	@echo "==> pip-audit"
 	@$(RUN) .ci/audit.py
 
-# What pip installs with the wheel, in an environment of its own: this one has the tests' packages too.
-sbom: $(VENV)/.installed-dev
+wheels: $(VENV)/.installed-dev
+	@echo "==> sdist and wheels"
+	@$(RUN) .ci/wheels.py --out dist
+
+# What pip installs with the wheel for this processor, in an environment of its own: this one has the tests' packages too.
+sbom: wheels
 	@echo "==> the wheel, and what is installed with it"
-	@rm -rf build/sbom && mkdir -p build/sbom dist
-	@$(RUN) -m pip wheel -qq --disable-pip-version-check --no-deps --wheel-dir build/sbom .
-	@cp build/sbom/*.whl dist/
+	@rm -rf build/sbom && mkdir -p build/sbom
 	@$(RUN) -m venv --without-pip build/sbom/environment
-	@$(RUN) -m pip --python build/sbom/environment install -qq --disable-pip-version-check "$$(echo build/sbom/*.whl)[litert]"
-	@$(RUN) .ci/wheel_bill.py build/sbom/*.whl build/sbom/environment > dist/edge-tse.cdx.json
+	@wheel=$$(echo dist/*manylinux_2_17_$$(uname -m).whl) && \
+		$(RUN) -m pip --python build/sbom/environment install -qq --disable-pip-version-check "$$wheel[litert]" && \
+		$(RUN) .ci/wheel_bill.py "$$wheel" build/sbom/environment > dist/edge-tse.cdx.json
 	@rm -r build/sbom
 	@echo "==> the C archive, an image and the boot code"
 	@$(RUN) -m edge_tse compile --target stm32h7 -o dist/edge-tse-stm32h7.zip --sbom dist/edge-tse-stm32h7.cdx.json

@@ -282,7 +282,7 @@ def test_limit_and_progress(artifact: Artifact, trials: Write) -> None:
 
 def test_a_missing_package_is_one_line(artifact: Artifact, trials: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pesq", None)
-    with pytest.raises(EngineError, match=r"pip install 'edge-tse\[eval\]'"):
+    with pytest.raises(EngineError, match=r"pip install .*\[eval\]'"):
         evaluate(trials(TWO), artifact, "reference")
 
 

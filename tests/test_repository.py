@@ -17,6 +17,7 @@ TOP_LEVEL = {
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "LICENSE",
+    "MANIFEST.in",
     "Makefile",
     "README.md",
     "SECURITY.md",
@@ -112,7 +113,7 @@ def test_the_licence_is_stated_alike_everywhere() -> None:
 
 
 def test_scripts_can_be_run_and_make_offers_what_is_documented() -> None:
-    for script in (".ci/run", ".ci/system"):
+    for script in (".ci/run", ".ci/system", ".ci/aarch64_python"):
         assert (ROOT / script).stat().st_mode & 0o111, script
         assert (ROOT / script).read_text().startswith("#!"), script
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
