@@ -6,8 +6,6 @@ as a real one does.
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,8 +29,9 @@ from firmware_bridge.flash import (
     is_confirmed,
     start,
 )
-from firmware_bridge.flash_memory import FileFlash
-from firmware_bridge.gdb import GdbRemote, flat, load
+from firmware_bridge.flash_memory import FileFlash, FlashMemory
+from firmware_bridge.flash_tools import REMOTE, run_step, tool_steps
+from firmware_bridge.gdb import GdbRemote, load
 from firmware_bridge.image import Image, check_for, make, parse
 from firmware_bridge.link import Link, SocketLink, open_link
 from firmware_bridge.trust import Trust, check_room, read_trust, write_trust
@@ -44,25 +43,21 @@ if TYPE_CHECKING:
 __all__ = [
     "EmulatedBoard",
     "Flashed",
-    "ToolStep",
     "core_of",
     "flash",
     "has_core",
     "image_for",
     "open_board",
     "program_of",
-    "tool_steps",
 ]
 
 SERVER = ("server.c", "wire.c")
-_MEMORY_BYTES = 8 * 2**20
-_SECTOR_BYTES = 4096
-_HERE = ("qemu-system-arm", "qemu-aarch64", "none")
+MEMORY_BYTES = 8 * 2**20
+SECTOR_BYTES = 4096
+BOOT_BYTES = 2 * SECTOR_BYTES
+"""Memory in which this machine keeps what a board trusts that it does not stand in for."""
+HERE = ("qemu-system-arm", "qemu-aarch64", "none")
 """Flashers of boards that this machine stands in for: it emulates their core, or has it."""
-_TOOL_TIMEOUT_S = 300.0
-"""Timeout of an external tool: one that asks for a password, or waits for a device, has nobody to answer it."""
-_REMOTE = "edge-tse-board"
-"""Name of the program on a board that has files."""
 
 Tell = Callable[[FlashProgress], None]
 
@@ -114,7 +109,7 @@ class EmulatedBoard:
     def __init__(self, target: Target, memory: Path) -> None:
         self._target = target
         self._core = core_of(target)
-        self.memory = FileFlash(memory, _MEMORY_BYTES, _SECTOR_BYTES)
+        self.memory = FileFlash(memory, MEMORY_BYTES, SECTOR_BYTES)
         self.slots = Slots.of(self.memory)
 
     @property
@@ -139,7 +134,7 @@ class EmulatedBoard:
     def start(self) -> Link:
         """Boot the installed image. ``DeviceError`` if there is none, ``ArtifactError`` if none is trusted."""
         with self.memory.lock():
-            _require_trust(self.memory, self.slots.trust_at)
+            require_trust(self.memory, self.slots.trust_at, self.memory.path)
             slot = choose(self.memory, self.slots)
             record = None if slot is None else boot_record(self.memory, self.slots, slot)
             if slot is None or record is None:
@@ -177,7 +172,7 @@ class EmulatedBoard:
         return DeviceError(f"{name} has no image: `edge-tse flash --target {name}` first", 0)
 
     def _check(self, content: bytes, source: str) -> Image:
-        image = _require_trust(self.memory, self.slots.trust_at).check(content, source)
+        image = require_trust(self.memory, self.slots.trust_at, self.memory.path).check(content, source)
         check_for(image, target=self._target.name, core=self._target.core, source=source)
         return image
 
@@ -208,12 +203,12 @@ def open_board(target: Target, port: str | None, state: Path, baud: int | None =
 
     ``baud``: symbols per second of a serial port, :data:`.link.BAUD` if None.
     """
-    if target.flasher in _HERE and (port is None or ":" not in port):
-        return EmulatedBoard(target, _memory(target, port, state)).start()
+    if target.flasher in HERE and (port is None or ":" not in port):
+        return EmulatedBoard(target, memory_file(target, port, state)).start()
     if port is not None:
         return open_link(port, baud=baud)
     if target.flasher == "adb":
-        return open_link(f"exec:adb shell -T /data/local/tmp/{_REMOTE}")
+        return open_link(f"exec:adb shell -T /data/local/tmp/{REMOTE}")
     raise LinkError(f"target {target.name} is reached through a port: give it with --port, for instance --port /dev/ttyACM0")
 
 
@@ -251,8 +246,8 @@ def flash(
     check_for(image, target=target.name, core=target.core)
     check_room(trusted or ())
     through_gdb = port is not None and port.startswith("gdb://")
-    if target.flasher in _HERE and via is None and not through_gdb:
-        board = EmulatedBoard(target, _memory(target, port, state))
+    if target.flasher in HERE and via is None and not through_gdb:
+        board = EmulatedBoard(target, memory_file(target, port, state))
         with board.memory.lock():
             slot = board.install(content, progress)
             if trusted is not None:
@@ -263,7 +258,7 @@ def flash(
     memory, at = _boot_region(target, state)
     with memory.lock():
         # Nothing on the way of a tool asks: this machine does, as the board's own boot code would.
-        asked = _require_trust(memory, at)
+        asked = require_trust(memory, at, memory.path)
         asked.check(content, "the image")
         if through_gdb:
             assert port is not None
@@ -273,7 +268,7 @@ def flash(
                 program = Path(folder) / "image.elf"
                 program.write_bytes(image.payload)
                 for step in tool_steps(via or target.flasher, program, port=port, chip=chip):
-                    _run(step)
+                    run_step(step)
             done = Flashed(way=via or target.flasher, slot=None)
         keys = asked.keys if trusted is None else tuple(trusted)
         # In place and without a second slot: there is no image to go back to, and no trial.
@@ -282,12 +277,12 @@ def flash(
     return done
 
 
-def _require_trust(memory: FileFlash, at: tuple[int, int]) -> Trust:
+def require_trust(memory: FlashMemory, at: tuple[int, int], file: Path) -> Trust:
     """Requirements of a boot region. ``ArtifactError`` if it is damaged throughout, and no image would ever satisfy it."""
     trust = read_trust(memory, at)
     if trust.keys == ():
         raise ArtifactError(
-            f"{memory.path}: its boot region is damaged in both places, or written by an older edge-tse, so that no image is "
+            f"{file}: its boot region is damaged in both places, or written by an older edge-tse, so that no image is "
             "trusted: remove the file to begin anew"
         )
     return trust
@@ -298,105 +293,15 @@ def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int
 
     For a board that this machine stands in for, they are in its own boot region; for any other, this machine remembers them.
     """
-    if target.flasher in _HERE:
-        board = EmulatedBoard(target, _memory(target, None, state))
+    if target.flasher in HERE:
+        board = EmulatedBoard(target, memory_file(target, None, state))
         return board.memory, board.slots.trust_at
-    memory = FileFlash(state / "boards" / f"{target.name}.trust", 2 * _SECTOR_BYTES, _SECTOR_BYTES)
-    return memory, (0, _SECTOR_BYTES)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToolStep:
-    """Command of an external tool."""
-
-    command: tuple[str, ...]
-    must_print: str = ""
-    """Text that proves that the tool did its work."""
-    read_back: Path | None = None
-    """A file that it writes, which must equal ``written``."""
-    written: Path | None = None
-
-
-def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | None = None) -> list[ToolStep]:
-    """Commands of external tools that put a program onto a board: ``pyocd``, ``dfu-util``, ``adb``, ``ssh``.
-
-    Where the tool can rename a file, that is the last step, so that an interrupted transfer leaves the old program.
-    """
-    match way:
-        case "pyocd":
-            if chip is None:
-                raise TargetError("pyOCD needs the chip's name: --chip NAME, see `pyocd list --targets`")
-            probe = () if port is None else ("--uid", port)
-            # pyOCD compares what it has written.
-            return [ToolStep(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
-        case "dfu-util":
-            base, content = flat(program.read_bytes())
-            plain, back = program.with_suffix(".bin"), program.with_suffix(".back")
-            plain.write_bytes(content)
-            dfu = ("dfu-util", *(() if port is None else ("--serial", port)), "--alt", "0")
-            return [
-                ToolStep(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
-                ToolStep(
-                    command=(*dfu, "--dfuse-address", f"{base:#x}:{len(content)}", "--upload", str(back)),
-                    read_back=back,
-                    written=plain,
-                ),
-            ]
-        case "adb":
-            adb = ("adb", *(() if port is None else ("-s", port)))
-            return _replace((*adb, "push", str(program)), "/data/local/tmp/", "", (*adb, "shell"), program)
-        case "ssh":
-            if port is None:
-                raise TargetError("a board behind ssh needs --port USER@HOST")
-            quiet = ("-o", "BatchMode=yes")  # no questions
-            return _replace(("scp", "-q", *quiet, str(program)), "", f"{port}:", ("ssh", *quiet, port), program)
-        case _:
-            raise TargetError(f"nothing here drives {way}: start its debug server and give --port gdb://HOST:PORT")
-
-
-def _replace(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[ToolStep]:
-    """Commands that copy, compare, and only then rename a program."""
-    place = f"{folder}{_REMOTE}"
-    digest = hashlib.sha256(program.read_bytes()).hexdigest()
-    return [
-        ToolStep(command=(*copy, f"{host}{place}.new")),
-        ToolStep(command=(*shell, "sha256sum", f"{place}.new"), must_print=digest),
-        ToolStep(command=(*shell, "chmod", "755", f"{place}.new")),
-        ToolStep(command=(*shell, "mv", f"{place}.new", place)),
-    ]
-
-
-def _run(step: ToolStep) -> None:
-    command = step.command
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_TOOL_TIMEOUT_S
-        )
-    except FileNotFoundError as failure:
-        raise TargetError(f"{command[0]} is not installed, flashing needs it: install it, then flash again") from failure
-    except subprocess.TimeoutExpired as failure:
-        raise TargetError(
-            f"`{' '.join(command[:3])}` did not end within {_TOOL_TIMEOUT_S:g} s: is the board connected?"
-        ) from failure
-    lines = [line for text in (done.stdout, done.stderr) for line in text.splitlines() if line.strip()]
-    last = lines[-1].strip() if lines else "no message"
-    if done.returncode:
-        raise TargetError(
-            f"`{' '.join(command[:3])}` failed with status {done.returncode} ({last}): correct that, then flash again"
-        )
-    if step.must_print not in done.stdout:
-        raise DeviceError(
-            f"the board holds {last[:64]} where {step.must_print[:12]} was sent: the old program still runs, try again", 0
-        )
-    if step.read_back is not None and step.written is not None and step.read_back.read_bytes() != step.written.read_bytes():
-        raise DeviceError(f"{command[0]} reads back something else than was written: flash again before the board is reset", 0)
+    memory = FileFlash(trust_file(target, state), BOOT_BYTES, SECTOR_BYTES)
+    return memory, (0, SECTOR_BYTES)
 
 
 def _through_gdb(image: Image, port: str, progress: Tell) -> Flashed:
-    host, _, number = port.removeprefix("gdb://").rpartition(":")
-    if not host or not number.isdigit() or int(number) >= 2**16:
-        raise LinkError(f"{port} names no debug server: write gdb://HOST:PORT, with a port below 65536")
-    gdb = GdbRemote(SocketLink(host, int(number)))
+    gdb = GdbRemote(SocketLink(*debug_server(port)))
     try:
         load(gdb, image.payload, progress)
         _reset(gdb)
@@ -404,6 +309,14 @@ def _through_gdb(image: Image, port: str, progress: Tell) -> Flashed:
     finally:
         gdb.close()
     return Flashed(way="gdb", slot=None)
+
+
+def debug_server(port: str) -> tuple[str, int]:
+    """Host and number of ``gdb://HOST:PORT``. ``LinkError`` if it is something else."""
+    host, _, number = port.removeprefix("gdb://").rpartition(":")
+    if not host or not number.isdigit() or int(number) >= 2**16:
+        raise LinkError(f"{port} names no debug server: write gdb://HOST:PORT, with a port below 65536")
+    return host, int(number)
 
 
 def _reset(gdb: GdbRemote) -> None:
@@ -420,5 +333,11 @@ def _reset(gdb: GdbRemote) -> None:
     raise DeviceError(f"{gdb.name} resets with neither system_reset nor reset halt: reset the board by hand", 0) from refusal
 
 
-def _memory(target: Target, port: str | None, state: Path) -> Path:
+def memory_file(target: Target, port: str | None, state: Path) -> Path:
+    """File that is the memory of an emulated board."""
     return state / "boards" / f"{target.name}.flash" if port is None else Path(port)
+
+
+def trust_file(target: Target, state: Path) -> Path:
+    """File in which this machine remembers what a board trusts that it does not stand in for."""
+    return state / "boards" / f"{target.name}.trust"

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from edge_tse.artifact import Artifact, verify
-from edge_tse.deployment.boards import BoardImage, Delivered, Proof
+from edge_tse.deployment.boards import BoardImage, Delivered, Proof, Rehearsed
 from edge_tse.deployment.target import Target
 from edge_tse.errors import DeviceError
 from edge_tse.files import write_bytes
@@ -20,6 +20,7 @@ from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_fi
 from firmware_bridge.flash import FlashProgress
 from firmware_bridge.image import MAGIC, Image, check_for, pack_image, parse, public_key, sign, with_counter
 from firmware_bridge.link import Link
+from firmware_bridge.rehearsal import rehearse
 
 __all__ = ["Delivery", "LinkedBoard"]
 
@@ -145,6 +146,21 @@ class Delivery:
         if model is not None and done.way == "adb" and port is None:  # it answers without our being told where
             prove(open_board(target, port, state))
         return Delivered(way=done.way, slot=done.slot, proof=proofs[0] if proofs else None)
+
+    def rehearse(
+        self,
+        image: BoardImage,
+        target: Target,
+        state: Path,
+        *,
+        port: str | None = None,
+        chip: str | None = None,
+        via: str | None = None,
+        trust: Sequence[Path] | None = None,
+    ) -> Rehearsed:
+        """Check the image for the board, and say what :meth:`deliver` would do."""
+        trusted = None if trust is None else [public_key(key) for key in trust]
+        return rehearse(target, image.content, state, port=port, chip=chip, via=via, trusted=trusted)
 
     @contextmanager
     def connect(self, target: Target, port: str | None, state: Path, baud: int | None = None) -> Iterator[LinkedBoard]:

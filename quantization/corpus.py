@@ -152,10 +152,12 @@ def decode(
     speeds: Sequence[float] = SPEEDS,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    reused: Callable[[Path], None] = lambda path: None,
 ) -> Speech:
     """Decode talkers into memory at each speed. ``cache`` names a folder that keeps the result between runs.
 
-    A cached result is used for the same files alone: the same places, sizes and times of their last change.
+    A cached result is used for the same files alone: the same places, sizes and times of their last change. ``reused`` is told
+    which file that was.
     """
     files = [_stamp(path) for speaker in speakers for path in corpus.speakers[speaker]] if cache else []
     key = _hash(json.dumps([sorted(speakers), rate, list(speeds), files]))[:16]
@@ -163,6 +165,7 @@ def decode(
     index = stored.with_suffix(".json") if stored else None
     if stored and index and stored.exists() and index.exists():
         spans = {k: tuple((a, b) for a, b in v) for k, v in json.loads(index.read_text()).items()}
+        reused(stored)
         return _speech(np.load(stored, mmap_mode="r"), spans, corpus, rate)
 
     def one(speaker: str) -> list[list[NDArray[np.int16]]]:

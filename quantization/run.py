@@ -33,6 +33,8 @@ class TrainingProgress:
     steps: int | None
     """Number of steps; None: there is no planned end."""
     figures: dict[str, float]
+    note: str = ""
+    """Line for people that is no step: what was taken from an earlier run, and from where."""
 
 
 Watch = Callable[[TrainingProgress], None]
@@ -65,7 +67,13 @@ class TrainingRun:
         stored = folder / "voices.pt"
         speeds = embeddings.speeds if embeddings else _speeds(stored) if made.encoder is None else SPEEDS
         self.speech = decode(
-            self.corpus, self.corpus.train_speakers, frame.sample_rate_hz, speeds, cache=cache, progress=_teller(watch, "decode")
+            self.corpus,
+            self.corpus.train_speakers,
+            frame.sample_rate_hz,
+            speeds,
+            cache=cache,
+            progress=_teller(watch, "decode"),
+            reused=_reuser(watch, "decoded speech of the training talkers"),
         )
         self.validation = decode(
             self.corpus,
@@ -74,6 +82,7 @@ class TrainingRun:
             (1.0,),
             cache=cache,
             progress=_teller(watch, "decode"),
+            reused=_reuser(watch, "decoded speech of the validation talkers"),
         )
         self.encoder, self.enrollments, self.held_out = _enrollments(self, stored, watch, encoder, embeddings, refine)
         if made.encoder is None:
@@ -91,6 +100,10 @@ class TrainingRun:
 
 def _teller(watch: Watch, phase: str) -> Callable[[int, int], None]:
     return lambda done, of: watch(TrainingProgress(phase=phase, step=done, steps=of, figures={}))
+
+
+def _reuser(watch: Watch, what: str) -> Callable[[Path], None]:
+    return lambda path: watch(TrainingProgress(phase="", step=0, steps=None, figures={}, note=f"{what}: taken from {path}"))
 
 
 def _enrollments(
@@ -116,6 +129,7 @@ def _enrollments(
             for k in ("train", "validation")
         )
         if trained.size == voice_size(made.student):
+            _reuser(watch, "encoder and voices" if encoder else "voices")(stored)
             return encoder, trained, held_out
     if embeddings is not None:
         encoder, trained, held_out = None, embeddings.of(run.corpus, run.speech), embeddings.of(run.corpus, run.validation)

@@ -24,14 +24,15 @@ from edge_tse.install_line import install_line
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, load_voice, save_voice
 from firmware_bridge import board as boards
-from firmware_bridge import delivery, flash_memory
+from firmware_bridge import delivery, flash_memory, flash_tools
 from firmware_bridge import flash as flashing
-from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board, tool_steps
+from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board
 from firmware_bridge.build import CORES, build_program
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
+from firmware_bridge.flash_tools import tool_steps
 from firmware_bridge.image import make, pack_image, public_key, sign, with_counter
 from firmware_bridge.link import Confirming, Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
@@ -592,6 +593,47 @@ def test_programs_that_flash_at_once_lose_nothing(images: Callable[..., Path], t
         assert {flashing.image_in(board.memory, board.slots, slot) for slot in (0, 1)} == {path.read_bytes() for path in paths}
 
 
+# Nothing is touched
+
+
+class TestDryRun:
+    def test_says_what_a_flash_then_does(self, images: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+        words = (images("host"), "--target", "host", "--port", tmp_path / "board.flash")
+        said = run("flash", *words, "--dry-run", "--json").json
+        assert not (tmp_path / "board.flash").exists()
+        assert not (tmp_path / "state").exists()
+        assert said["steps"][0] == f"write {said['image_bytes']:,} bytes into slot A of {tmp_path / 'board.flash'}"
+        assert run("flash", *words, "--json").json["slot"] == said["slot"] == 0
+        before = (tmp_path / "board.flash").read_bytes()
+        assert run("flash", *words, "--dry-run", "--json").json["slot"] == 1
+        assert (tmp_path / "board.flash").read_bytes() == before
+
+    def test_what_the_board_does_not_trust_is_refused(self, images: Callable[..., Path], run: Run, files: Files) -> None:
+        assert run("flash", images("host"), "--target", "host", "--trust", files.public).code == 0
+        assert "not signed" in run("flash", images("host", signed=False), "--target", "host", "--dry-run").complaint
+
+    def test_commands_of_tools_are_shown_and_not_run(
+        self, images: Callable[..., Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("PATH", str(tmp_path))
+        image = images("stm32h7")
+        words = (image, "--target", "stm32h7", "--via", "pyocd", "--chip", "stm32h743xx", "--dry-run")
+        assert "pyocd is not installed" in run("flash", *words).complaint
+        (tmp_path / "pyocd").write_text("#!/bin/sh\nexit 9\n")
+        (tmp_path / "pyocd").chmod(0o755)
+        assert run("flash", *words, "--json").json["steps"] == ["pyocd load --target stm32h743xx --format elf image.elf"]
+
+    def test_a_debug_server_is_not_asked(self, images: Callable[..., Path], run: Run) -> None:
+        words = (images("stm32h7"), "--target", "stm32h7", "--dry-run", "--json", "--port")
+        assert "127.0.0.1:9" in run("flash", *words, "gdb://127.0.0.1:9").json["steps"][0]
+        assert "names no debug server" in run("flash", *words, "gdb://nowhere").complaint
+
+    def test_another_target_or_a_file(self, images: Callable[..., Path], run: Run, tmp_path: Path) -> None:
+        assert "is for target host" in run("flash", images("host"), "--target", TARGET, "--dry-run").complaint
+        words = (images("host"), "--target", "host", "--image", tmp_path / "a.img", "--dry-run")
+        assert "leave --dry-run out" in run("flash", *words).complaint
+
+
 # Tools of others
 
 
@@ -705,7 +747,7 @@ def test_a_transfer_that_goes_wrong_keeps_the_old_program(adb: Callable[..., Pat
 
 
 def test_a_tool_that_does_not_end(adb: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "_TOOL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(flash_tools, "_TOOL_TIMEOUT_S", 0.2)
     adb("exec sleep 60")
     android = find_target("android-arm64")
     image = pack_image(make(b"x", target=android.name, core=android.core, artifact_digest="00" * 32))

@@ -96,7 +96,7 @@ FROZEN = {
     "voice": {"--info", "--delete"},
     "latency": set(),
     "calibrate": set(),
-    "flash": {"--target", "--port", "--chip", "--via", "--voice", "--sign", "--trust", "--image"},
+    "flash": {"--target", "--port", "--chip", "--via", "--voice", "--sign", "--trust", "--image", "--dry-run"},
     "board": {"--target", "--port", "--voice", "--mixture", "-o", "--ping", "--baud"},
     "analyse": {"--trials", "--plot", "--artifact", "--checkpoint", "--engine"},
 }

@@ -1,4 +1,4 @@
-"""What `make wheels` leaves is whole, tagged as it is, and enough for an empty folder, on each Python and on the other processor."""
+"""What `make wheels` leaves is whole, tagged as it is, and all that an empty folder needs, on each Python and each processor."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import typer
 
 from edge_tse.cli import output
 from edge_tse.cli.options import ArtifactArgument, BaudOption, Json, Panel, app, artifact_of, given_paths, target_names
-from edge_tse.errors import AudioError
+from edge_tse.errors import AudioError, TargetError
 
 if TYPE_CHECKING:
     from edge_tse.deployment.boards import BoardImage, Delivered
@@ -50,6 +50,7 @@ _Counter = Annotated[
     ),
 ]
 _ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help="File to write the image to, instead of a board.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Build and check the image, say what would be done, and touch no board.")]
 _Link = Annotated[
     str | None,
     typer.Option(
@@ -77,6 +78,7 @@ def flash(
     trust: _Trusted = None,
     counter: _Counter = None,
     image: _ImageFile = None,
+    dry_run: _DryRun = False,
     as_json: Json = False,
 ) -> None:
     """Build an image with the model, flash it, read it back, and replay the golden frames on the board."""
@@ -85,6 +87,8 @@ def flash(
     from edge_tse.files import check_output
 
     bridge, board = boards(), find_target(target)
+    if image is not None and dry_run:
+        raise TargetError("--image writes a file and touches no board: leave --dry-run out")
     if image is not None:
         check_output(image, given_paths(artifact, voice, sign))
     made = bridge.image(board, artifact, voice, sign, counter)
@@ -92,6 +96,12 @@ def flash(
     if image is not None:
         bridge.save(made, board, image)
         output.result({**figures, "output": image}, as_json, f"{image}: {what}, for {board.name}")
+        return
+    if dry_run:
+        plan = bridge.rehearse(made, board, state_folder(), port=port, chip=chip, via=via, trust=trust)
+        figures |= {"dry_run": True, "flasher": plan.way, "slot": plan.slot, "steps": plan.steps}
+        lines = [f"{board.name}: {what}, by {plan.way}; nothing was touched, this would be done:"]
+        output.result(figures, as_json, *lines, *(f"    {step}" for step in plan.steps))
         return
     with output.progress("flashing", as_json) as tell:
         done = bridge.deliver(made, board, state_folder(), port=port, chip=chip, via=via, trust=trust, progress=tell)

@@ -110,7 +110,8 @@ def steps(as_json: bool, every_s: float = 30.0) -> Iterator[Callable[[str], None
 def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
     """Watch a long run, told values with ``phase``, ``step``, ``steps`` and ``figures``: a bar for each phase.
 
-    Without a terminal, a line goes to stderr every half minute for the log; with JSON, nothing.
+    Without a terminal, a line goes to stderr every half minute for the log; with JSON, nothing. A value with a ``note`` is a line
+    of its own.
     """
     if as_json:
         yield lambda told: None
@@ -124,6 +125,9 @@ def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
 
     def watch(told: Any) -> None:
         bar.start()
+        if told.note:
+            bar.console.print(f"edge-tse: {told.note}", markup=False, soft_wrap=True)
+            return
         if told.phase not in tasks:
             tasks[told.phase] = bar.add_task(told.phase, total=told.steps, figures="")
         bar.update(tasks[told.phase], completed=told.step, total=told.steps, figures=_short(told.figures))
@@ -131,8 +135,7 @@ def phases(as_json: bool) -> Iterator[Callable[[Any], None]]:
     try:
         yield watch
     finally:
-        if tasks:
-            bar.stop()
+        bar.stop()
 
 
 def _log_lines(every_s: float = 30.0) -> Callable[[Any], None]:
@@ -140,6 +143,9 @@ def _log_lines(every_s: float = 30.0) -> Callable[[Any], None]:
     last: dict[str, float] = {}
 
     def watch(told: Any) -> None:
+        if told.note:
+            sys.stderr.write(f"edge-tse: {told.note}\n")
+            return
         now = time.monotonic()
         if told.phase in last and told.step != told.steps and now - last[told.phase] < every_s:
             return

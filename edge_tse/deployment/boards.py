@@ -17,7 +17,7 @@ from edge_tse.install_line import install_line
 from edge_tse.stream import AnyEngine
 from edge_tse.voice import Voice
 
-__all__ = ["Board", "BoardImage", "Boards", "Delivered", "Proof", "boards", "state_folder"]
+__all__ = ["Board", "BoardImage", "Boards", "Delivered", "Proof", "Rehearsed", "boards", "state_folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,18 @@ class Delivered:
     proof: Proof | None
     """Result of the golden frames; None if the board could not be reached, or the artifact is not known. An image in a slot
     then stays on trial until the board has answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsed:
+    """What it would take to put an image onto a board, with nothing done."""
+
+    way: str
+    """Tool or link that would put it there."""
+    slot: int | None
+    """Slot that it would go into, on a board that has two."""
+    steps: tuple[str, ...]
+    """What would be done, in words or as commands."""
 
 
 class Board(Protocol):
@@ -118,6 +130,19 @@ class Boards(Protocol):
 
         ``ArtifactError`` if the image is not signed, or has no security counter, as the board asks.
         """
+
+    def rehearse(
+        self,
+        image: BoardImage,
+        target: Target,
+        state: Path,
+        *,
+        port: str | None = None,
+        chip: str | None = None,
+        via: str | None = None,
+        trust: Sequence[Path] | None = None,
+    ) -> Rehearsed:
+        """Check all that :meth:`deliver` checks before it touches the board, and say what it would do. Errors as there."""
 
     def connect(self, target: Target, port: str | None, state: Path, baud: int | None = None) -> AbstractContextManager[Board]:
         """The link to a flashed board, closed at the end; ``baud`` is that of a serial port.

@@ -1,0 +1,66 @@
+"""A flash that touches nothing: the same checks, then what would be done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from shutil import which
+
+from edge_tse.deployment.boards import Rehearsed
+from edge_tse.deployment.target import Target
+from edge_tse.errors import TargetError
+from firmware_bridge.board import BOOT_BYTES, HERE, MEMORY_BYTES, SECTOR_BYTES, debug_server, memory_file, require_trust, trust_file
+from firmware_bridge.flash import Slots, install
+from firmware_bridge.flash_memory import MemoryFlash
+from firmware_bridge.flash_tools import tool_steps
+from firmware_bridge.image import check_for, parse
+from firmware_bridge.trust import check_room
+
+__all__ = ["rehearse"]
+
+
+def rehearse(
+    target: Target,
+    content: bytes,
+    state: Path,
+    *,
+    port: str | None = None,
+    chip: str | None = None,
+    via: str | None = None,
+    trusted: Sequence[bytes] | None = None,
+) -> Rehearsed:
+    """Check an image as :func:`firmware_bridge.board.flash` does, with its arguments and its errors, and say what it would do.
+
+    Memories are read and copied; no tool is run and nothing is connected to.
+    """
+    image = parse(content, "the image", trusted=trusted)
+    check_for(image, target=target.name, core=target.core)
+    check_room(trusted or ())
+    through_gdb = port is not None and port.startswith("gdb://")
+    emulated = target.flasher in HERE
+    file = memory_file(target, port if via is None and not through_gdb else None, state) if emulated else trust_file(target, state)
+    memory = MemoryFlash(MEMORY_BYTES if emulated else BOOT_BYTES, SECTOR_BYTES, file.read_bytes() if file.is_file() else b"")
+    require_trust(memory, (0, SECTOR_BYTES), file).check(content, "the image")
+    size = f"{len(content):,} bytes"
+    if emulated and via is None and not through_gdb:
+        slot = install(memory, Slots.of(memory), content)
+        steps = (
+            f"write {size} into slot {'AB'[slot]} of {file}",
+            "read it back and compare",
+            "start it, and replay the golden frames",
+        )
+        return Rehearsed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot, steps=steps)
+    if through_gdb:
+        assert port is not None
+        host, number = debug_server(port)
+        steps = (f"connect to the debug server at {host}:{number}", "load, compare, reset, resume")
+        return Rehearsed(way="gdb", slot=None, steps=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "image.elf"
+        program.write_bytes(image.payload)
+        commands = [step.command for step in tool_steps(via or target.flasher, program, port=port, chip=chip)]
+        steps = tuple(" ".join(command).replace(f"{folder}/", "") for command in commands)
+    if missing := [command[0] for command in commands if which(command[0]) is None]:
+        raise TargetError(f"{missing[0]} is not installed, flashing needs it: install it, then flash again")
+    return Rehearsed(way=via or target.flasher, slot=None, steps=steps)
