@@ -43,6 +43,7 @@ def rehearse(
     memory = MemoryFlash(MEMORY_BYTES if emulated else BOOT_BYTES, SECTOR_BYTES, file.read_bytes() if file.is_file() else b"")
     require_trust(memory, (0, SECTOR_BYTES), file).check(content, "the image")
     size = f"{len(content):,} bytes"
+    steps: tuple[str, ...]
     if emulated and via is None and not through_gdb:
         slot = install(memory, Slots.of(memory), content)
         steps = (

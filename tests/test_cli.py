@@ -429,13 +429,15 @@ class TestLab:
 
     def test_training_is_logged_where_nobody_watches(self, run: Run, module: Callable[..., None], tmp_path: Path) -> None:
         def train(name: str, folder: Path, data: Path, *, watch: Callable[[object], None], **options: object) -> Path:
+            watch(SimpleNamespace(note="decoded speech: taken from cache/speech.npy"))
             for step in range(1, 101):
-                watch(SimpleNamespace(phase="extraction", step=step, steps=100, figures={"loss": 1 / step}))
+                watch(SimpleNamespace(phase="extraction", step=step, steps=100, figures={"loss": 1 / step}, note=""))
             return folder / "last.pt"
 
         module("quantization.train", train=train)
         done = run("train", "nano", "-o", tmp_path, "--data", tmp_path)
-        assert done.err.splitlines() == ["extraction 1/100  loss 1", "extraction 100/100  loss 0.01"]
+        taken = "edge-tse: decoded speech: taken from cache/speech.npy"
+        assert done.err.splitlines() == [taken, "extraction 1/100  loss 1", "extraction 100/100  loss 0.01"]
         assert run("train", "nano", "-o", tmp_path, "--data", tmp_path, "--json").err == ""
 
     def test_quantize(self, run: Run, module: Callable[..., None], files: Files) -> None:

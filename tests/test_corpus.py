@@ -58,7 +58,9 @@ def test_speed_is_another_length_and_pitch(speech):
 
 def test_decoded_speech_is_cached(pack, tmp_path):
     first = decode(pack, pack.train_speakers[:2], RATE, (1.0,), cache=tmp_path)
-    second = decode(pack, pack.train_speakers[:2], RATE, (1.0,), cache=tmp_path)
+    reused = []
+    second = decode(pack, pack.train_speakers[:2], RATE, (1.0,), cache=tmp_path, reused=reused.append)
+    assert reused == list(tmp_path.glob("*.npy"))
     uncached = decode(pack, pack.train_speakers[:2], RATE, (1.0,))
     for other in (second, uncached):
         np.testing.assert_array_equal(first.samples, other.samples)
