@@ -51,12 +51,12 @@ def rehearse(
             "read it back and compare",
             "start it, and replay the golden frames",
         )
-        return Rehearsed(way="this machine" if target.flasher == "none" else target.flasher, slot=slot, steps=steps)
+        return Rehearsed(flasher="this machine" if target.flasher == "none" else target.flasher, slot=slot, steps=steps)
     if through_gdb:
         assert port is not None
         host, number = debug_server(port)
         steps = (f"connect to the debug server at {host}:{number}", "load, compare, reset, resume")
-        return Rehearsed(way="gdb", slot=None, steps=steps)
+        return Rehearsed(flasher="gdb", slot=None, steps=steps)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "image.elf"
         program.write_bytes(image.payload)
@@ -64,4 +64,4 @@ def rehearse(
         steps = tuple(" ".join(command).replace(f"{folder}/", "") for command in commands)
     if missing := [command[0] for command in commands if which(command[0]) is None]:
         raise TargetError(f"{missing[0]} is not installed, flashing needs it: install it, then flash again")
-    return Rehearsed(way=via or target.flasher, slot=None, steps=steps)
+    return Rehearsed(flasher=via or target.flasher, slot=None, steps=steps)

@@ -12,7 +12,7 @@ from edge_tse.cli.options import ArtifactArgument, BaudOption, Json, Panel, app,
 from edge_tse.errors import AudioError, TargetError
 
 if TYPE_CHECKING:
-    from edge_tse.deployment.boards import BoardImage, Delivered
+    from edge_tse.deployment.boards import BoardImage, Delivered, Rehearsed
     from edge_tse.deployment.target import Target
     from edge_tse.stream import AnyEngine
 
@@ -99,9 +99,7 @@ def flash(
         return
     if dry_run:
         plan = bridge.rehearse(made, board, state_folder(), port=port, chip=chip, via=via, trust=trust)
-        figures |= {"dry_run": True, "flasher": plan.way, "slot": plan.slot, "steps": plan.steps}
-        lines = [f"{board.name}: {what}, by {plan.way}; nothing was touched, this would be done:"]
-        output.result(figures, as_json, *lines, *(f"    {step}" for step in plan.steps))
+        output.result(figures | {"dry_run": True} | vars(plan), as_json, *_report_plan(plan, board, what))
         return
     with output.progress("flashing", as_json) as tell:
         done = bridge.deliver(made, board, state_folder(), port=port, chip=chip, via=via, trust=trust, progress=tell)
@@ -109,6 +107,12 @@ def flash(
     if done.proof is not None:
         figures["replayed"] = vars(done.proof)
     output.result(figures, as_json, *_report_delivery(done, board, what))
+
+
+def _report_plan(plan: Rehearsed, board: Target, what: str) -> list[str]:
+    """Report what a flash would do."""
+    first = f"{board.name}: {what}, by {plan.flasher}; nothing was touched, this would be done:"
+    return [first, *(f"    {step}" for step in plan.steps)]
 
 
 def _report_delivery(done: Delivered, board: Target, what: str) -> list[str]:

@@ -23,6 +23,7 @@ from edge_tse.cli.options import (
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
+    from edge_tse.deployment.compiled_file import CompiledFile
 
 __all__ = ["compile_", "profile", "targets", "verify"]
 
@@ -146,7 +147,6 @@ def profile(
     """Measure the time and memory of a step, operator by operator."""
     from edge_tse.cli import foreign, profiles
     from edge_tse.deployment.compiled_file import find_compiled
-    from edge_tse.errors import TargetError
     from edge_tse.files import check_output
     from edge_tse.profiling import measurement
     from edge_tse.profiling.profile import load_profile
@@ -164,11 +164,7 @@ def profile(
         output.result(figures, as_json, shown)
         return
     if compiled is not None:
-        if target is not None or voice is not None:
-            raise TargetError(f"{compiled.path} is compiled, target and voice are in it: leave --target and --voice out")
-        compiled.check_engine(engine)
-        compiled.check_timed()
-        engine = engine or compiled.engine
+        engine = _engine_of(compiled, engine, target, voice)
     asked = measurement.subject(engine, target, to)
     before = None if against is None else load_profile(against)
     model, content = (compiled.artifact, compiled.content) if compiled is not None else (_model(artifact, voice), None)
@@ -209,6 +205,17 @@ def verify(artifact: _Checked = None, engine: _Runs = None, as_json: Json = Fals
         what = f"{compiled.path}, compiled for {compiled.target.name} from {what}"
     figures = {"engine": network.name, "artifact": model.digest, "compiled": compiled and compiled.path, **parity.figures()}
     output.result(figures, as_json, output.table(what, rows))
+
+
+def _engine_of(compiled: CompiledFile, engine: str | None, target: str | None, voice: Path | None) -> str:
+    """Engine that times a compiled file. ``EngineError`` or ``TargetError`` if the options ask for what it is not."""
+    from edge_tse.errors import TargetError
+
+    if target is not None or voice is not None:
+        raise TargetError(f"{compiled.path} is compiled, target and voice are in it: leave --target and --voice out")
+    compiled.check_engine(engine)
+    compiled.check_timed()
+    return engine or compiled.engine
 
 
 def _describe(model: Path, as_json: bool) -> None:

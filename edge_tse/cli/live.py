@@ -161,8 +161,7 @@ def live(
     if report is not None:
         check_output(report, voice)
     worn = _read_wearer(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
-    universal = artifact_of(artifact)
-    voices = _voices(voice, universal)
+    voices = _voices(voice, universal := artifact_of(artifact))
     steered = _Steered(presets, control, as_json)
     wiring = wire_devices(universal.frame, input_device, output_device, channels, rate, block)
     with engine_for(universal, voices, engine, target, port, baud) as running, until_interrupted() as stopped:

@@ -63,7 +63,7 @@ class Delivered:
 class Rehearsed:
     """What it would take to put an image onto a board, with nothing done."""
 
-    way: str
+    flasher: str
     """Tool or link that would put it there."""
     slot: int | None
     """Slot that it would go into, on a board that has two."""
