@@ -48,22 +48,16 @@ def build(folder: Path, out: Path) -> list[Path]:
     since = {"SOURCE_DATE_EPOCH": run("git", "log", "-1", "--format=%ct", cwd=ROOT).strip()}
     run(sys.executable, "-m", "build", "--sdist", "--outdir", str(folder / "sdist"), str(source), env=since)
     (sdist,) = (folder / "sdist").glob("*.tar.gz")
+    for old in out.glob("edge_tse-*"):  # of another version: who takes all that lies there takes one of each
+        old.unlink()
     made = [Path(shutil.copy(sdist, out))]
     for processor in PROCESSORS:
         unpacked = folder / processor
         with tarfile.open(sdist) as archive:
             archive.extractall(unpacked, filter="data")
         (tree,) = unpacked.iterdir()
-        run(
-            sys.executable,
-            "-m",
-            "build",
-            "--wheel",
-            "--outdir",
-            str(unpacked),
-            str(tree),
-            env=since | compiler(processor, unpacked),
-        )
+        environment = since | compiler(processor, unpacked)
+        run(sys.executable, "-m", "build", "--wheel", "--outdir", str(unpacked), str(tree), env=environment)
         (plain,) = unpacked.glob("*.whl")
         with zipfile.ZipFile(plain) as wheel:
             if COMPILED not in wheel.namelist():  # the extension is optional: elsewhere a missing compiler is no failure
