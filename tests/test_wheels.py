@@ -20,6 +20,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_tse import audio
 from tests.test_extras import COMPILED, ROOT, run, tracked
 
 pytestmark = pytest.mark.slow
@@ -183,7 +184,7 @@ def foreign(made: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[
 def test_the_other_processor_gives_the_same_bits(
     foreign: tuple[list[str | Path], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Enroll, extract and verify on an emulated aarch64: the sound is that of this machine, sample for sample.
+    """Enroll and extract on an emulated aarch64: the sound is that of this machine, sample for sample.
 
     On the reference engine: LiteRT for aarch64 ends with a segmentation fault under qemu-user 7.2.
     """
@@ -192,10 +193,11 @@ def test_the_other_processor_gives_the_same_bits(
     for here, command in ((True, [sys.executable, "-m", "edge_tse"]), (False, [*python, "-m", "edge_tse"])):
         (folder := tmp_path / str(here)).mkdir()
         shutil.copy(CLIPS / "slt-enroll.flac", folder / "alice.flac")
+        samples, rate_hz = audio.read(CLIPS / "slt-speech.flac")
+        audio.write(folder / "dinner.wav", samples[:, :rate_hz], rate_hz)
         monkeypatch.setenv("PYTHONPATH", str(ROOT if here else site))
         run(*command, "enroll", "alice.flac", "-o", "alice.voice", cwd=folder)
-        run(*command, "extract", "alice.flac", "--voice", "alice.voice", "-o", "alice.wav", "--engine", "reference", cwd=folder)
-        run(*command, "verify", "nano", "--engine", "reference", cwd=folder)
+        run(*command, "extract", "dinner.wav", "--voice", "alice.voice", "-o", "alice.wav", "--engine", "reference", cwd=folder)
         digests.append(hashlib.sha256((folder / "alice.wav").read_bytes()).hexdigest())
     assert digests[0] == digests[1]
     state = run(*python, "-c", "import platform\nfrom edge_tse.front import compiled_state as s\nprint(platform.machine(), s()[0])")
