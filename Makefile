@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 # What is compiled when the package is installed.
-COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
+COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h firmware_bridge/c/library/exact.h
 # -qq: errors only.
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 

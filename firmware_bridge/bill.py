@@ -16,7 +16,7 @@ from typing import Any
 
 from edge_tse.artifact import Artifact
 from edge_tse.version import __version__
-from firmware_bridge.build import BOOT, LIBRARY, Core, c_source, image_sources
+from firmware_bridge.build import BOOT, Core, c_source, image_sources
 from firmware_bridge.image import Image, pack_image
 
 __all__ = ["archive_bill", "boot_bill", "image_bill"]
@@ -48,11 +48,11 @@ _MUSL: Part = {
 }
 
 
-def archive_bill(artifact: Artifact, generated: Mapping[str, str]) -> str:
-    """Bill of an archive of C sources: the library whole, and the model."""
+def archive_bill(artifact: Artifact, generated: Mapping[str, str], files: Mapping[str, bytes]) -> str:
+    """Bill of an archive of C sources: ``files``, the library and its descriptions by place in it, and the model in ``src/``."""
     subject = {"type": "firmware", "bom-ref": "archive", "name": "edge-tse C archive", "version": artifact.digest[:16]}
-    ours = _library((path.name for path in LIBRARY.iterdir()), "c/")
-    return _text(subject, [*ours, _model(artifact, generated)])
+    ours = _ours([_file(name, content) for name, content in sorted(files.items())])
+    return _text(subject, [ours, _model(artifact, {f"src/{name}": text for name, text in generated.items()})])
 
 
 def image_bill(artifact: Artifact, generated: Mapping[str, str], image: Image, core: Core, program: Sequence[str]) -> str:
@@ -91,25 +91,27 @@ def boot_bill() -> str:
     return _text(subject, parts)
 
 
-def _library(names: Iterable[str], folder: str = "") -> list[Part]:
+def _library(names: Iterable[str]) -> list[Part]:
     """The components that these sources belong to, each with its files; ours is the first."""
-    ours: Part = {
+    files = {name: _file(name, c_source(name).read_bytes()) for name in sorted(names)}
+    others = [{**_OF_OTHERS[name], "components": [file]} for name, file in files.items() if name in _OF_OTHERS]
+    return [_ours([file for name, file in files.items() if name not in _OF_OTHERS]), *others]
+
+
+def _ours(files: list[Part]) -> Part:
+    return {
         "type": "library",
         "bom-ref": _OURS,
         "name": "edge-tse C library",
         "version": __version__,
         "licenses": [{"license": {"id": "Apache-2.0"}}],
         "purl": f"pkg:pypi/edge-tse@{__version__}",
-        "components": [],
+        "components": files,
     }
-    parts = [ours]
-    for name in sorted(names):
-        file = {"type": "file", "name": f"{folder}{name}", "hashes": [_sha256(c_source(name).read_bytes())]}
-        if name in _OF_OTHERS:
-            parts.append({**_OF_OTHERS[name], "components": [file]})
-        else:
-            ours["components"].append(file)
-    return parts
+
+
+def _file(name: str, content: bytes) -> Part:
+    return {"type": "file", "name": name, "hashes": [_sha256(content)]}
 
 
 def _model(artifact: Artifact, generated: Mapping[str, str]) -> Part:
@@ -123,9 +125,7 @@ def _model(artifact: Artifact, generated: Mapping[str, str]) -> Part:
             # Then the file tells one person from others.
             _property("voice-built-in", "true" if artifact.personalized else "false"),
         ],
-        "components": [
-            {"type": "file", "name": name, "hashes": [_sha256(text.encode())]} for name, text in sorted(generated.items())
-        ],
+        "components": [_file(name, text.encode()) for name, text in sorted(generated.items())],
     }
 
 

@@ -120,6 +120,7 @@ _STATUS = {
     3: "it was made for another model",
     4: "a value is out of range",
     5: "it is damaged, its CRC-32 differs: make it again with voice_patch",
+    6: "the model was compiled with a voice folded in: compile it without one",
 }
 
 

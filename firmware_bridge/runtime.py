@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,9 +15,9 @@ from edge_tse.errors import TargetError
 from edge_tse.golden import Network
 from edge_tse.graph import IntegerGraph
 from firmware_bridge import emulator
-from firmware_bridge.bill import archive_bill, image_bill
+from firmware_bridge.archive import pack_archive
+from firmware_bridge.bill import image_bill
 from firmware_bridge.board import core_of, image_for, program_of
-from firmware_bridge.build import LIBRARY
 from firmware_bridge.codegen import generate, plan_memory
 from firmware_bridge.delivery import Delivery
 from firmware_bridge.device import Device, DeviceNetwork
@@ -39,21 +37,10 @@ def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
     try:
         core = core_of(target)
     except TargetError:
-        bill = archive_bill(artifact, generated)
-        return Emitted(content=_archive(generated, bill), kind="archive of C sources", bill=bill)
+        content, bill = pack_archive(artifact, generated)
+        return Emitted(content=content, kind="archive of C sources", bill=bill)
     image = image_for(artifact, target)
     return Emitted(content=pack_image(image), kind="image", bill=image_bill(artifact, generated, image, core, program_of(core)))
-
-
-def _archive(generated: Mapping[str, str], bill: str) -> bytes:
-    """Archive of the model's C, the library it is compiled with in ``c/``, and its bill, as ZIP; equal models give equal bytes."""
-    files = {name: text.encode() for name, text in {**generated, "sbom.cdx.json": bill}.items()}
-    files |= {f"c/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(files):
-            archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
-    return content.getvalue()
 
 
 def _planned_rings(artifact: Artifact) -> dict[str, int]:

@@ -64,6 +64,8 @@ class Status(IntEnum):
     VOICE_FOREIGN = 3
     VOICE_OUT_OF_RANGE = 4
     VOICE_DAMAGED = 5
+    VOICE_FOLDED = 6
+    """The model has a voice folded in: it takes no patch."""
     UNKNOWN_COMMAND = 16
     WRONG_SIZE = 17
     """A payload of another length than the message has."""

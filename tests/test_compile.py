@@ -275,7 +275,7 @@ class TestBoards:
         assert made.emitted.kind == "archive of C sources"
         assert made.engine == "native/c99"
         with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-            assert {"model.c", "model.h", "frame.c", "c/kernels.c", "c/etse.h"} <= set(archive.namelist())
+            assert {"src/model.c", "src/model.h", "src/frame.c", "src/kernels.c", "src/etse.h"} <= set(archive.namelist())
 
     def test_an_npu_gets_vela_and_its_estimate(self, run: Run, saved: Path, tmp_path: Path) -> None:
         pytest.importorskip("ethosu", reason="Vela is not installed")

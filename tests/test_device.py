@@ -271,7 +271,7 @@ def test_a_personalized_artifact_takes_no_other_voice(artifact: Artifact) -> Non
     assert verify(own, DeviceNetwork(device, own), 0).worst_lsb == 0
     with pytest.raises(DeviceError, match="this model has a voice built in") as refusal:
         device.set_voice(voice_patch(artifact, voice(artifact)))
-    assert refusal.value.status == Status.VOICE_MALFORMED
+    assert refusal.value.status == Status.VOICE_FOLDED
     link.close()
 
 
