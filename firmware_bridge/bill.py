@@ -16,10 +16,10 @@ from typing import Any
 
 from edge_tse.artifact import Artifact
 from edge_tse.version import __version__
-from firmware_bridge.build import BOOT, Core, c_source, image_sources
+from firmware_bridge.build import BOOT, SOURCES, Core, c_source, image_sources
 from firmware_bridge.image import Image, pack_image
 
-__all__ = ["archive_bill", "boot_bill", "image_bill"]
+__all__ = ["archive_bill", "boot_bill", "image_bill", "plugin_bill"]
 
 Part = dict[str, Any]
 
@@ -72,10 +72,27 @@ def image_bill(artifact: Artifact, generated: Mapping[str, str], image: Image, c
     parts = [*_library(_with_headers(image_sources(generated, core, program), generated)), _model(artifact, generated)]
     if any("musl" in word for word in core.zig):
         parts.append(_MUSL)
-    compiler = {"type": "application", "name": "ziglang", "version": metadata.version("ziglang")}
     # A program of this machine uses its C library, which nobody here knows.
     known = bool(core.regions) or "-static" in core.zig
-    return _text(subject, parts, [compiler], "complete" if known else "incomplete")
+    return _text(subject, parts, [_compiler()], "complete" if known else "incomplete")
+
+
+def plugin_bill(artifact: Artifact, generated: Mapping[str, str], program: Iterable[str], files: Mapping[str, bytes]) -> str:
+    """Bill of an archive of plugins; ``program`` are the sources around the library, ``files`` what was made of them, by place."""
+    subject = {
+        "type": "application",
+        "bom-ref": "plugins",
+        "name": "edge-tse plugins",
+        "version": artifact.digest[:16],
+        "components": [_file(name, content) for name, content in sorted(files.items())],
+    }
+    parts = [*_library(_with_headers((*SOURCES, *program), generated)), _model(artifact, generated)]
+    # The C library is the host's.
+    return _text(subject, parts, [_compiler()], "incomplete")
+
+
+def _compiler() -> Part:
+    return {"type": "application", "name": "ziglang", "version": metadata.version("ziglang")}
 
 
 def boot_bill() -> str:

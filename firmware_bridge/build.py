@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from platform import machine
 
 from edge_tse.errors import TargetError
 from edge_tse.files import replacing
@@ -23,6 +24,7 @@ __all__ = [
     "INCLUDES",
     "KERNEL_CASES",
     "LIBRARY",
+    "PLUGIN",
     "PORT",
     "PROGRAM",
     "PROGRAMS",
@@ -33,6 +35,7 @@ __all__ = [
     "build_program",
     "c_source",
     "image_sources",
+    "linux_binary",
     "linker_script",
     "shared_library",
     "wasm_module",
@@ -48,7 +51,9 @@ PORT = _C / "port"
 """Environment of our own programs: files and text of a host, and the start of a core without a system."""
 PROGRAMS = _C / "programs"
 """Complete programs: chain, kernels and boot code on files, servers, the skeleton of a product, a counter of instructions."""
-INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT))
+PLUGIN = _C / "plugin"
+"""The library as an effect: for hosts of LADSPA and LV2, and as a client of JACK."""
+INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT, PLUGIN))
 NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
 """Sources that ``model.c`` needs."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
@@ -198,7 +203,7 @@ The two of aarch64 run the same image.
 
 def c_source(name: str) -> Path:
     """A source by its name, which no two folders share."""
-    return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS) if (path := folder / name).is_file())
+    return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS, PLUGIN) if (path := folder / name).is_file())
 
 
 def image_sources(generated: Iterable[str], core: Core, program: Sequence[str]) -> tuple[str, ...]:
@@ -224,6 +229,16 @@ def shared_library(
     sources = SOURCES if "frame.c" in generated else NETWORK_SOURCES
     with replacing(to, TargetError) as temporary:
         _compile(generated, sources, temporary, ("-shared", "-fPIC", *flags), compiler or zig())
+
+
+def linux_binary(generated: Mapping[str, str], program: Sequence[str], to: Path, flags: Sequence[str] = ()) -> None:
+    """Compile library and ``program`` for any Linux on this kind of machine that has glibc 2.28 (2018) or newer, and write ``to``.
+
+    ``TargetError`` as of :func:`shared_library`.
+    """
+    target = ("-target", f"{machine()}-linux-gnu.2.28", "-O3", "-fno-sanitize=undefined", "-Wl,-s")
+    with replacing(to, TargetError) as temporary:
+        _compile(generated, (*SOURCES, *program), temporary, (*target, *flags, "-ldl", "-lm"), zig())
 
 
 _WASM = (

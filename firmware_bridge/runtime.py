@@ -24,6 +24,7 @@ from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.image import pack_image, parse
 from firmware_bridge.meter import count_hop
 from firmware_bridge.native import NativeNetwork
+from firmware_bridge.plugin import pack_plugins, plugin_in
 
 __all__ = ["BOARDS", "RUNTIMES"]
 
@@ -43,6 +44,11 @@ def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
     return Emitted(content=pack_image(image), kind="image", bill=image_bill(artifact, generated, image, core, program_of(core)))
 
 
+def _plugins(artifact: Artifact, target: Target) -> Emitted:
+    content, bill = pack_plugins(artifact)
+    return Emitted(content=content, kind="LADSPA and LV2 plugins and a JACK client", bill=bill)
+
+
 def _planned_rings(artifact: Artifact) -> dict[str, int]:
     """Memory of the model with states that are read in place, so that the arena is small; a changeable voice is in memory too."""
     memory = plan_memory(artifact)
@@ -51,6 +57,10 @@ def _planned_rings(artifact: Artifact) -> dict[str, int]:
 
 def _compile_here(graph: IntegerGraph, content: bytes | None) -> Network:
     return NativeNetwork(graph)
+
+
+def _open_plugin(graph: IntegerGraph, content: bytes | None) -> Network:
+    return NativeNetwork(graph, binary=None if content is None else plugin_in(content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +100,27 @@ RUNTIMES: Mapping[str, Runtime] = {
         write=_image_or_sources,
         needs_bytes=_planned_rings,
         count=count_hop,
+        operators=OPERATORS - {"Multiply"},
+    ),
+    "plugin": Runtime(
+        description="LADSPA and LV2 plugins and a JACK client, in a .zip for Linux on this kind of machine",
+        emitter="firmware_bridge.codegen",
+        needs=("ziglang",),
+        extra="firmware",
+        engine="native",
+        opens_quickly=False,
+        suffix=".zip",
+        replays=(
+            Replay(
+                module="firmware_bridge.native",
+                network=_open_plugin,
+                needs=("ziglang",),
+                extra="firmware",
+                what="the plugin itself",
+            ),
+        ),
+        write=_plugins,
+        needs_bytes=_planned_rings,
         operators=OPERATORS - {"Multiply"},
     ),
 }
