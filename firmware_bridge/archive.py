@@ -1,6 +1,6 @@
 """The archive of C sources: library and model in one folder, described for the build systems that a product may have.
 
-``package/`` holds the descriptions: CMake and pkg-config, PlatformIO, Arduino, Zephyr and CMSIS packs. The text ``@VERSION@`` in them
+``package/`` holds the descriptions: CMake and pkg-config, PlatformIO, Arduino, Zephyr and CMSIS packs. ``@VERSION@`` in their texts
 becomes the version.
 """
 

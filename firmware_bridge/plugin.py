@@ -1,7 +1,7 @@
 """The library as plugins for sound hosts, and as a JACK client: one archive for this kind of machine under Linux.
 
-``edge-tse.lv2/edge-tse.so`` is the plugin for LADSPA and for LV2 at once, whose two interfaces do not touch each other; the folder around
-it is the LV2 bundle. ``edge-tse-jack`` is a program.
+``edge-tse.lv2/edge-tse.so`` is the plugin for LADSPA and for LV2 at once, whose interfaces do not touch each other; the folder
+around it is the LV2 bundle. ``edge-tse-jack`` is a program.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _CLIENT = (*_EFFECT, "jack.c")
 
 
 def uri_of(artifact: Artifact) -> str:
-    """What the names of its LV2 plugins begin with. Models with a voice folded in are told apart, so that several can be installed."""
+    """Beginning of the names of its LV2 plugins: models with a voice folded in are told apart, so that several can be installed."""
     return f"urn:edge-tse:{artifact.digest[:12]}" if artifact.personalized else "urn:edge-tse"
 
 

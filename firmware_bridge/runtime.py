@@ -18,7 +18,7 @@ from firmware_bridge import emulator
 from firmware_bridge.archive import pack_archive
 from firmware_bridge.bill import image_bill
 from firmware_bridge.board import core_of, image_for, program_of
-from firmware_bridge.codegen import generate, plan_memory
+from firmware_bridge.codegen import generate, plan_memory, voice_patch
 from firmware_bridge.delivery import Delivery
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.image import pack_image, parse
@@ -100,6 +100,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         write=_image_or_sources,
         needs_bytes=_planned_rings,
         count=count_hop,
+        patch=voice_patch,
         operators=OPERATORS - {"Multiply"},
     ),
     "plugin": Runtime(
@@ -121,6 +122,7 @@ RUNTIMES: Mapping[str, Runtime] = {
         ),
         write=_plugins,
         needs_bytes=_planned_rings,
+        patch=voice_patch,
         operators=OPERATORS - {"Multiply"},
     ),
 }

@@ -74,7 +74,8 @@ def test_an_archive_holds_its_bill_and_what_that_names(artifact: Artifact) -> No
 
 def test_a_bill_says_which_model_and_whether_a_voice_is_in_it(artifact: Artifact) -> None:
     for model, folded in ((artifact, "false"), (personalize(artifact, graphs.voice(artifact.voice_model)), "true")):
-        (part,) = (p for p in valid(archive_bill(model, generate(model), {}))["components"] if p["type"] == "machine-learning-model")
+        bill = valid(archive_bill(model, generate(model), {}))
+        (part,) = (p for p in bill["components"] if p["type"] == "machine-learning-model")
         assert {p["name"]: p["value"] for p in part["properties"]} == {
             "edge-tse:artifact-digest": model.digest,
             "edge-tse:voice-built-in": folded,

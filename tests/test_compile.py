@@ -299,3 +299,14 @@ class TestBoards:
         pytest.importorskip("ethosu", reason="Vela is not installed")
         with pytest.raises(TargetError, match=r"target vela states no NPU: choose one with a \[vela\] table"):
             compile_for(find_target("vela"), model, tmp_path / "a.tflite")
+
+
+def test_a_voice_patch_needs_a_voice_a_place_and_a_runtime(run: Run, saved: Path, model: Artifact, tmp_path: Path) -> None:
+    to, patch = tmp_path / "a.zip", tmp_path / "a.etsv"
+    save_voice(graphs.voice(model.voice_model), tmp_path / "a.voice")
+    voice = ("--voice", tmp_path / "a.voice")
+    assert "give --voice" in run("compile", saved, "--target", "nrf5340", "-o", to, "--patch", patch).complaint
+    assert "also the file to compile" in run("compile", saved, "--target", "nrf5340", "-o", to, "--patch", to, *voice).complaint
+    assert "has no voice patches" in run("compile", saved, "--target", "litert", "-o", to, "--patch", patch, *voice).complaint
+    assert not to.exists()
+    assert not patch.exists()

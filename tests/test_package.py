@@ -1,4 +1,4 @@
-"""The archive of C sources as each build system takes it: what can be built here is built and run, the rest is held to its rules."""
+"""The archive of C sources as build systems take it: what can be built here is built and run, the rest is held to its rules."""
 
 from __future__ import annotations
 
@@ -208,7 +208,8 @@ def test_arduino_layout_builds(archive: Path, tmp_path: Path) -> None:
     )
     compiler = [*zig()[:-1], "c++"]
     include = (f"-I{tmp_path}", f"-I{archive / 'src'}", "-include", "Arduino.h")
-    built(*compiler, "-std=gnu++17", "-Wall", "-Wextra", "-Werror", *include, "-x", "c++", "-c", sketch, "-o", tmp_path / "sketch.o")
+    flags = ("-std=gnu++17", "-Wall", "-Wextra", "-Werror")
+    built(*compiler, *flags, *include, *("-x", "c++", "-c", sketch), "-o", tmp_path / "sketch.o")
 
 
 def test_the_cmsis_pack_names_what_there_is(archive: Path) -> None:

@@ -1,4 +1,4 @@
-"""The plugins and the JACK client: in the hosts that are installed, sample for sample what `extract` gives; by hand, everything else."""
+"""The plugins and the JACK client: in the hosts that are installed, sample for sample what `extract` gives, and in one of ours."""
 
 from __future__ import annotations
 
@@ -206,9 +206,7 @@ def test_hosts_of_lv2_give_what_extract_gives(
 def test_the_bundle_is_valid(folder: Path) -> None:
     needs("sord_validate", "sordi")
     needs("lv2_validate", "lv2-dev")
-    done = subprocess.run(
-        ["lv2_validate", *sorted((folder / BUNDLE).glob("*.ttl"))], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["lv2_validate", *sorted((folder / BUNDLE).glob("*.ttl"))], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Found 0 errors" in done.stdout + done.stderr
 
@@ -434,6 +432,18 @@ def test_a_folded_voice_needs_no_file_and_has_names_of_its_own(
     assert uri_of(own) != uri_of(artifact) == "urn:edge-tse"
     with Host(tmp_path / "a" / PLUGIN_FILE).open(2) as instance:
         equal_but_late(instance.play(mixture), wanted)
+
+
+def test_the_command_writes_a_patch_beside_a_plugin(run: Run, artifact: Artifact, folder: Path, tmp_path: Path) -> None:
+    from edge_tse.voice import save_voice
+
+    artifact.save(tmp_path / "model.etse")
+    save_voice(graphs.voice(artifact.voice_model), tmp_path / "a.voice")
+    to, patch = tmp_path / "any.zip", tmp_path / "a.etsv"
+    voice = ("--voice", tmp_path / "a.voice", "--patch", patch)
+    done = run("compile", tmp_path / "model.etse", "--target", "plugin", *voice, "-o", to, "--json")
+    assert done.json["personalized"] is False
+    assert patch.read_bytes() == (folder / BUNDLE / "voice.etsv").read_bytes()
 
 
 @pytest.mark.alone

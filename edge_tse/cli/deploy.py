@@ -25,7 +25,13 @@ _Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="V
 _Universal = Annotated[bool, typer.Option("--universal", help="Make the voice a model input; --voice is used for the check.")]
 _Bill = Annotated[
     Path | None,
-    typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c only."),
+    typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c and plugin."),
+]
+_Patch = Annotated[
+    Path | None,
+    typer.Option(
+        "--patch", metavar="FILE", help="Voice patch to write (.etsv); --voice is not folded in then. native-c and plugin."
+    ),
 ]
 _Runs = Annotated[str | None, typer.Option("--engine", metavar="NAME", help="Runtime for the network; litert if left out.")]
 _EngineOf = Annotated[
@@ -67,30 +73,43 @@ def compile_(
     voice: _Folded = None,
     any_voice: _Universal = False,
     bill: _Bill = None,
+    patch: _Patch = None,
     as_json: Json = False,
 ) -> None:
     """Write the file that a device loads, if the model fits and the file computes the golden integers."""
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
-    from edge_tse.deployment.compilation import compile_for
+    from edge_tse.deployment.compilation import compile_for, patch_for
     from edge_tse.deployment.fit import fits
     from edge_tse.deployment.target import find_target
-    from edge_tse.files import check_output
+    from edge_tse.errors import TargetError
+    from edge_tse.files import check_output, write_bytes
+    from edge_tse.voice import load_voice
 
     board = find_target(target)
     inputs = [*given_paths(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
     check_output(to, inputs)
-    model = _model(artifact, voice, any_voice=any_voice)
+    model = _model(artifact, None if patch else voice, any_voice=any_voice)
+    content = b""
+    if patch is not None:
+        if voice is None:
+            raise TargetError(f"{patch} would be the patch of a voice: give --voice FILE")
+        if patch.absolute() == to.absolute():
+            raise TargetError(f"{patch} is also the file to compile: choose another name for the voice patch")
+        check_output(patch, inputs)
+        content = patch_for(board, model, load_voice(voice))
     fit = fits(board, model)
     if not fit.fits:
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
         fit.check()
     with output.quietly():
         made = compile_for(board, model, to, inputs, bill=bill)
+    if patch is not None:
+        write_bytes(patch, content, private=True)
+    written = () if patch is None else (f"{patch}: the voice patch for it, {len(content)} bytes",)
     estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
-    output.result(
-        {**made.figures(), "target": target, "sbom": bill}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target)
-    )
+    figures = {**made.figures(), "target": target, "sbom": bill, "patch": patch}
+    output.result(figures, as_json, shown.fit_table(made.fit), *estimates, made.summary(target), *written)
 
 
 @app.command()
