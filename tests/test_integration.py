@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from benchmarks import contracts
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.fit import fits
+from edge_tse.deployment.offers import load_offers
 from edge_tse.deployment.runtime import runtime_named
 from edge_tse.deployment.target import load_target, targets
 from edge_tse.engines.litert import open_interpreter
@@ -224,7 +225,7 @@ def test_the_documented_target_is_one(tmp_path: Path) -> None:
 def test_what_the_pages_point_at_exists(page: Path) -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
-    known = targets()
+    known = {*targets(), *load_offers()}
     for name in re.findall(r"--target ([a-z][\w-]+)", page.read_text()):
         assert name in known, name
     for path in re.findall(r"`((?:edge_tse|firmware_bridge|benchmarks|targets|tests)/[\w/.]+)`", page.read_text()):

@@ -24,8 +24,8 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.extract import extract
 from edge_tse.personalization import personalize
-from firmware_bridge.build import PLUGIN, zig
-from firmware_bridge.codegen import voice_patch
+from firmware_bridge.build import LIBRARY, PLUGIN, zig
+from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.plugin import BUNDLE, CLIENT, PLUGIN_FILE, pack_plugins, uri_of
 from tests import graphs
 from tests.command import Run
@@ -410,6 +410,21 @@ def test_the_interface_is_the_published_one(
         subprocess.run([shutil.which("cc") or "cc", tmp_path / "print.c", *include[:1], "-o", tmp_path / "print"], check=True)
         printed.append(subprocess.run([tmp_path / "print"], capture_output=True, text=True, check=True).stdout)
     assert printed[0] == printed[1]
+
+
+def test_static_analysis_finds_nothing(artifact: Artifact, tmp_path: Path) -> None:
+    needs("cppcheck", "cppcheck")
+    for name, text in generate(artifact).items():
+        (tmp_path / name).write_text(text)
+    checks = (
+        "--std=c11",
+        "--enable=warning,performance,portability,style",
+        "--error-exitcode=1",
+        "--suppress=missingIncludeSystem",
+    )
+    include = (f"-I{tmp_path}", f"-I{LIBRARY}", f"-I{PLUGIN}", '-DETSE_URI="urn"')
+    done = subprocess.run(["cppcheck", "-q", *checks, *include, *PLUGIN.glob("*.c")], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_folded_voice_needs_no_file_and_has_names_of_its_own(
