@@ -32,7 +32,7 @@ from edge_tse.engines import Engine, Network, open_network
 from edge_tse.engines import engines as host_engines
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import EdgeTseError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.front import features_of
 from edge_tse.golden import TOLERANCE_LSB, Golden, UniversalNetwork, record, replay
 from edge_tse.metrics import si_sdr
@@ -163,7 +163,7 @@ def compare_sound(artifact: Artifact, trials: list[Trial], one: tuple[str, Open]
         voice = enroll_files(artifact.voice_model, list(trial.enrollment)).voice
         mixture, target = (_read(path) for path in (trial.mixture, trial.target))
         engines = (Engine(form(artifact, voice), hear(voice)) for form, hear in hearing)
-        before, after = (si_sdr(extract(mixture, 16000, engine).signal, target) for engine in engines)
+        before, after = (si_sdr(extract_signal(mixture, 16000, engine).signal, target) for engine in engines)
         differences.append(after - before)
     figures = {"mean_db": np.mean(differences), "std_db": np.std(differences), "worst_db": np.max(np.abs(differences))}
     return {**{key: float(value) for key, value in figures.items()}, "trials": len(differences)}

@@ -31,7 +31,7 @@ __all__ = [
     "Voice",
     "VoiceModel",
     "active_levels",
-    "enroll",
+    "enroll_signals",
     "load_voice",
     "matching_layers",
     "parse_voice",
@@ -48,8 +48,19 @@ POOL = 4
 """Hops averaged into one encoder frame (16 ms)."""
 MIN_SPEECH_S = 2.0
 """Least speech that enrolls: with less the embedding depends more on the words than on the talker."""
-VOICE_SCHEMA = 1
+VOICE_SCHEMA = 2
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
+_NAMES_MODEL = 1
+"""Schema of voice files that name the whole voice model, heads and all, where later ones name its encoder."""
+_SHIPPED_WITH = dict.fromkeys(
+    (
+        "69002cb2c889528968c432ffa9c80eb766b52716efda5bc26dec3f2c7f2274e3",
+        "981985760222bc4ea922e9604f029aacf3e57d138623d716218d277661cc1049",
+        "ccc15321bbcf5a06a40529e14f9c6a7694d929091005afa65f1ece9240f67784",
+    ),
+    "764bb86369199c97c3285269582cb2a0633f96d6e658b488661ebeb9d6a82592",
+)
+"""Digest of the encoder of voice models (two of small, one of nano) that shipped while voice files named the whole model."""
 _STRETCH = 4096  # hops
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
@@ -102,13 +113,32 @@ class VoiceModel:
     arrays: Mapping[str, NDArray[np.generic]]
 
     @cached_property
+    def encoder_digest(self) -> str:
+        """Hex SHA-256 of the encoder and of what it hears, by which a :class:`Voice` names it: one encoder, the same voices.
+
+        Of all arrays where embeddings are made elsewhere: nobody knows by what.
+        """
+        if not self.encodes:
+            return self.digest
+        heard = self.frame
+        geometry = f"{heard.sample_rate_hz} {heard.hop} {heard.window} {heard.bands} {heard.fine_bands} {self.blocks}"
+        return self._hash(geometry, [name for name in self.arrays if name.startswith("encoder.")])
+
+    @cached_property
     def digest(self) -> str:
-        """Digest that names the model of a Voice (SHA-256 over all arrays)."""
-        h = hashlib.sha256(f"{self.frame}{self.blocks}".encode())
-        for name in sorted(self.arrays):
+        """Hex SHA-256 of encoder and heads, by which voice files of schema 1 name them."""
+        return self._hash(f"{self.frame}{self.blocks}", self.arrays)
+
+    def _hash(self, geometry: str, names: Iterable[str]) -> str:
+        h = hashlib.sha256(geometry.encode())
+        for name in sorted(names):
             h.update(name.encode())
             h.update(np.ascontiguousarray(self.arrays[name]).tobytes())
         return h.hexdigest()
+
+    def hears(self, voice: Voice) -> bool:
+        """Whether a voice was made by this encoder."""
+        return voice.encoder in (self.encoder_digest, self.digest if voice.schema == _NAMES_MODEL else None)
 
     @cached_property
     def _weights(self) -> dict[str, Float]:
@@ -225,12 +255,21 @@ class Voice:
 
     embedding: Float
     """Unit vector; then the averages of the encoder's layers, where the model listens to them."""
-    model_digest: str
-    """Digest of the :class:`VoiceModel` that it belongs to."""
+    encoder_digest: str
+    """:attr:`VoiceModel.encoder_digest` of the encoder that made it; in schema 1, :attr:`VoiceModel.digest`."""
     created: str
     """ISO 8601, UTC."""
     source: str
     """Names of the clips, for people."""
+    speech_s: float | None = None
+    """Seconds of speech that it rests on; None where nobody counted them: of embeddings, and in schema 1."""
+    schema: int = VOICE_SCHEMA
+    """Version of its file."""
+
+    @property
+    def encoder(self) -> str:
+        """Digest of its encoder; in schema 1, where it is known."""
+        return _SHIPPED_WITH.get(self.encoder_digest, self.encoder_digest) if self.schema == _NAMES_MODEL else self.encoder_digest
 
     @cached_property
     def digest(self) -> str:
@@ -247,7 +286,7 @@ def matching_layers(slots: Iterable[str], layers: int) -> dict[str, int]:
     return {f"{stage}.{i}": i * layers // len(indices) for stage, indices in blocks.items() for i in indices}
 
 
-def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str) -> Voice:
+def enroll_signals(model: VoiceModel, clips: Sequence[Float], created: str, source: str) -> Voice:
     """Average the embeddings of clips (``[samples]`` each, at the model's rate), weighted by how much speech each holds.
 
     ``AudioError`` when together they hold less than :data:`MIN_SPEECH_S` of sound, or when it does not move as speech does.
@@ -266,7 +305,9 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
         )
     spoken = [x for x in levels if len(x)]
     embedding = model.average([model.describe(x) for x in spoken], [len(x) for x in spoken])
-    return Voice(embedding=embedding, model_digest=model.digest, created=created, source=source)
+    return Voice(
+        embedding=embedding, encoder_digest=model.encoder_digest, created=created, source=source, speech_s=round(speech_s, 3)
+    )
 
 
 def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str) -> Voice:
@@ -283,7 +324,8 @@ def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str
             )
     every = np.concatenate(vectors)
     embedding = model.average(list(every), [1.0] * len(every))
-    return Voice(embedding=embedding, model_digest=model.digest, created=created, source=", ".join(path.name for path in files))
+    names = ", ".join(path.name for path in files)
+    return Voice(embedding=embedding, encoder_digest=model.encoder_digest, created=created, source=names)
 
 
 def save_voice(voice: Voice, path: str | Path) -> None:
@@ -311,25 +353,27 @@ def parse_voice(content: bytes, source: str) -> Voice:
     try:
         with np.errstate(over="ignore"):  # a damaged exponent is found below
             embedding = np.array(fields["embedding"], np.float32)
-        texts = {name: str(fields[name]) for name in ("model_digest", "created", "source")}
-        voice = Voice(embedding=embedding, **texts)
-        whole = voice_bytes(voice) == content
+        names = ("model_digest" if schema == _NAMES_MODEL else "encoder_digest", "created", "source")
+        speech_s = None if schema == _NAMES_MODEL else fields["speech_s"]
+        digest, created, clips = (str(fields[name]) for name in names)
+        voice = Voice(embedding, digest, created, clips, None if speech_s is None else float(speech_s), int(schema))
+        whole = schema in (_NAMES_MODEL, VOICE_SCHEMA) and voice_bytes(voice) == content
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ArtifactError(f"{source} is damaged: {again}") from error
-    if not whole or voice.embedding.ndim != 1 or not np.isfinite(voice.embedding).all():
+    counted = voice.speech_s is None or 0 <= voice.speech_s < np.inf
+    if not whole or not counted or voice.embedding.ndim != 1 or not np.isfinite(voice.embedding).all():
         raise ArtifactError(f"{source} is damaged or was edited, its checksum does not fit: {again}")
     return voice
 
 
 def voice_bytes(voice: Voice) -> bytes:
     """Content of a voice file. There is one way to write a voice: a file that differs in any byte is not a voice."""
-    fields: dict[str, object] = {
-        "edge_tse_voice": VOICE_SCHEMA,
-        "source": voice.source,
-        "created": voice.created,
-        "model_digest": voice.model_digest,
-        "embedding": voice.embedding.tolist(),
-    }
+    fields: dict[str, object] = {"edge_tse_voice": voice.schema, "source": voice.source, "created": voice.created}
+    if voice.schema == _NAMES_MODEL:
+        fields["model_digest"] = voice.encoder_digest
+    else:
+        fields |= {"encoder_digest": voice.encoder_digest, "speech_s": voice.speech_s}
+    fields["embedding"] = voice.embedding.tolist()
     fields["checksum"] = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
     return json.dumps(fields, indent=1).encode() + b"\n"
 

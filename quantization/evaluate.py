@@ -20,7 +20,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.personalization import personalize
 from edge_tse.report import environment, versions
 from edge_tse.voice import Voice, VoiceModel
@@ -119,7 +119,7 @@ def personal_listener(trial: Trial, artifact: Artifact, engine: str) -> tuple[Vo
 
 
 def _extract(engine: Engine, mixture: Float) -> Float:
-    return extract(mixture, engine.frame.sample_rate_hz, engine).signal
+    return extract_signal(mixture, engine.frame.sample_rate_hz, engine).signal
 
 
 def _similarity(trial: Trial, model: VoiceModel, voice: Voice) -> float | None:

@@ -128,7 +128,7 @@ class TestEnroll:
         done = run("enroll", files.clip, files.clip, "-o", files.folder / "b.voice", "--artifact", files.artifact, "--json")
         assert done.code == 0
         assert done.json["speech_s"] > 4
-        assert done.json["model"] == Artifact.load(files.artifact).voice_model.digest
+        assert done.json["encoder"] == Artifact.load(files.artifact).voice_model.encoder_digest
         assert load_voice(files.folder / "b.voice").source == "clip.wav, clip.wav"
 
     @pytest.mark.parametrize(("rate_hz", "channels", "subtype"), [(8000, 1, "PCM_16"), (44100, 2, "PCM_24"), (48000, 2, "FLOAT")])

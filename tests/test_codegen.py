@@ -31,7 +31,7 @@ ZIG = "compiling C needs ziglang: pip install 'edge-tse[firmware]'"
 
 
 def voice_of(artifact: Artifact, seed: int = 0) -> Voice:
-    return Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="", source="")
+    return Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
 
 
 def test_equal_models_give_equal_text() -> None:

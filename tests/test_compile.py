@@ -118,7 +118,7 @@ def test_for_people(run: Run, saved: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_voice_is_folded_in_and_proved(run: Run, saved: Path, model: Artifact, tmp_path: Path) -> None:
-    voice = Voice(embedding=graphs.embedding(), model_digest=model.voice_model.digest, created="2026-01-01", source="a clip")
+    voice = Voice(embedding=graphs.embedding(), encoder_digest=model.voice_model.encoder_digest, created="", source="a clip")
     save_voice(voice, tmp_path / "a.voice")
     done = run("compile", saved, "--target", "host", "--voice", tmp_path / "a.voice", "-o", tmp_path / "a.tflite", "--json")
     assert done.code == 0, done

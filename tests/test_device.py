@@ -43,7 +43,7 @@ class Clock:
 
 
 def voice(artifact: Artifact, seed: int = 0) -> Voice:
-    return Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="2026-01-01", source="x")
+    return Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="x")
 
 
 @pytest.fixture(scope="module")

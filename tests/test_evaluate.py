@@ -18,7 +18,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import DataError, EngineError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.metrics import attenuation_db, si_sdr
 from edge_tse.personalization import personalize
 from quantization.evaluate import _similarity, evaluate, personal_listener
@@ -89,7 +89,7 @@ def _speech(name: str, seconds: float) -> np.ndarray:
 def _by_hand(artifact: Artifact, sound: Path, mixture: str, enrollment: str = "rms.flac") -> tuple[np.ndarray, np.ndarray]:
     own = personalize(artifact, enroll_files(artifact.voice_model, [sound / enrollment]).voice)
     heard, rate_hz = audio.read(sound / mixture)
-    return heard, extract(heard, rate_hz, Engine(own, open_network(own, "reference"))).signal
+    return heard, extract_signal(heard, rate_hz, Engine(own, open_network(own, "reference"))).signal
 
 
 def test_scores_are_those_of_the_extraction(artifact: Artifact, sound: Path, trials: Write) -> None:

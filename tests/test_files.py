@@ -167,7 +167,7 @@ class TestVoiceVerb:
         assert told["values"] == 128
         assert told["mode"] == "0600"
         assert told["shipped_models"] == []
-        assert told["model"] == graphs.voice_model().digest
+        assert told["encoder"] == graphs.voice_model().encoder_digest
         assert "its owner alone" in run("voice", voice, "--info").out
         voice.chmod(0o644)
         assert "others than its owner" in run("voice", voice).out

@@ -47,7 +47,7 @@ def artifact() -> Artifact:
 
 @pytest.fixture(scope="module")
 def patch(artifact: Artifact) -> bytes:
-    voice = Voice(embedding=graphs.embedding(1), model_digest=artifact.voice_model.digest, created="", source="")
+    voice = Voice(embedding=graphs.embedding(1), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
     return voice_patch(artifact, voice)
 
 
@@ -104,7 +104,7 @@ def test_the_example_does_what_the_chain_does(
 
 def test_the_example_says_what_is_wrong(example: Run, patch: bytes, tmp_path: Path) -> None:
     foreign = graphs.artifact(seed=1)
-    other = Voice(embedding=graphs.embedding(1), model_digest=foreign.voice_model.digest, created="", source="")
+    other = Voice(embedding=graphs.embedding(1), encoder_digest=foreign.voice_model.encoder_digest, created="", source="")
     (tmp_path / "short").write_bytes(patch[:-1])
     (tmp_path / "foreign").write_bytes(voice_patch(foreign, other))
     for arguments, message in (

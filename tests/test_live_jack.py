@@ -15,7 +15,7 @@ import pytest
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.engines import Engine, open_network
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.personalization import personalize
 from edge_tse.voice import load_voice
 from tests import graphs
@@ -76,7 +76,7 @@ QUIET = 32000
 def wanted(folder: Path, mixture: np.ndarray) -> np.ndarray:
     """The file path."""
     model = personalize(Artifact.load(folder / "model.etse"), load_voice(folder / "a.voice"))
-    return extract(mixture, 16000, Engine(model, open_network(model, "litert"))).signal
+    return extract_signal(mixture, 16000, Engine(model, open_network(model, "litert"))).signal
 
 
 def check(server: Server, folder: Path, seconds: float) -> tuple[dict, int]:

@@ -123,7 +123,7 @@ def voices() -> dict[str, Voice]:
     made = {}
     for name in ("alice", "bob"):
         unit = rng.normal(size=128).astype(np.float32)
-        made[name] = Voice(embedding=unit / np.linalg.norm(unit), model_digest=model.digest, created="", source="a test")
+        made[name] = Voice(embedding=unit / np.linalg.norm(unit), encoder_digest=model.encoder_digest, created="", source="a test")
     return made
 
 

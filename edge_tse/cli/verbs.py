@@ -107,7 +107,7 @@ def enroll(
     judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark_on_take(name, quality, scene))
     _remark_on(judged, clips=not scene)
     save_voice(judged.enrollment.voice, to)
-    figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "model": model.digest}
+    figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "encoder": model.encoder_digest}
     output.result(figures, as_json, f"{to}: {judged.summary}")
 
 
@@ -144,7 +144,7 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
     check_output(to, [*files, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
     save_voice(voice_from_embeddings(model, files, datetime.now(UTC).isoformat(timespec="seconds")), to)
-    figures = {"voice": to, "embeddings": files, "size": model.size, "model": model.digest}
+    figures = {"voice": to, "embeddings": files, "size": model.size, "encoder": model.encoder_digest}
     output.result(figures, as_json, f"{to}: a voice from {len(files)} embeddings of {model.size} values")
 
 

@@ -14,7 +14,7 @@ from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError
-from edge_tse.extract import Extraction
+from edge_tse.extraction import Extraction
 from edge_tse.voice import Voice, VoiceModel
 
 __all__ = ["Case", "Outcome", "Shown", "Sound", "case_of", "own_case", "shipped_cases"]

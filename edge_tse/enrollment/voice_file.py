@@ -23,7 +23,7 @@ class VoiceFile:
     path: Path
     voice: Voice
     shipped_models: tuple[str, ...]
-    """Names of the shipped models that it was enrolled with."""
+    """Names of the shipped models that hear it."""
     mode: int
     """Permissions of the file."""
 
@@ -35,19 +35,20 @@ class VoiceFile:
             "source": self.voice.source,
             "created": self.voice.created,
             "values": len(self.voice.embedding),
-            "model": self.voice.model_digest,
+            "speech_s": self.voice.speech_s,
+            "encoder": self.voice.encoder,
             "shipped_models": list(self.shipped_models),
             "mode": f"{self.mode:04o}",
         }
 
     def rows(self) -> dict[str, str]:
         """Rows of the same figures, for people."""
-        models = ", ".join(self.shipped_models) or "none that is shipped"
+        models = ", ".join(self.shipped_models) or "of no model that is shipped"
         private = not self.mode & 0o077
         return {
             "made from": self.voice.source,
             "on": self.voice.created,
-            "for the model": f"{self.voice.model_digest[:12]} ({models})",
+            "of the encoder": f"{self.voice.encoder[:12]} ({models})",
             "digest": self.voice.digest[:12],
             "read by": "its owner alone" if private else "others than its owner, too: `chmod 600` changes that",
         }
@@ -56,7 +57,7 @@ class VoiceFile:
 def describe_voice(path: Path) -> VoiceFile:
     """Inspect a voice file; errors are those of :func:`edge_tse.voice.load_voice`."""
     voice = load_voice(path)
-    models = tuple(name for name in shipped_names() if Artifact.shipped(name).voice_model.digest == voice.model_digest)
+    models = tuple(name for name in shipped_names() if Artifact.shipped(name).voice_model.hears(voice))
     return VoiceFile(path=path, voice=voice, shipped_models=models, mode=path.stat().st_mode & 0o777)
 
 

@@ -19,7 +19,7 @@ from edge_tse.deployment.arena import plan
 from edge_tse.deployment.fit import fits
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import DataError
-from edge_tse.extract import Extractor
+from edge_tse.extraction import Extractor
 from edge_tse.files import read_bytes
 from edge_tse.front import features_of
 from edge_tse.golden import TimedNetwork

@@ -67,7 +67,7 @@ def test_the_universal_form_with_its_states_inside_is_bit_exact() -> None:
 
 def test_a_voice_and_an_engine() -> None:
     artifact = graphs.artifact(graphs.TINY)
-    voice = Voice(embedding=graphs.embedding(3), model_digest=artifact.voice_model.digest, created="", source="")
+    voice = Voice(embedding=graphs.embedding(3), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
     personal = personalize(artifact, voice)
     hop = np.random.default_rng(0).normal(0, 0.1, (2, artifact.frame.hop)).astype(np.float32)
     streams = [Engine(personal, open_network(personal, name)).start(2) for name in ("reference", "executorch")]

@@ -85,7 +85,7 @@ def test_every_state_is_bit_exact_too(small: IntegerGraph) -> None:
 def test_personalized_is_bit_exact(small: IntegerGraph) -> None:
     artifact = graphs.artifact(graphs.SMALL, frames=200)
     for seed in range(2):
-        voice = Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="", source="")
+        voice = Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
         personal = personalize(artifact, voice)
         assert verify(personal, open_network(personal)).worst_lsb == 0
 
@@ -294,7 +294,7 @@ def test_equal_graphs_are_equal_files_and_voices_change_no_size() -> None:
     artifact = graphs.artifact(graphs.NANO, frames=1)
     files = []
     for seed in (0, 0, 1):
-        voice = Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="", source="")
+        voice = Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
         files.append(emit(personalize(artifact, voice).graph, {}))
     assert files[0] == files[1]
     assert files[0] != files[2]
@@ -311,7 +311,7 @@ def test_switching_voice_on_a_running_engine_takes_less_than_50_ms() -> None:
     artifact = graphs.artifact(graphs.SMALL, frames=1)
     times = []
     for seed in range(6):
-        voice = Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="", source="")
+        voice = Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
         start = time.perf_counter()
         open_network(personalize(artifact, voice))
         times.append(time.perf_counter() - start)

@@ -57,7 +57,7 @@ def test_bit_exact_with_state_feedback(sizes: graphs.Sizes, seed: int) -> None:
 def test_the_shipped_model_is_bit_exact() -> None:
     artifact = Artifact.shipped()
     assert verify(artifact, open_network(artifact, "onnx")).worst_lsb == 0
-    voice = Voice(embedding=graphs.embedding(0), model_digest=artifact.voice_model.digest, created="", source="")
+    voice = Voice(embedding=graphs.embedding(0), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
     personal = personalize(artifact, voice)
     assert verify(personal, open_network(personal, "onnx")).worst_lsb == 0
 
