@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,8 +167,7 @@ class _Form:
         """``[channels, n]`` in this form, of the type of ``given``."""
         shaped = signal[0] if self.dimensions == 1 else np.ascontiguousarray(signal.T) if self.last else signal
         like: Any = given
-        made: Array = like.new_tensor(shaped) if hasattr(like, "new_tensor") else shaped.astype(like.dtype, copy=False)
-        return made
+        return cast(Array, like.new_tensor(shaped) if hasattr(like, "new_tensor") else shaped.astype(like.dtype, copy=False))
 
 
 def _form_of(given: Any, name: str) -> _Form:

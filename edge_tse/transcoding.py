@@ -9,13 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edge_tse.audio import Stored
+from edge_tse.audio import FOREIGN, Stored
 from edge_tse.errors import AudioError
 
-__all__ = ["FOREIGN", "opened"]
-
-FOREIGN = (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".opus", ".webm", ".wma")
-"""Suffixes of files that are tried with ffmpeg where libsndfile does not open them."""
+__all__ = ["opened"]
 
 # A file that claims to be a film may be a playlist of other files and addresses: nothing but containers of sound is opened.
 _CONTAINERS = "mov,matroska,webm,aac,ac3,eac3,amr,amrnb,amrwb,ogg,asf,mp3,wav,flac"

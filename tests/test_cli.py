@@ -67,8 +67,8 @@ def files(made: Files, tmp_path: Path) -> Files:
 
 FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
-    "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact"},
-    "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim"},
+    "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact", "--list"},
+    "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim", "--strength", "--ambient-db"},
     "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--cut", "--embeddings", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
     "compile": {"-o", "--voice", "--target", "--sbom"},

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given_paths
+from edge_tse.cli.options import AmbientOption, ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given_paths
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
     from edge_tse.enrollment.recordings import Clip, Judged
-    from edge_tse.extract_file import Examined
     from edge_tse.frame import FrameSpec
 
 __all__ = ["demo", "doctor", "enroll", "extract"]
@@ -35,11 +34,26 @@ _Embeddings = Annotated[
     list[Path] | None,
     typer.Option("--embedding", metavar="FILE", help="Embeddings in place of clips, for a model that takes another's: .npy, .npz."),
 ]
-_Mixture = Annotated[
-    Path, typer.Argument(metavar="MIXTURE", help="Sound file, mono or left and right, any rate; - is standard input.")
+_ListedFolder = Annotated[
+    Path | None, typer.Option("--list", metavar="DIR", help="List the voice files of a folder: date, speech, encoder, models.")
+]
+_Mixtures = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MIXTURE...", help="Sound files and folders of them, mono or left and right, any rate; - is standard input."
+    ),
 ]
 _Talker = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write, .wav or .flac; - is standard output.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Sound file to write, .wav or .flac, or a folder for several; - is standard output."
+    ),
+]
+_Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength", metavar="S", help="From 0, the mixture, to 1, the talker alone (the default): the rest falls to 1 - S."
+    ),
 ]
 
 _TAKE = "microphone"
@@ -65,15 +79,16 @@ def demo(
     with output.progress("extracting", as_json) as tell:
         shown = demonstration.run(cases, artifact_of(artifact), lambda personal: output.open_quietly(personal, engine), out, tell)
     for outcome in shown.outcomes:
-        _warn_about(outcome.case.mixture.name, outcome.extraction.clipped_samples, silent=outcome.extraction.silent)
+        output.warn_of_mixture(outcome.case.mixture.name, outcome.extraction.clipped_samples, silent=outcome.extraction.silent)
     tables = [output.table(outcome.case.title, outcome.rows()) for outcome in shown.outcomes]
     output.result(shown.figures(), as_json, *tables, f"Open {shown.page} in a browser to listen.")
 
 
 @app.command()
 def enroll(
-    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")],
     clips: _Clips = None,
+    to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")] = None,
+    listed: _ListedFolder = None,
     record: _Seconds = None,
     input_device: _Microphone = None,
     scene: _Scene = False,
@@ -81,7 +96,7 @@ def enroll(
     artifact: ArtifactOption = None,
     as_json: Json = False,
 ) -> None:
-    """Make a voice file from recordings of one talker, or by microphone."""
+    """Make a voice file from recordings of one talker, or by microphone; or list the voices there are."""
     from edge_tse import audio
     from edge_tse.enrollment.recordings import enroll_judged, load_clip
     from edge_tse.errors import AudioError
@@ -89,6 +104,13 @@ def enroll(
     from edge_tse.voice import save_voice
 
     clips = clips or []
+    if listed is not None:
+        if clips or record is not None or embedding or to is not None:
+            raise AudioError("--list makes no voice: give it a folder and nothing else")
+        _list_voices(listed, as_json)
+        return
+    if to is None:
+        raise AudioError("there is no name for the voice: give -o alice.voice")
     if embedding:
         if clips or record is not None:
             raise AudioError("a voice is made of recordings or of --embedding, not of both: give one of them")
@@ -109,6 +131,21 @@ def enroll(
     save_voice(judged.enrollment.voice, to)
     figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "encoder": model.encoder_digest}
     output.result(figures, as_json, f"{to}: {judged.summary}")
+
+
+def _list_voices(folder: Path, as_json: bool) -> None:
+    from edge_tse.enrollment.voice_file import list_voices
+
+    found, refused = list_voices(folder)
+    for failure in refused.values():
+        output.warn(failure)
+    rows = {
+        each.path.name: f"{each.voice.created}, speech {each.speech}, encoder {each.encoder}, from {each.voice.source}"
+        for each in found
+    }
+    figures = {"folder": folder, "voices": [each.figures() for each in found], "refused": refused}
+    shown = output.table(f"{len(found)} voices in {folder}", rows) if found else f"{folder}: no voices"
+    output.result(figures, as_json, shown)
 
 
 def _clip(path: Path, frame: FrameSpec) -> Clip:
@@ -150,51 +187,24 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
 
 @app.command()
 def extract(
-    mixture: _Mixture,
+    mixtures: _Mixtures,
     voice: VoiceOption,
     to: _Talker,
     artifact: ArtifactOption = None,
     engine: EngineOption = "litert",
+    strength: _Strength = None,
+    ambient_db: AmbientOption = None,
     no_trim: Annotated[bool, typer.Option("--no-trim", help="Keep the algorithmic latency that a live device has.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the enrolled talker alone, aligned with the mixture sample for sample."""
-    from edge_tse import audio
-    from edge_tse.cli.standard import STANDARD, incoming, outgoing
-    from edge_tse.engines import Engine
-    from edge_tse.errors import AudioError
-    from edge_tse.extract_file import extract_file
-    from edge_tse.files import check_output
-    from edge_tse.personalization import personalize
-    from edge_tse.voice import load_voice
+    """Write the enrolled talker alone, aligned with the mixture sample for sample; of several files, or folders, into a folder."""
+    from edge_tse.cli.extraction import Asked, extract_one, extract_several
 
-    if to != STANDARD:
-        audio.check_format(to)
-        check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
-    with outgoing(to, as_json) as written, incoming(mixture) as recording:
-        model = personalize(artifact_of(artifact), load_voice(voice))
-        network = output.open_quietly(model, engine)
-        with output.progress("extracting", as_json) as tell:
-            got = extract_file(recording, written, Engine(model, network), trim=not no_trim, progress=tell, inputs=[mixture])
-    _remark_on_mixture(got, recording.name, to, model.frame.level_invariant)
-    known = {"output": to, "trimmed": not no_trim, "engine": network.name, "artifact": model.digest}
-    rows = {
-        "talker": f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz)",
-        "engine": network.name,
-        **output.compute_rows(got.timing, model.frame),
-    }
-    figures = {**known, **got.figures(model.frame), "output_clipped_samples": got.clipped_output}
-    if to != STANDARD:
-        output.result(figures, as_json, output.table("extracted", rows))
-
-
-def _remark_on_mixture(got: Examined, name: str, to: Path, level_invariant: bool) -> None:
-    """Warn about a mixture, and about the talker that was extracted from it."""
-    _warn_about(name, got.clipped_samples, silent=got.silent)
-    for remark in got.remarks(level_invariant):
-        output.warn(f"{name}: {remark}")
-    if got.clipped_output:
-        output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
+    asked = Asked.of(voice, artifact, engine, strength, ambient_db, trim=not no_trim)
+    if len(mixtures) == 1 and not mixtures[0].is_dir() and not to.is_dir():
+        extract_one(mixtures[0], to, asked, as_json)
+    else:
+        extract_several(mixtures, to, asked, as_json)
 
 
 @app.command()
@@ -204,10 +214,3 @@ def doctor(as_json: Json = False) -> None:
 
     found = examine()
     output.result(found.figures(), as_json, *found.tables())
-
-
-def _warn_about(name: str, clipped: int, silent: bool = False) -> None:
-    if clipped:
-        output.warn(f"{name}: {clipped} samples are clipped; record at a lower level")
-    if silent:
-        output.warn(f"{name} is silent: there is nothing to extract")
