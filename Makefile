@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h firmware_br
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try studio plugins test test-slow fuzz lint audit sbom clean
+.PHONY: help demo try studio plugins test test-slow fuzz lint docs audit sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -26,6 +26,7 @@ help:
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
 	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
 	@echo "make lint                       ruff and mypy alone"
+	@echo "make docs                       the API reference, in build/docs/: every reference and link in it is checked"
 	@echo "make audit                      known vulnerabilities of what is installed, where the service that knows them can be reached"
 	@echo "make sbom                       bills of materials (CycloneDX) of the wheel, a C archive, a firmware image and the boot code, in dist/"
 	@echo "make clean                      remove demo/, builds and caches; .venv stays"
@@ -64,6 +65,11 @@ lint: $(VENV)/.installed-dev
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+
+docs: $(VENV)/.installed-dev
+	@echo "==> pdoc"
+	@rm -rf build/docs
+	@$(RUN) .ci/api_reference.py build/docs
 
 audit: $(VENV)/.installed-dev
 	@echo "==> pip-audit"

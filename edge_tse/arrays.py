@@ -118,7 +118,7 @@ def enroll(recordings: Any, rate: int | None = None, *, artifact: Artifact | str
 
     ``recordings`` is a path, an array as :func:`extract` takes it, or a sequence of these; ``rate`` in Hz is that of the arrays.
     The voice is for every model with the same encoder: all that are shipped. :func:`.save_voice` keeps it,
-    :func:`edge_tse.enrollment.enroll_judged` also says how good each recording is.
+    :func:`.enroll_judged` also says how good each recording is.
 
     ``AudioError`` for a recording that cannot be used, too little speech, or an array without a rate.
     """
