@@ -29,9 +29,9 @@ def test_links_that_lead_nowhere(reference: ModuleType, tmp_path: Path) -> None:
         '<p id="there"><a href="../a.html#here"></a><a href="../c.html"></a><a href="../a.html#no"></a><a href="https://x/y"></a>'
     )
     assert reference.broken_links(tmp_path) == [
-        "a.html: #lost leads nowhere",
         "a/b.html: ../a.html#no leads nowhere",
         "a/b.html: ../c.html leads nowhere",
+        "a.html: #lost leads nowhere",
     ]
 
 

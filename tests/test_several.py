@@ -196,7 +196,7 @@ class TestList:
         assert {"created", "speech_s", "shipped_models", "source"} <= set(alice)
         assert list(done.json["refused"]) == ["broken.voice"]
         assert "broken.voice is not an edge-tse voice" in done.err
-        assert "1 voices in ." in run("enroll", "--list", ".").out
+        assert "voices in .: 1" in run("enroll", "--list", ".").out
 
     def test_none(self, run: Run, folder: Path) -> None:
         assert "day: no voices" in run("enroll", "--list", "day").out

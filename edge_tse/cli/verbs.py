@@ -144,7 +144,7 @@ def _list_voices(folder: Path, as_json: bool) -> None:
         for each in found
     }
     figures = {"folder": folder, "voices": [each.figures() for each in found], "refused": refused}
-    shown = output.table(f"{len(found)} voices in {folder}", rows) if found else f"{folder}: no voices"
+    shown = output.table(f"voices in {folder}: {len(found)}", rows) if found else f"{folder}: no voices"
     output.result(figures, as_json, shown)
 
 
