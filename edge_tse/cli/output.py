@@ -67,7 +67,8 @@ def progress(label: str, as_json: bool) -> Iterator[Callable[..., None]]:
     if as_json or not sys.stderr.isatty():
         yield lambda fraction, label="": None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # The name of a file may hold square brackets: it is text, not markup.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=1.0)
         yield lambda fraction, now=label: bar.update(task, completed=fraction, description=now)
