@@ -17,9 +17,10 @@ from edge_tse.voice import Voice, load_voice
 from firmware_bridge.board import flash, image_for, open_board
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
+from firmware_bridge.earbud import Earbud
 from firmware_bridge.flash import FlashProgress
 from firmware_bridge.image import MAGIC, Image, check_for, pack_image, parse, public_key, sign, with_counter
-from firmware_bridge.link import Link
+from firmware_bridge.link import Link, open_link
 
 __all__ = ["Delivery", "LinkedBoard"]
 
@@ -151,6 +152,10 @@ class Delivery:
         """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
         with _greet(open_board(target, port, state, baud), target) as board:
             yield board
+
+    def listen(self, port: str) -> Earbud:
+        """The earbud that sends at ``port``. ``LinkError`` if it does not open."""
+        return Earbud(open_link(port))
 
 
 @contextmanager

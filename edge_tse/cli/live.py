@@ -31,7 +31,7 @@ from edge_tse.cli.options import (
     app,
     artifact_of,
 )
-from edge_tse.cli.sound import engine_for, until_interrupted, wire_devices
+from edge_tse.cli.sound import engine_for, until_interrupted, wire_ears
 from edge_tse.files import check_output
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from edge_tse.hearing.chain import Hearing
     from edge_tse.live.console import Console
     from edge_tse.live.devices import Wiring
+    from edge_tse.live.links import Links
     from edge_tse.live.running import Finished
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
@@ -66,6 +67,16 @@ _WithVoice = Annotated[
 ]
 _Loudest = Annotated[float | None, typer.Option("--max-output", metavar="DB", help="Loudest output in dB SPL; 100 if left out.")]
 _Page = Annotated[Path | None, typer.Option("--report", metavar="HTML", help="Page to write with timing and events.")]
+_Links = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--link",
+        metavar="EAR=PORT",
+        help="Ear that sends over a link of its own: left=PORT and right=PORT, with tcp://HOST:PORT, udp://HOST:PORT "
+        "or a --port of `edge-tse board`, in place of --input; --output may then be `none`.",
+    ),
+]
+_LinkBuffer = Annotated[float, typer.Option("--link-buffer-ms", metavar="MS", help="Time that a packet may be late, in ms.")]
 _Core = Annotated[int | None, typer.Option("--core", min=0, metavar="N", help="Keep the engine on this processor core.")]
 _Realtime = Annotated[bool, typer.Option("--realtime", help="Ask the system for real-time priority.")]
 
@@ -95,6 +106,8 @@ def live(
     voice: _Voices,
     input_device: InputOption = None,
     output_device: OutputOption = None,
+    link: _Links = None,
+    link_buffer_ms: _LinkBuffer = 10.0,
     channels: ChannelsOption = "",
     rate: RateOption = None,
     block: BlockOption = None,
@@ -124,13 +137,11 @@ def live(
     if report is not None:
         check_output(report, voice)
     worn = _read_wearer(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
-    universal = artifact_of(artifact)
-    voices = _voices(voice, universal)
-    steered = _Steered(presets, control, as_json)
-    wiring = wire_devices(universal.frame, input_device, output_device, channels, rate, block)
-    with engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
-        how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
-        _show(_play(universal, voices, worn, wiring, running, stopped, how, steered), report, as_json)
+    universal, voices = _model_and_voices(artifact, voice)
+    how, steered = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime), _Steered(presets, control, as_json)
+    heard = wire_ears(universal.frame, link or (), link_buffer_ms, input_device, output_device, channels, rate, block)
+    with heard as wired, engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
+        _show(_play(universal, voices, worn, wired, running, stopped, how, steered), report, as_json)
 
 
 class _How(NamedTuple):
@@ -167,7 +178,7 @@ def _play(
     universal: Artifact,
     voices: Mapping[str, Voice],
     worn: tuple[Hearing, Calibration],
-    wiring: Wiring,
+    wired: tuple[Wiring, Links | None],
     running: tuple[AnyEngine, str],
     stopped: Callable[[], bool],
     how: _How,
@@ -185,7 +196,8 @@ def _play(
     return run_live(
         engine,
         head,
-        wiring,
+        wired[0],
+        links=wired[1],
         stopped=stopped,
         tell=steered.panel,
         presets=steered.presets,
@@ -239,16 +251,17 @@ def _read_wearer(
     return wanted, UNCALIBRATED
 
 
-def _voices(paths: Sequence[Path], universal: Artifact) -> dict[str, Voice]:
-    """Load the voices by the names of their files and check that the model knows them, before devices are looked for."""
+def _model_and_voices(artifact: Path | None, paths: Sequence[Path]) -> tuple[Artifact, dict[str, Voice]]:
+    """Load the model, and the voices by the names of their files, and check that it knows them, before devices are looked for."""
     from edge_tse.errors import ArtifactError
     from edge_tse.personalization import check_voice
     from edge_tse.voice import load_voice
 
+    universal = artifact_of(artifact)
     voices: dict[str, Voice] = {}
     for path in paths:
         if path.stem in voices:
             raise ArtifactError(f"two voices are named {path.stem}: a session switches by name, rename one of the files")
         voices[path.stem] = load_voice(path)
         check_voice(universal.voice_model, voices[path.stem])
-    return voices
+    return universal, voices

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.frame import FrameSpec
     from edge_tse.live.devices import Wiring
+    from edge_tse.live.links import Links
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
-__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wire_devices"]
+__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wire_devices", "wire_ears"]
 
 Float = NDArray[np.float32]
+
+NOWHERE = "none"
+"""Output of a session over links that nobody hears."""
 
 
 def wire_devices(
@@ -55,6 +59,37 @@ def wire_devices(
     for remark in wiring.remarks:
         output.warn(remark)
     return wiring
+
+
+@contextmanager
+def wire_ears(
+    frame: FrameSpec,
+    given: Sequence[str],
+    buffer_ms: float,
+    input_device: str | None,
+    output_device: str | None,
+    channels: str,
+    rate: int | None,
+    block: int | None,
+) -> Iterator[tuple[Wiring, Links | None]]:
+    """The devices that the options name or, if links are ``given``, those and an earphone; the links are closed at the end."""
+    if not given:
+        yield wire_devices(frame, input_device, output_device, channels, rate, block), None
+        return
+    from edge_tse.deployment.boards import boards
+    from edge_tse.live import devices as capture
+    from edge_tse.live.linked_devices import wire_links
+    from edge_tse.live.links import Links, parse_links
+
+    if input_device is not None or channels:
+        raise AudioError("--link takes the place of --input and --channels: leave them out")
+    ports = parse_links(given)
+    earphone = None if output_device == NOWHERE else capture.choose(capture.devices(), output_device, "output")
+    with closing(Links(ports, boards().listen, buffer_s=buffer_ms / 1e3)) as links:
+        wiring = wire_links(links, earphone, frame=frame, rate_hz=rate, block=block)
+        for remark in wiring.remarks:
+            output.warn(remark)
+        yield wiring, links
 
 
 @contextmanager

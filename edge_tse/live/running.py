@@ -17,11 +17,13 @@ from edge_tse.hearing.chain import Chain
 from edge_tse.live.console import Console
 from edge_tse.live.devices import Duplex, Wiring
 from edge_tse.live.ears import EarWatch
+from edge_tse.live.linked_devices import open_linked
+from edge_tse.live.links import Links
 from edge_tse.live.loop import Loop
 from edge_tse.live.recording import Recorder, Recording, Replayed, replay
 from edge_tse.live.recording_head import Head
 from edge_tse.live.session import Session
-from edge_tse.live.steering import Change, Settings, Steering
+from edge_tse.live.steering import LONGEST_MARK, Change, Settings, Steering
 from edge_tse.live.supervision import Run, supervise
 from edge_tse.report import memory
 from edge_tse.stream import AnyEngine, VoicedEngine
@@ -47,6 +49,8 @@ class Finished:
     recording: Path | None
     notes: tuple[str, ...]
     """Remarks that came too late for its events."""
+    links: Links | None = None
+    """Links of its ears, closed; None where it had microphones."""
 
     def figures(self) -> dict[str, object]:
         """Figures by name, ready for a report."""
@@ -69,6 +73,7 @@ class Finished:
             "engine": self.head.engine,
             "artifact": self.head.artifact,
             "recording": self.recording,
+            "links": None if self.links is None else self.links.figures(),
         }
 
     def tables(self) -> dict[str, dict[str, str]]:
@@ -77,7 +82,7 @@ class Finished:
         wiring, hearing, levels = self.wiring, self.head.hearing, self.head.calibration
         ears = f"{wiring.ears} ear{'s' * (wiring.ears > 1)} at {wiring.rate_hz} Hz, blocks of {wiring.block}"
         way = {
-            "device buffers (as stated)": f"{latency.device_s * 1e3:.1f} ms",
+            "device buffers (as stated)" if self.links is None else "links and device buffers": f"{latency.device_s * 1e3:.1f} ms",
             "resampling": f"{latency.resampling_s * 1e3:.1f} ms",
             "algorithmic": f"{latency.algorithmic_s * 1e3:.1f} ms",
             "blocks that are not hops": f"{latency.turnaround_s * 1e3:.1f} ms",
@@ -99,7 +104,7 @@ class Finished:
             )
         loudest_dbfs = 20 * math.log10(levels.ceiling(hearing.max_output_db_spl))
         heard["loudest output"] = f"{hearing.max_output_db_spl:g} dB SPL is {loudest_dbfs:.1f} dBFS ({levels.source})"
-        return {"session": heard, "latency": way}
+        return {"session": heard, "latency": way} | ({} if self.links is None else {"links": self.links.rows()})
 
 
 def run_live(
@@ -117,12 +122,14 @@ def run_live(
     realtime: bool = False,
     presets: Mapping[str, Change] | None = None,
     steered: Callable[[Console], AbstractContextManager[None]] = lambda console: nullcontext(),
+    links: Links | None = None,
 ) -> Finished:
     """Play what ``engine`` extracts, through the hearing chain of ``head``, until ``seconds`` have passed or ``stopped`` says so.
 
     ``record`` keeps the session in a file, which names its voices, or holds them (``with_voice``). What is wrong with the ears
     becomes an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second.
-    ``steered`` is given the session's console and lets keys or programs use it while it runs. Errors as of
+    ``steered`` is given the session's console and lets keys or programs use it while it runs. ``links`` are where ``wiring`` hears:
+    what is new about them is a mark, which the recording keeps. Errors as of
     :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and :func:`steering`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
@@ -137,6 +144,8 @@ def run_live(
             looked_s = now
             for remark in watch(session.recent(_LOOK_EVERY_S), now):
                 session.note(f"microphones: {remark}")
+        for remark in () if links is None else links.remarks():
+            session.change(Change(mark=remark[:LONGEST_MARK]))
         while notes:  # of the recorder's thread
             session.note(notes.pop(0))
         tell(session)
@@ -153,7 +162,7 @@ def run_live(
         with steered(console):
             run = supervise(
                 session,
-                lambda current: Duplex(wiring, current.exchange),
+                lambda current: Duplex(wiring, current.exchange) if links is None else open_linked(wiring, current.exchange, links),
                 seconds=seconds,
                 stopped=lambda: stopped() or console.ended.is_set(),
                 tell=watch_and_tell,
@@ -162,7 +171,16 @@ def run_live(
             )
     finally:
         console.close()
-    return Finished(session=session, run=run, wiring=wiring, head=head, began_s=began_s, recording=record, notes=tuple(notes))
+    return Finished(
+        session=session,
+        run=run,
+        wiring=wiring,
+        head=head,
+        began_s=began_s,
+        recording=record,
+        notes=tuple(notes),
+        links=links,
+    )
 
 
 def replay_live(

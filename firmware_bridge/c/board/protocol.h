@@ -138,6 +138,18 @@ enum {
     ETSE_STATS_BYTES = 76,
 };
 
+/* Sound of one ear, which an earbud sends unasked, packet after packet; the frame's sequence number counts the packets. */
+enum {
+    ETSE_MESSAGE_EAR_SOUND = 0xc0,
+    ETSE_EAR_SOUND_COUNTER = 0,
+    ETSE_EAR_SOUND_RATE_HZ = 8,
+    ETSE_EAR_SOUND_WAITED_US = 12,
+    ETSE_EAR_SOUND_EAR = 16,
+    ETSE_EAR_SOUND_CHANNELS = 17,
+    ETSE_EAR_SOUND_SAMPLES = 18,
+    ETSE_EAR_SOUND_BYTES = 18,
+};
+
 /* Answer: the request was refused; nothing changed. */
 enum {
     ETSE_MESSAGE_ERROR = 0xff,
