@@ -65,6 +65,7 @@ class Aligner:
         """Fill ``out [n, 2]`` with what follows, now; silence until both ears, or one for a second, are heard."""
         n, now_s = len(out), self._clock()
         self._listener.take(self._asked, now_s)
+        self._listener.follow()
         assert self._listener.line is not None
         began_s, ended_s = (self._listener.line.time_of(at) - self.latency_s for at in (self._asked, self._asked + n))
         self._asked += n

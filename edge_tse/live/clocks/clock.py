@@ -1,10 +1,10 @@
 """A sender's clock as seen from here: a line through the arrivals of its packets that only their shortest ways touch.
 
-A packet is never early, so of each quarter second only the promptest packet counts (the clock filter of NTP: Mills et al., RFC 5905,
-section 10), corrected for what even that one waited (Robson & Whitlock, Biometrika 51, 1964: the end of a distribution is estimated
-by twice its smallest sample less the second smallest). These minima go through a Kalman filter whose state is that of an oscillator:
-time, and a rate that wanders (Zucca & Tavella, IEEE Trans. UFFC 52(2), 2005). A clock cannot jump and a link can: once it has
-settled, minima that lie elsewhere for three quarters of a second are a change of the way, and the line goes on as it was.
+A packet is never early, so of each quarter second only the promptest packet counts (the clock filter of NTP: Mills et al., RFC
+5905, section 10), corrected for what even that one waited (Robson & Whitlock, Biometrika 51, 1964: the end of a distribution is
+estimated by twice its smallest sample less the second smallest). These minima go through a Kalman filter with the state of an
+oscillator: time, and a rate that wanders (Zucca & Tavella, IEEE Trans. UFFC 52, 2005). A clock cannot jump and a link can: once it
+has settled, minima that lie elsewhere for three quarters of a second are a change of the way, and the line goes on as it was.
 
 What no arrival can tell is the way itself: two links with unlike shortest ways put their ears apart by the difference.
 """
@@ -68,27 +68,29 @@ class Clock:
         """Time that each of the last packets came after the earliest that it could."""
         self._stretch: list[tuple[float, float]] = []
         self._began = self._first = 0.0
-        self._spacing_s = 0.0
+        self._spacings_s: deque[float] = deque(maxlen=_SETTLED)
         self._suspects: deque[float] = deque(maxlen=_PATIENCE)
         self._taken = 0
         self._rate = 0.0
-        self._p = (_FIRST_TIME_S**2, 0.0, _FIRST_RATE**2)
+        self._known = (0.0, _FIRST_RATE**2)  # rate and its variance, before the first packet or a restart
+        self._p = (_FIRST_TIME_S**2, 0.0, self._known[1])
 
     def take(self, position: float, arrived_s: float) -> None:
         """Take the arrival of a packet that ends before sample ``position`` of the sender."""
         if self.line is None:
             self.line = Line(position, arrived_s, 1 / self.rate_hz)
-            self._began = self._first = position
+            self._first = position
         late_s = self.lateness_s(position, arrived_s)
         if late_s < 0 and self._taken == 0:  # nothing is known yet but this: it cannot have come early
             self.line = self.line._replace(at_s=self.line.at_s + late_s)
             self._stretch = [(at, each_s - late_s) for at, each_s in self._stretch]
             late_s = 0.0
+        if not self._stretch:
+            self._began = position
         self._stretch.append((position, late_s))
         self.late_s.append(late_s)
         if position - self._began >= STRETCH_S * self.rate_hz and len(self._stretch) > 1:
             self._close()
-            self._began = position
 
     def lateness_s(self, position: float, arrived_s: float) -> float:
         """Time by which a packet that ends before ``position`` came after the earliest that it could."""
@@ -97,9 +99,23 @@ class Clock:
 
     def restart(self) -> None:
         """Keep the rate and doubt the time: the sender counts anew."""
-        self._stretch, self._taken, self.pause_s = [], 0, 0.0
+        self._stretch, self.pause_s = [], 0.0
+        self._known = (self._rate, max(self._p[2], _KNOWN_RATE**2))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Doubt the time as before the first packet, and the rate as before this beginning."""
+        self._taken = 0
         self._suspects.clear()
-        self._p = (_FIRST_TIME_S**2, 0.0, max(self._p[2], _KNOWN_RATE**2))
+        self._spacings_s.clear()
+        self._p = (_FIRST_TIME_S**2, 0.0, self._known[1])
+
+    def follow(self) -> None:
+        """Take what was found of the way, or of a pause, for the clock itself: a listener's stops when nobody asks."""
+        moved_s = self.way_s + self.pause_s
+        if self.line is not None and moved_s:
+            self.line = self.line._replace(at_s=self.line.at_s + moved_s)
+            self.way_s = self.pause_s = 0.0
 
     @property
     def drift_ppm(self) -> float:
@@ -123,17 +139,25 @@ class Clock:
         ordered = sorted(self._stretch, key=lambda each: each[1])
         self._stretch = []
         (position, least_s), spacing_s = ordered[0], ordered[1][1] - ordered[0][1]
-        weight = 1 / min(self._taken + 1, _SETTLED)
-        self._spacing_s += (spacing_s - self._spacing_s) * weight
-        found_s = least_s - self._spacing_s
+        self._spacings_s.append(spacing_s)
+        # The mean of an exponential, by its median: a few packets that came in a heap do not move it.
+        mean_s = sorted(self._spacings_s)[len(self._spacings_s) // 2] / math.log(2)
+        found_s = least_s - mean_s
         p = self._predict((position - self.line.start) / self.rate_hz)
-        noise = _FLOOR_S**2 + max(spacing_s, self._spacing_s) ** 2
-        if self._taken >= _SETTLED and abs(found_s) > max(_GATE_S, _GATE_SIGMAS * math.sqrt(p[0] + noise)):
+        noise = _FLOOR_S**2 + max(spacing_s, mean_s) ** 2
+        gate_s = max(_GATE_S, _GATE_SIGMAS * math.sqrt(p[0] + noise))
+        if (self._taken > 0 and found_s > gate_s) or (self._taken >= _SETTLED and found_s < -gate_s):
             self._p = p
             self.line = Line(position, self.line.time_of(position), self.line.pace_s)
             self._suspect(found_s)
             return
         self._suspects.clear()
+        if found_s < -gate_s:
+            # None is early: those before it were late, as packets are that waited for somebody to listen. Begin again.
+            self._rate = self._known[0]
+            self.line = Line(position, self.line.time_of(position) + least_s, (1 + self._rate) / self.rate_hz)
+            self._begin()
+            return
         total = p[0] + noise
         gains = p[0] / total, p[1] / total
         at_s = self.line.time_of(position) + gains[0] * found_s

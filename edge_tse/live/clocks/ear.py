@@ -110,6 +110,10 @@ class Ear:
     def _missing(self) -> int:
         return max(0, self._highest - self._first_number + 1 - self._unique) if self._last else 0
 
+    def counter_at(self, position: float) -> float:
+        """The sender's counter at a position, as it counts now."""
+        return position - (self._base or 0)
+
     # The listener's thread
 
     def begin(self, position: int) -> None:

@@ -10,15 +10,19 @@ system are assumed: an exponential wait of 50 us in the mean and, one time in 20
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.live.clocks.aligner import Aligner
 from edge_tse.live.clocks.packet import Packet
 
-__all__ = ["Air", "Crystal", "simulate"]
+__all__ = ["Air", "Crystal", "Heard", "receive", "simulate"]
+
+_LAST_S = 0.1  # after a restart nobody asks where what is still played came from
 
 Float = NDArray[np.float32]
 Times = NDArray[np.float64]
@@ -125,3 +129,57 @@ def simulate(
                     )
                 )
     return sorted(packets, key=lambda packet: packet.arrived_s)
+
+
+class Heard(NamedTuple):
+    """What a listener got of two simulated ears."""
+
+    sound: Float
+    """``[n, 2]``"""
+    asked_s: Times
+    """Times of the blocks ``[blocks]``."""
+    taken_s: Times
+    """True times at which the first samples of each block were taken, ``[blocks, 2]``; nan before an ear is heard."""
+    aligner: Aligner
+
+    @property
+    def apart_s(self) -> Times:
+        """Time by which the left ear's sound is later than the right one's, though it is played with it, ``[blocks]``."""
+        apart: Times = self.taken_s[:, 0] - self.taken_s[:, 1]
+        return apart
+
+
+def receive(
+    packets: Sequence[Sequence[Packet]],
+    crystals: Sequence[Crystal],
+    *,
+    starts_s: Sequence[tuple[float, ...]] = ((0.0,), (0.0,)),
+    rate_hz: int = 16000,
+    block: int = 64,
+    buffer_s: float = 0.01,
+    seconds: float,
+    late_s: float = 0.0,
+    seed: int = 0,
+) -> Heard:
+    """Play what two ears sent to a listener who asks for a block whenever one is due, or an exponential ``late_s`` later."""
+    now_s = 0.0
+    size = max(len(packet.samples) for ear in packets for packet in ear[:1])
+    aligner = Aligner(rate_hz, size, block, buffer_s=buffer_s, clock=lambda: now_s)
+    coming = sorted(((p.arrived_s, i, p) for i, ear in enumerate(packets) for p in ear), key=lambda each: each[0], reverse=True)
+    rng = np.random.default_rng(seed)
+    blocks = int(seconds * rate_hz / block)
+    asked_s = np.arange(blocks) * block / rate_hz
+    sound, taken_s = np.zeros((blocks * block, 2), np.float32), np.full((blocks, 2), np.nan)
+    for k in range(blocks):
+        asks_s = asked_s[k] + (rng.exponential(late_s) if late_s else 0.0)
+        while coming and coming[-1][0] <= asks_s:
+            now_s, ear, packet = coming.pop()
+            aligner.take(ear, packet)
+        now_s = asks_s
+        aligner.fill(sound[k * block : (k + 1) * block])
+        for i, (crystal, position) in enumerate(zip(crystals, aligner.positions, strict=True)):
+            if position is not None:
+                counter = np.array(aligner.ears[i].counter_at(position) - block)
+                start_s = max((each for each in starts_s[i] if each <= asks_s - _LAST_S), default=starts_s[i][0])
+                taken_s[k, i] = start_s + float(crystal.times(counter, rate_hz))
+    return Heard(sound, asked_s, taken_s, aligner)
