@@ -138,7 +138,7 @@ def wire(
         if len(channels) < ears:
             remarks.append(f"{input_device.name} has {input_device.inputs} channel: one ear is heard, and played to both")
     if len(channels) > ears or len(set(channels)) != len(channels):
-        raise AudioError(f"channels {_in_a_row(channels)}: give 1 to {ears} different ones")
+        raise AudioError(f"channels {','.join(map(str, channels))}: give 1 to {ears} different ones")
     bad = [channel for channel in channels if not 1 <= channel <= min(input_device.inputs, MOST_CHANNELS)]
     if bad:
         raise AudioError(
@@ -161,7 +161,7 @@ def wire(
             return replace(wiring, rate_hz=rate, block=block or -(-frame.hop * rate // model_hz), remarks=tuple(remarks))
     asked = f"{rate_hz} Hz" if rate_hz else f"{model_hz} Hz, nor {input_device.rate_hz} Hz"
     possible = [rate for rate in _USUAL_RATES_HZ if takes(replace(wiring, rate_hz=rate))]
-    raise AudioError(f"{input_device.name} does not run at {asked}: choose {_in_a_row(possible) or 'another'} with --rate")
+    raise AudioError(f"{input_device.name} does not run at {asked}: choose {','.join(map(str, possible)) or 'another'} with --rate")
 
 
 class Duplex:
@@ -398,7 +398,3 @@ def _silence_hosts() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _in_a_row(channels: Sequence[int]) -> str:
-    return ",".join(map(str, channels))

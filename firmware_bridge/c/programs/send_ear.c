@@ -52,7 +52,9 @@ int program(int count, const char **words) {
         uint64_t now_ns;
         while ((now_ns = port_elapsed_ns()) < due_ns)
             port_rest();
-        const size_t size = etse_ear_frame(&ear, samples, n, (uint32_t)(now_ns - due_ns) / 1000u, frame);
+        const uint64_t late_ns = now_ns - due_ns;
+        const uint32_t waited_us = (late_ns < UINT32_MAX ? (uint32_t)late_ns : UINT32_MAX) / 1000u;
+        const size_t size = etse_ear_frame(&ear, samples, n, waited_us, frame);
         if (port_write(to, frame, size) != 0)
             return FAILED;
         due_ns += packet_ns;
