@@ -239,6 +239,29 @@ class TestCounters:
         assert aligner.health["left"].restarts == 1
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_packets_that_mean_harm_are_played_as_finite_sound(seed: int) -> None:
+    """Any counter, number and wait that fits the frame, beside an ear that is as it should be."""
+    rng = np.random.default_rng(seed)
+    now_s = 0.0
+    aligner = Aligner(RATE, 160, 160, clock=lambda: now_s)
+    for k in range(400):
+        now_s = 0.01 * k
+        counter = int(rng.choice([0, 160 * k, 2**64 - 1, 2**63, int(rng.integers(2**40))]))
+        wait_s = float(rng.choice([0.0, 0.0, 4294.0]))
+        samples = np.full(int(rng.integers(1, 500)), 0.1, np.float32)
+        told = {"sequence": int(rng.integers(2**16)), "arrived_s": now_s, "rate_hz": RATE, "samples": samples}
+        aligner.take(0, Packet(counter=counter, waited_s=wait_s, **told))  # type: ignore[arg-type]
+        good = {"sequence": k, "counter": 160 * k, "arrived_s": now_s, "rate_hz": RATE}
+        aligner.take(1, Packet(samples=np.full(160, 0.5, np.float32), **good))  # type: ignore[arg-type]
+        out = np.zeros((160, 2), np.float32)
+        aligner.fill(out)
+        assert np.isfinite(out).all()
+        assert np.abs(out[:, 0]).max() < 2
+        if k > 150:
+            assert np.abs(out[:, 1] - 0.5).max() < 1e-3
+
+
 def test_a_gap_without_another_ear_goes_on_in_the_pitch_of_before_and_fades() -> None:
     x = np.sin(2 * np.pi * 200 * np.arange(3 * HISTORY) / RATE).astype(np.float32)
     gap = Gap(RATE, x[:HISTORY], None)

@@ -17,6 +17,7 @@ Float = NDArray[np.float32]
 _CAPACITY_S = 2.0
 _BACKWARDS_S = 0.5  # no packet is overtaken by so much: the sender counts anew
 _EARLY_S = 0.25  # no packet comes so early: the same
+_LONGEST_WAIT_S = 1.0  # for a turn on the air
 _REMEMBERED = 512  # packets
 
 
@@ -52,7 +53,7 @@ class Ear:
         if self._base is None:
             self._base = self._mask + 1 - packet.counter
         position = self._base + packet.counter
-        arrived_s = packet.arrived_s - packet.waited_s
+        arrived_s = packet.arrived_s - min(max(packet.waited_s, 0.0), _LONGEST_WAIT_S)
         if self._is_anew(packet, arrived_s, position + n):
             position = self._begin_anew(packet, arrived_s)
         if not self._is_new(packet):
