@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from edge_tse.live.links import Links, parse_links
 from firmware_bridge.earbud import ear_frame
 from tests import graphs
 from tests.speech import utterance
+from tests.test_capture import FakePortAudio, device
 
 RATE = 16000
 N = 160
@@ -125,6 +127,40 @@ def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
     while not true():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
+
+
+class TestEarphone:
+    PHONES = device(4, "phones", 0, 2, default_output=True)
+
+    def test_it_is_opened_alone_and_played_what_both_ears_heard(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        fake = FakePortAudio(self.PHONES)
+        monkeypatch.setitem(sys.modules, "pyaudio", fake)  # type: ignore[arg-type]
+
+        def exchange(heard: np.ndarray, out: np.ndarray, flags: int = 0) -> None:
+            out[:] = 0.5 * heard
+
+        with closing(Links(PORTS, Ear)) as links:
+            wiring = wire_links(links, self.PHONES, frame=FrameSpec(), rate_hz=None, block=64)
+            assert wiring.device_latency_s == pytest.approx(links.latency_s + 0.007)
+            opened = open_linked(wiring, exchange, links)
+            (stream,) = fake.streams
+            assert (stream.asked.input, stream.asked.output, stream.asked.output_device_index) == (False, True, 4)
+            assert opened.latency_s == pytest.approx(links.latency_s + 0.008)
+            began_s, played = time.perf_counter(), []
+            for k in range(250):
+                time.sleep(max(0.0, began_s + 0.004 * k - time.perf_counter()))
+                played.append(stream.call(None, 64))
+            assert opened.active
+            opened.close()
+            opened.close()
+        sound = np.concatenate(played)
+        assert np.sqrt(np.mean(sound[RATE // 2 :] ** 2, axis=0)) == pytest.approx([0.035, 0.035], rel=0.1)
+        assert fake.open_instances == 0
+
+    def test_an_earphone_of_another_rate(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(sys.modules, "pyaudio", FakePortAudio(self.PHONES, rates=(44100,)))  # type: ignore[arg-type]
+        with closing(Links(PORTS, Ear)) as links, pytest.raises(AudioError, match="phones does not play 16000 Hz"):
+            wire_links(links, self.PHONES, frame=FrameSpec(), rate_hz=None, block=None)
 
 
 class TestFailing:
@@ -257,7 +293,7 @@ class TestCommand:
         assert live(files, *links, *options) == 0
         captured = capfd.readouterr()
         figures = json.loads(captured.out)
-        assert captured.err == ""
+        assert all(line.startswith("edge-tse: mark: ") for line in captured.err.splitlines()), captured.err
         assert figures["input"] == f"left=tcp://127.0.0.1:{ports[0]}, right=tcp://127.0.0.1:{ports[1]}"
         assert figures["links"]["left"]["packets"] > 250
         assert figures["links"]["left"]["lost"] == figures["links"]["right"]["lost"] == 0

@@ -32,6 +32,7 @@ _PATIENCE = 3  # stretches that must agree before the way is said to have change
 _AGREE_S = 1e-3
 _LONGEST_STEP_S = 0.02  # a way that is longer by more than this is a counter that paused
 _FASTEST = 1000e-6
+_REMEMBERED = 4096  # arrivals
 
 
 class Line(NamedTuple):
@@ -64,8 +65,7 @@ class Clock:
         """Time by which the sender's counter is found to have paused, until :meth:`restart`."""
         self.converged_s: float | None = None
         """Time until the standard error was first below 20 us."""
-        self.late_s: deque[float] = deque(maxlen=4096)
-        """Time that each of the last packets came after the earliest that it could."""
+        self._late_s, self._arrivals = np.zeros(_REMEMBERED), 0
         self._stretch: list[tuple[float, float]] = []
         self._began = self._first = 0.0
         self._spacings_s: deque[float] = deque(maxlen=_SETTLED)
@@ -88,7 +88,8 @@ class Clock:
         if not self._stretch:
             self._began = position
         self._stretch.append((position, late_s))
-        self.late_s.append(late_s)
+        self._late_s[self._arrivals % _REMEMBERED] = late_s
+        self._arrivals += 1
         if position - self._began >= STRETCH_S * self.rate_hz and len(self._stretch) > 1:
             self._close()
 
@@ -105,7 +106,7 @@ class Clock:
 
     def _begin(self) -> None:
         """Doubt the time as before the first packet, and the rate as before this beginning."""
-        self._taken = 0
+        self._taken = self._arrivals = 0
         self._suspects.clear()
         self._spacings_s.clear()
         self._p = (_FIRST_TIME_S**2, 0.0, self._known[1])
@@ -130,8 +131,8 @@ class Clock:
     @property
     def buffer_s(self) -> float | None:
         """Lateness that 99.9 % of the last packets kept below."""
-        late = list(self.late_s)
-        return float(np.percentile(late, 99.9)) if late else None
+        known = min(self._arrivals, _REMEMBERED)
+        return float(np.percentile(self._late_s[:known], 99.9)) if known else None
 
     def _close(self) -> None:
         """Correct the line by the promptest packet of the stretch."""

@@ -133,7 +133,7 @@ class Ear:
         edges = np.flatnonzero(np.diff(there)) + 1
         for run in np.split(positions, edges):
             if there[run[0] - start]:
-                self._join(run)
+                self._join(run, other)
             else:
                 self._conceal(run, other)
 
@@ -147,26 +147,21 @@ class Ear:
         self._holds[run & self._mask] = run
         self._concealed += len(run)
 
-    def _join(self, run: NDArray[np.int64]) -> None:
+    def _join(self, run: NDArray[np.int64], other: Ear) -> None:
         """Fade from the stand-in to what is there again."""
         if self._gap is None:
             return
         run = run[:FADE_SAMPLES]
         towards = (np.arange(len(run), dtype=np.float32) + 1) / (len(run) + 1)
         places = run & self._mask
-        # The stand-in's own past goes on: no other ear is asked for so little.
-        made = self._tail(run)
+        made = self._stand_in(run, other)
         self._data[places] = made + towards * (self._data[places] - made)
         self._gap = None
 
     def _stand_in(self, run: NDArray[np.int64], other: Ear) -> Float:
         assert self._gap is not None
         around = other.window(int(run[0]) + self._shift - AROUND, len(run) + 2 * AROUND)
-        self._other = other
         return self._gap.more(int(run[0]) - self._gap_at, len(run), around)
-
-    def _tail(self, run: NDArray[np.int64]) -> Float:
-        return self._stand_in(run, self._other)
 
     def _offset(self, other: Ear, position: int) -> int:
         """Positions of the other ear less those of this one, at the same time."""
