@@ -215,7 +215,15 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
         output.warn(line)
     run, tables = finished.run, finished.tables()
     if report is not None:
-        page = live_page("Live session", tables, run.timing, finished.session.events, finished.began_s, environment())
+        page = live_page(
+            "Live session",
+            tables,
+            finished.lateness,
+            environment(),
+            timing=run.timing,
+            events=finished.session.events,
+            began_s=finished.began_s,
+        )
         write_bytes(report, page.encode())
     output.result(finished.figures(), as_json, *(output.table(title, rows) for title, rows in tables.items()))
 

@@ -28,6 +28,7 @@ from edge_tse.cli.options import (
 
 if TYPE_CHECKING:
     from edge_tse.live.devices import Wiring
+    from edge_tse.live.lateness import Lateness
     from edge_tse.live.loop import Latency
     from edge_tse.live.round_trip import RoundTrip
 
@@ -148,6 +149,9 @@ def replay(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write the output of the replay to.")
     ] = None,
     voice: _Spoken = None,
+    report: Annotated[
+        Path | None, typer.Option("--report", metavar="HTML", help="Page to write: what was late then, and why.")
+    ] = None,
     artifact: ArtifactOption = None,
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
@@ -158,6 +162,7 @@ def replay(
     from edge_tse import audio
     from edge_tse.errors import AudioError
     from edge_tse.files import check_output
+    from edge_tse.live.lateness import recorded_lateness
     from edge_tse.live.recording import load_recording
     from edge_tse.live.recording_head import Head
     from edge_tse.live.running import replay_live
@@ -165,6 +170,8 @@ def replay(
     if to is not None:
         audio.check_format(to)
         check_output(to, [recording], AudioError)
+    if report is not None:
+        check_output(report, [recording], AudioError)
     session, universal = load_recording(recording), artifact_of(artifact)
     head = Head.from_json(session.head, str(recording))
     spoken = head.resolve_voices(voice or [], str(recording))
@@ -176,11 +183,30 @@ def replay(
         with nullcontext() if to is None else audio.writing(to, session.loop.rate_hz, session.loop.ears, [recording]) as file:
             got = replay_live(session, head, spoken, running, tell, (lambda played: None) if file is None else file.write)
     got.check(str(recording), f"recorded on {head.engine}, replayed on {name}")
-    counted = session.figures()
-    figures = {"recording": recording, "engine": name, "artifact": model.digest, "output": to, **got.figures(), **counted}
+    counted, lateness = session.figures(), recorded_lateness(session)
+    figures = {
+        "recording": recording,
+        "engine": name,
+        "artifact": model.digest,
+        "output": to,
+        **got.figures(),
+        **counted,
+        "lateness": lateness.figures(),
+    }
     as_then = f"{counted['late_blocks']} late blocks and {counted['not_extracted_hops']} hops not extracted, as then"
     said = f"{recording}: {got.figures()['seconds']:.1f} s replayed on {name}, bit for bit; {as_then}"
-    output.result(figures, as_json, said)
+    if report is not None:
+        _write_report(report, recording, said, lateness)
+    output.result(figures, as_json, said, output.table("lateness, as recorded", lateness.rows()))
+
+
+def _write_report(to: Path, recording: Path, said: str, lateness: Lateness) -> None:
+    from edge_tse.files import write_bytes
+    from edge_tse.live.page import live_page
+    from edge_tse.report import environment
+
+    tables = {"Replay": {"recording": recording.name, "replayed": said, **lateness.rows()}}
+    write_bytes(to, live_page("Recorded session", tables, lateness, environment()).encode())
 
 
 def _pair(text: str) -> tuple[float, float]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from edge_tse.live.devices import Duplex, Wiring
 from edge_tse.live.ears import EarWatch
 from edge_tse.live.linked_devices import open_linked
 from edge_tse.live.links import Links
+from edge_tse.live.lateness import Lateness, session_lateness
 from edge_tse.live.loop import Loop
 from edge_tse.live.recording import Recorder, Recording, Replayed, replay
 from edge_tse.live.recording_head import Head
@@ -52,6 +54,11 @@ class Finished:
     links: Links | None = None
     """Links of its ears, closed; None where it had microphones."""
 
+    @cached_property
+    def lateness(self) -> Lateness:
+        """When hops arrived against the margin, and why blocks were late."""
+        return session_lateness(self.session, self.began_s)
+
     def figures(self) -> dict[str, object]:
         """Figures by name, ready for a report."""
         run, wiring = self.run, self.wiring
@@ -67,6 +74,7 @@ class Finished:
             "latency_samples": self.session.latency_samples,
             "health": asdict(run.health),
             "reopened": run.reopened,
+            "lateness": self.lateness.figures(),
             "compute": run.timing.figures() if run.timing else None,
             "memory": memory(),
             "events": [asdict(event) for event in self.session.events],
@@ -93,6 +101,7 @@ class Finished:
             "ran": f"{run.seconds:.1f} s, {ears}; {run.ended}",
             "engine": self.head.engine,
             "late": f"{health.late_blocks} of {health.blocks} blocks ({health.dry_samples} samples played dry)",
+            **self.lateness.rows(),
             "not extracted": f"{health.skipped_hops} skipped, {health.failed_hops} failed of {health.hops} hops",
             "device": f"{health.input_overruns} overruns, {health.output_underruns} underruns, reopened {run.reopened} times",
         }

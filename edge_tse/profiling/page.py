@@ -100,7 +100,7 @@ def _jitter(figures: Mapping[str, Any], before: Mapping[str, Any] | None) -> str
     legend = "Filled: whole step. Line: the network in it." + (" Dashed: the whole step before." if len(series) > 2 else "")
     label = f"Histogram of the time of {figures['step']['hops']} steps; deadline {_duration(deadline_us)}"
     return (
-        f'<h2>Jitter</h2><p>Steps by the time they took. {escape(legend)} Both axes are logarithmic.</p><figure><svg role="img" '
+        f'<h2>Jitter</h2><p>Steps by the time they took. {escape(legend)} Both axes are logarithmic.</p><figure class="scroll"><svg role="img" '
         f'aria-label="{escape(label)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(drawn)}</svg></figure>'
     )
 
