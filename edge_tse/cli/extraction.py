@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from edge_tse.destinations import destinations
 from edge_tse.engines import Engine
 from edge_tse.errors import AudioError
 from edge_tse.extract_file import Examined, extract_file
-from edge_tse.files import check_output
+from edge_tse.files import check_outputs
 from edge_tse.mix import TALKER_ALONE, Mix
 from edge_tse.personalization import personalize
+from edge_tse.stream import AnyEngine
+from edge_tse.trace import traced
 from edge_tse.transcoding import opened
 from edge_tse.voice import load_voice
 
@@ -33,10 +36,20 @@ class Asked:
     engine: str
     mix: Mix
     trim: bool
+    trace: Path | None
+    """File for a trace of the last steps."""
 
     @classmethod
     def of(
-        cls, voice: Path, artifact: Path | None, engine: str, strength: float | None, ambient_db: float | None, *, trim: bool
+        cls,
+        voice: Path,
+        artifact: Path | None,
+        engine: str,
+        strength: float | None,
+        ambient_db: float | None,
+        *,
+        trim: bool,
+        trace: Path | None,
     ) -> Asked:
         """Options as they were typed. ``AudioError`` for those that exclude each other."""
         mix = TALKER_ALONE
@@ -48,15 +61,16 @@ class Asked:
             mix = Mix.of_ambient(ambient_db)
         if not trim and mix != TALKER_ALONE:
             raise AudioError("--no-trim keeps the latency, and a mix is aligned with the mixture: leave one of both out")
-        return cls(voice=voice, artifact=artifact, engine=engine, mix=mix, trim=trim)
+        return cls(voice=voice, artifact=artifact, engine=engine, mix=mix, trim=trim, trace=trace)
 
     @property
     def inputs(self) -> list[Path]:
         """Files that are read for every recording."""
         return [self.voice, *given_paths(self.artifact)]
 
-    def open(self) -> tuple[Artifact, Engine, Mapping[str, object]]:
-        """The model with its voice, on its engine, and both by name for a report."""
+    @contextmanager
+    def open(self) -> Iterator[tuple[Artifact, AnyEngine, Mapping[str, object]]]:
+        """The model with its voice, on its engine, and both by name for a report; a trace is written at the end of the block."""
         model = personalize(artifact_of(self.artifact), load_voice(self.voice))
         network = output.open_quietly(model, self.engine)
         named = {
@@ -64,18 +78,19 @@ class Asked:
             "mix": {"talker": self.mix.talker, "room": self.mix.room},
             "engine": network.name,
             "artifact": model.digest,
+            "trace": self.trace,
         }
-        return model, Engine(model, network), named
+        with traced(Engine(model, network), self.trace, {"engine": network.name, "artifact": model.digest}) as running:
+            yield model, running, named
 
 
 def extract_one(mixture: Path, to: Path, asked: Asked, as_json: bool) -> None:
     """Extract from a recording, or standard input, into a sound file, or standard output."""
     if to != STANDARD:
         audio.check_format(to)
-        check_output(to, [mixture, *asked.inputs], AudioError)
+    check_outputs(given_paths(None if to == STANDARD else to, asked.trace), [mixture, *asked.inputs], AudioError)
     with outgoing(to, as_json) as written, incoming(mixture) as recording:
-        model, running, named = asked.open()
-        with output.progress("extracting", as_json) as tell:
+        with asked.open() as (model, running, named), output.progress("extracting", as_json) as tell:
             got = extract_file(recording, written, running, trim=asked.trim, mix=asked.mix, progress=tell, inputs=[mixture])
     _remark_on(got, recording.name, to, model.frame.level_invariant)
     if to == STANDARD:
@@ -94,12 +109,12 @@ def extract_several(mixtures: list[Path], folder: Path, asked: Asked, as_json: b
     if STANDARD in (*mixtures, folder):
         raise AudioError("standard input and output carry one sound: give one mixture, and one sound file or -")
     planned = destinations(mixtures, folder, asked.inputs)
-    model, running, named = asked.open()
+    check_outputs(given_paths(asked.trace), [*(each.source for each in planned), *asked.inputs], AudioError)
     files: list[dict[str, object]] = []
     rows: dict[str, str] = {}
     failed: dict[Path, str] = {}
     seconds = 0.0
-    with output.progress("extracting", as_json) as tell:
+    with asked.open() as (model, running, named), output.progress("extracting", as_json) as tell:
         for i, each in enumerate(planned):
             source, to = each.source, each.to
 

@@ -28,11 +28,13 @@ from edge_tse.cli.options import (
     OwnVoiceOption,
     PortOption,
     RateOption,
+    TraceOption,
     app,
     artifact_of,
+    given_paths,
 )
-from edge_tse.cli.sound import engine_for, until_interrupted, wire_ears
-from edge_tse.files import check_output
+from edge_tse.cli.sound import Opened, engine_for, until_interrupted, wire_ears
+from edge_tse.files import check_outputs
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from edge_tse.live.devices import Wiring
     from edge_tse.live.links import Links
     from edge_tse.live.running import Finished
-    from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
 __all__ = ["devices", "live"]
@@ -125,6 +126,7 @@ def live(
     presets: _Presets = None,
     control: _Control = None,
     report: _Page = None,
+    trace: TraceOption = None,
     core: _Core = None,
     realtime: _Realtime = False,
     artifact: ArtifactOption = None,
@@ -134,14 +136,14 @@ def live(
     as_json: Json = False,
 ) -> None:
     """Play the enrolled talker into the ears, live."""
-    if report is not None:
-        check_output(report, voice)
+    check_outputs(given_paths(report, trace), voice)
     worn = _read_wearer(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
     universal, voices = _model_and_voices(artifact, voice)
-    how, steered = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime), _Steered(presets, control, as_json)
+    how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime, trace is not None)
+    steered = _Steered(presets, control, as_json)
     heard = wire_ears(universal.frame, link or (), link_buffer_ms, input_device, output_device, channels, rate, block)
     with heard as wired, engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
-        _show(_play(universal, voices, worn, wired, running, stopped, how, steered), report, as_json)
+        _show(_play(voices, worn, wired, running, stopped, how, steered), report, trace, as_json)
 
 
 class _How(NamedTuple):
@@ -153,6 +155,7 @@ class _How(NamedTuple):
     seconds: float | None
     core: int | None
     realtime: bool
+    traced: bool
 
 
 class _Steered:
@@ -175,11 +178,10 @@ class _Steered:
 
 
 def _play(
-    universal: Artifact,
     voices: Mapping[str, Voice],
     worn: tuple[Hearing, Calibration],
     wired: tuple[Wiring, Links | None],
-    running: tuple[AnyEngine, str],
+    running: Opened,
     stopped: Callable[[], bool],
     how: _How,
     steered: _Steered,
@@ -187,14 +189,12 @@ def _play(
     """Run the session from its first block to its end. Ctrl-C asks for the end: a second one must not cut the recording."""
     from edge_tse.live.recording_head import Head, HeardVoice
     from edge_tse.live.running import run_live
-    from edge_tse.personalization import with_voices
 
-    (engine, name), (wanted, levels) = running, worn
-    digest = with_voices(universal, list(voices.values())).digest
+    wanted, levels = worn
     heard = tuple(HeardVoice(name=name, digest=voice.digest, voice=voice) for name, voice in voices.items())
-    head = Head(engine=name, artifact=digest, voices=heard, hearing=wanted, calibration=levels)
+    head = Head(engine=running.name, artifact=running.digest, voices=heard, hearing=wanted, calibration=levels)
     return run_live(
-        engine,
+        running.engine,
         head,
         wired[0],
         links=wired[1],
@@ -206,9 +206,10 @@ def _play(
     )
 
 
-def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
+def _show(finished: Finished, report: Path | None, trace: Path | None, as_json: bool) -> None:
     from edge_tse.files import write_bytes
     from edge_tse.live.page import live_page
+    from edge_tse.live.tracing import save_session_trace
     from edge_tse.report import environment
 
     for line in finished.notes:
@@ -225,6 +226,8 @@ def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
             began_s=finished.began_s,
         )
         write_bytes(report, page.encode())
+    if trace is not None:
+        save_session_trace(trace, finished)
     output.result(finished.figures(), as_json, *(output.table(title, rows) for title, rows in tables.items()))
 
 

@@ -75,6 +75,10 @@ BlockOption = Annotated[
     int | None, typer.Option("--block", min=1, metavar="N", help="Samples per block of the device; one hop if left out.")
 ]
 
+TraceOption = Annotated[
+    Path | None, typer.Option("--trace", metavar="JSON", help="Trace of the steps to write, for Perfetto or chrome://tracing.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
-__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wire_devices", "wire_ears"]
+__all__ = ["Opened", "engine_for", "listen", "take_clip", "until_interrupted", "wire_devices", "wire_ears"]
 
 Float = NDArray[np.float32]
 
@@ -142,27 +142,38 @@ def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_jso
     return heard, wiring.rate_hz
 
 
+class Opened(NamedTuple):
+    """An engine that runs, its name, and the digest of its model as it runs: personalized, or universal."""
+
+    engine: AnyEngine
+    name: str
+    digest: str
+
+
 @contextmanager
 def engine_for(
-    universal: Artifact, voices: Mapping[str, Voice], engine: str, target: str, port: str | None
-) -> Iterator[tuple[AnyEngine, str]]:
-    """The engine that runs the model with these voices, here or on a board, and its name; it hears the first."""
+    universal: Artifact, voices: Mapping[str, Voice], engine: str, target: str, port: str | None, model: Artifact | None = None
+) -> Iterator[Opened]:
+    """The engine that runs the model with these voices, here or on a board; it hears the first.
+
+    ``model`` is the model with the voices, if it has been made.
+    """
     from edge_tse.engines import Engine
     from edge_tse.personalization import with_voices
 
+    if engine == "device" and not target:
+        raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
+    if engine == "device" and len(voices) > 1:
+        raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
+    model = with_voices(universal, list(voices.values())) if model is None else model
     if engine == "device":
         from edge_tse.deployment.boards import boards, state_folder
         from edge_tse.deployment.target import find_target
 
-        if not target:
-            raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
-        if len(voices) > 1:
-            raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
         with boards().connect(find_target(target), port, state_folder()) as board:
             board.use(universal, *voices.values())
             board.confirm()
-            yield board.engine(), board.name
+            yield Opened(board.engine(), board.name, model.digest)
         return
-    model = with_voices(universal, list(voices.values()))
     network = output.open_quietly(model, engine)
-    yield Engine(model, network), network.name
+    yield Opened(Engine(model, network), network.name, model.digest)

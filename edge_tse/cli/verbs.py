@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import AmbientOption, ArtifactOption, EngineOption, Json, VoiceOption, app, artifact_of, given_paths
+from edge_tse.cli.options import (
+    AmbientOption,
+    ArtifactOption,
+    EngineOption,
+    Json,
+    TraceOption,
+    VoiceOption,
+    app,
+    artifact_of,
+    given_paths,
+)
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
@@ -195,12 +205,13 @@ def extract(
     strength: _Strength = None,
     ambient_db: AmbientOption = None,
     no_trim: Annotated[bool, typer.Option("--no-trim", help="Keep the algorithmic latency that a live device has.")] = False,
+    trace: TraceOption = None,
     as_json: Json = False,
 ) -> None:
     """Write the enrolled talker alone, aligned with the mixture sample for sample; of several files, or folders, into a folder."""
     from edge_tse.cli.extraction import Asked, extract_one, extract_several
 
-    asked = Asked.of(voice, artifact, engine, strength, ambient_db, trim=not no_trim)
+    asked = Asked.of(voice, artifact, engine, strength, ambient_db, trim=not no_trim, trace=trace)
     if len(mixtures) == 1 and not mixtures[0].is_dir() and not to.is_dir():
         extract_one(mixtures[0], to, asked, as_json)
     else:

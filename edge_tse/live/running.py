@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_tse.errors import EngineError
 from edge_tse.hearing.chain import Chain
+from edge_tse.hearing.prescription import parse_audiogram
 from edge_tse.live.console import Console
 from edge_tse.live.devices import Duplex, Wiring
 from edge_tse.live.ears import EarWatch
@@ -29,6 +30,7 @@ from edge_tse.live.steering import LONGEST_MARK, Change, Settings, Steering
 from edge_tse.live.supervision import Run, supervise
 from edge_tse.report import memory
 from edge_tse.stream import AnyEngine, VoicedEngine
+from edge_tse.trace import Tape, TracedEngine
 from edge_tse.voice import Voice
 
 __all__ = ["Finished", "replay_live", "run_live", "steering"]
@@ -53,6 +55,8 @@ class Finished:
     """Remarks that came too late for its events."""
     links: Links | None = None
     """Links of its ears, closed; None where it had microphones."""
+    tape: Tape | None = None
+    """Times of its last steps, if they were noted."""
 
     @cached_property
     def lateness(self) -> Lateness:
@@ -129,6 +133,7 @@ def run_live(
     tell: Callable[[Session], None] = lambda session: None,
     core: int | None = None,
     realtime: bool = False,
+    traced: bool = False,
     presets: Mapping[str, Change] | None = None,
     steered: Callable[[Console], AbstractContextManager[None]] = lambda console: nullcontext(),
     links: Links | None = None,
@@ -137,8 +142,9 @@ def run_live(
 
     ``record`` keeps the session in a file, which names its voices, or holds them (``with_voice``). What is wrong with the ears
     becomes an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second.
-    ``steered`` is given the session's console and lets keys or programs use it while it runs. ``links`` are where ``wiring`` hears:
-    what is new about them is a mark, which the recording keeps. Errors as of
+    ``traced`` notes the parts of each step, which costs a few microseconds. ``steered`` is given the session's console and lets keys
+    or programs use it while it runs. ``links`` are where ``wiring`` hears: what is new about them is a mark, which the recording
+    keeps. Errors as of
     :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and :func:`steering`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
@@ -165,7 +171,9 @@ def run_live(
     chain = Chain(head.hearing, engine.frame, wiring.ears, head.calibration)
     steers = steering(head, {each.name: each.voice for each in head.voices if each.voice is not None}, engine, chain)
     first = None if record is None else recorder(record, 0)
-    session = Session(engine, loop, shape=chain, tap=first, steering=steers)
+    tape = Tape() if traced else None
+    heard = engine if tape is None else TracedEngine(engine, tape)
+    session = Session(heard, loop, shape=chain, tap=first, steering=steers)
     console = Console(session, presets=presets, recorder=first, record=recorder, calibration=head.calibration)
     try:
         with steered(console):
@@ -189,6 +197,7 @@ def run_live(
         recording=record,
         notes=tuple(notes),
         links=links,
+        tape=tape,
     )
 
 
@@ -219,7 +228,14 @@ def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: 
             raise EngineError(f"this engine keeps one voice while it runs, {len(voices)} were given: give one --voice")
         switches = {name: engine.switch_to(voice) for name, voice in voices.items()}
 
-    def mix(settings: Settings) -> None:
-        chain.steer(talker_db=settings.talker_db, ambient_db=settings.ambient_db, bypass=settings.bypass, mute=settings.mute)
+    started = Settings.of(head.hearing, head.voices[0].name)
+    worn = started.audiogram
 
-    return Steering(Settings.of(head.hearing, head.voices[0].name), switches, mix)
+    def mix(settings: Settings) -> None:
+        nonlocal worn
+        chain.steer(talker_db=settings.talker_db, ambient_db=settings.ambient_db, bypass=settings.bypass, mute=settings.mute)
+        if settings.audiogram != worn:
+            worn = settings.audiogram
+            chain.prescribe(parse_audiogram(worn) if worn else None)
+
+    return Steering(started, switches, mix)
