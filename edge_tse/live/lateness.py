@@ -27,7 +27,7 @@ Array = NDArray[np.float64]
 SHARES = (99.0, 99.9, 100.0)
 """Percentages of hops for which a sufficient margin is stated."""
 UNEXPLAINED = "unexplained"
-_TOGETHER_S = 0.1  # late blocks with less between them are one event
+_TOGETHER_S = 0.02  # late blocks with less between them are one event
 _LISTED = 1000
 _LOST_S = 2.0  # after a device has come back
 _BACKLOG = 64  # hops that are looked through for the beginning of a delay
@@ -62,12 +62,10 @@ class Lateness:
     late: Sequence[Late]
     at_s: Array
     """Times of the points that follow, from the beginning of the session."""
-    arrival_ms: Array
-    """Time of each hop from when its sound was in until its output was there or, of a recording, margin that it needed."""
-    due_ms: float
-    """Time at which it was due, on the same scale."""
+    late_ms: Array
+    """Time by which each hop came after it was due, its fade included; negative: it was early."""
     timed: bool
-    """Whether times were known, and not places in the sound alone."""
+    """Whether times were known; if not, places in the sound tell it to a block."""
     unknown: str = ""
     """What could not be told, and why."""
 
@@ -83,7 +81,8 @@ class Lateness:
             "margin_ms": self.margin_ms,
             "sufficient_margin_ms": dict(self.sufficient_ms),
             "hops": self.hops,
-            "arrival_ms": self._arrivals() if self.timed else None,
+            "late_ms": self._levels(),
+            "timed": self.timed,
             "blocks": self.blocks,
             "late_blocks": self.late_blocks,
             "late_events": len(self.late),
@@ -92,11 +91,11 @@ class Lateness:
             "unknown": self.unknown,
         }
 
-    def _arrivals(self) -> dict[str, float] | None:
-        if not len(self.arrival_ms):
+    def _levels(self) -> dict[str, float] | None:
+        if not len(self.late_ms):
             return None
-        levels = {f"p{p}": float(np.percentile(self.arrival_ms, p, method="inverted_cdf")) for p in (50, 90, 99)}
-        return {**levels, "max": float(self.arrival_ms.max()), "due": self.due_ms}
+        levels = {f"p{p}": float(np.percentile(self.late_ms, p, method="inverted_cdf")) for p in (50, 90, 99)}
+        return {**levels, "max": float(self.late_ms.max())}
 
     def rows(self) -> dict[str, str]:
         """Rows of a table for people."""
@@ -104,9 +103,9 @@ class Lateness:
         rows = {
             "margin that would have sufficed": f"{enough} (it was {self.margin_ms:g} ms)" if enough else "nothing was asked for"
         }
-        if (arrived := self._arrivals()) is not None and self.timed:
-            told = ", ".join(f"{name} {arrived[name]:.2f} ms" for name in ("p50", "p99", "max"))
-            rows["hop there after its sound"] = f"{told} (due after {self.due_ms:.2f} ms)"
+        if (levels := self._levels()) is not None:
+            told = (f"{name} {abs(ms):.2f} ms {'late' if ms > 0 else 'early'}" for name, ms in levels.items())
+            rows["hops came"] = ", ".join(told)
         if self.late:
             rows["why late"] = "; ".join(f"{cause}: {times} time{'s' * (times > 1)}" for cause, times in self.causes.items())
         if self.unknown:
@@ -121,15 +120,10 @@ def session_lateness(session: Session, began_s: float) -> Lateness:
     start, _, latency = ahead(session.frame, loop)
     hop = device_hop(session.frame, loop)
     sound_in = arrived.start - start + hop + round(latency.resampling_s * loop.rate_hz)
-    # The block with which its sound was complete, and the first that wanted what it became.
-    complete = np.searchsorted(asked.end, sound_in)
+    # The first block that wanted what it became.
     wanted = np.searchsorted(asked.end + loop.fade, arrived.start, side="right")
-    known = (wanted < len(asked.at_s)) & (complete < len(asked.at_s)) & (sound_in > (asked.end[0] if len(asked.end) else 0))
-    complete, wanted = complete[known], wanted[known]
-    had_s = asked.at_s[wanted] - asked.at_s[complete]
-    due_s = float(np.median(had_s)) if len(had_s) else 0.0
-    # Where blocks are no hops, some have longer than others: each is shown by how long before it was due it came.
-    arrival_s = due_s - (asked.at_s[wanted] - arrived.at_s[known])
+    known = (wanted < len(asked.at_s)) & (sound_in > (asked.end[0] if len(asked.end) else 0))
+    late_s = arrived.at_s[known] - asked.at_s[wanted[known]]
     why = _Causes(session, asked, arrived, sound_in)
     late = [_late(asked, group, began_s, loop, *why.of(int(group[0]))) for group in _groups(asked)]
     return _lateness(
@@ -138,8 +132,7 @@ def session_lateness(session: Session, began_s: float) -> Lateness:
         hop,
         late,
         at_s=arrived.at_s[known] - began_s,
-        arrival_ms=arrival_s * 1e3,
-        due_ms=due_s * 1e3,
+        late_ms=late_s * 1e3,
         timed=True,
     )
 
@@ -162,8 +155,7 @@ def recorded_lateness(recording: Recording) -> Lateness:
         hop,
         late,
         at_s=asked.at_s[first],
-        arrival_ms=needed / loop.rate_hz * 1e3,
-        due_ms=loop.margin_s * 1e3,
+        late_ms=(needed / loop.rate_hz - loop.margin_s) * 1e3,
         timed=False,
         unknown=_NO_TIMES if recording.tells_reserves else f"{_NO_RESERVES}; {_NO_TIMES}",
     )
@@ -176,8 +168,7 @@ def _lateness(
     late: Sequence[Late],
     *,
     at_s: Array,
-    arrival_ms: Array,
-    due_ms: float,
+    late_ms: Array,
     timed: bool,
     unknown: str = "",
 ) -> Lateness:
@@ -191,8 +182,7 @@ def _lateness(
         sufficient_ms={p: samples / loop.rate_hz * 1e3 for p, samples in enough.items()},
         late=late,
         at_s=at_s,
-        arrival_ms=arrival_ms,
-        due_ms=due_ms,
+        late_ms=late_ms,
         timed=timed,
         unknown=unknown,
     )

@@ -51,7 +51,7 @@ def _cards(lateness: Lateness) -> list[tuple[str, str]]:
 
 
 def _table(heading: str, rows: Mapping[str, str]) -> str:
-    return f"<h2>{escape(heading)}</h2><table>{rows_table(rows)}</table>"
+    return f"<h2>{escape(heading[:1].upper() + heading[1:])}</h2><table>{rows_table(rows)}</table>"
 
 
 def _arrivals(lateness: Lateness) -> str:
@@ -59,16 +59,11 @@ def _arrivals(lateness: Lateness) -> str:
     heading = "<h2>When each hop arrived, against its margin</h2>"
     if not len(lateness.at_s):
         return f"{heading}<p>No hop came.</p>"
-    what, measured = (
-        ("ms from a hop's sound to its output", f"due after {lateness.due_ms:.2f} ms")
-        if lateness.timed
-        else ("ms of margin that a hop needed", f"margin {lateness.due_ms:g} ms")
-    )
     stretches = np.array_split(np.arange(len(lateness.at_s)), min(len(lateness.at_s), _STRETCHES))
     at = np.array([lateness.at_s[part].mean() for part in stretches])
-    high = np.array([lateness.arrival_ms[part].max() for part in stretches])
-    middle = np.array([np.median(lateness.arrival_ms[part]) for part in stretches])
-    low, top = min(0.0, float(middle.min())), max(float(high.max()), lateness.due_ms) * 1.1
+    high = np.array([lateness.late_ms[part].max() for part in stretches])
+    middle = np.array([np.median(lateness.late_ms[part]) for part in stretches])
+    low, top = min(-1.0, float(middle.min())) * 1.1, max(float(high.max()), 0.5) * 1.1
     seconds = max(float(lateness.at_s[-1]), 1e-3)
 
     def across(value: Array) -> Array:
@@ -78,23 +73,30 @@ def _arrivals(lateness: Lateness) -> str:
         return _HIGH - _BOTTOM - (value - low) / (top - low) * (_HIGH - _BOTTOM - _TOP)
 
     drawn = [_line("max", across(at), height(high)), _line("p50", across(at), height(middle))]
-    due = float(height(np.array(lateness.due_ms)))
+    due = float(height(np.array(0.0)))
     drawn.append(f'<line class="deadline" x1="{_LEFT}" x2="{_WIDE - _RIGHT}" y1="{due:.1f}" y2="{due:.1f}"/>')
     for late in lateness.late[:_STRETCHES]:
         x = float(across(np.array(late.at_s)))
         drawn.append(f'<circle class="late" cx="{x:.1f}" cy="{due:.1f}" r="4"><title>{escape(_said(late))}</title></circle>')
-    for mark in np.linspace(low, top / 1.1, 4):
-        drawn.append(_text(_LEFT - 8, float(height(np.array(mark))) + 4, f"{mark:.1f}", "end"))
+    for mark in _marks(low, top):
+        drawn.append(_text(_LEFT - 8, float(height(np.array(mark))) + 4, f"{mark:g}", "end"))
     drawn += [_text(_LEFT, _HIGH - 10, "0 s"), _text(_WIDE - _RIGHT, _HIGH - 10, f"{seconds:.0f} s", "end")]
     drawn += [
-        _text(8, 16, f"{what}: highest and, lower, the median"),
-        _text(_WIDE - _RIGHT, max(due - 7, 30), measured, "end", "late"),
+        _text(8, 16, "ms after a hop was due, negative where it was early: highest and, below it, median"),
+        _text(_WIDE - _RIGHT, max(due - 7, 30), f"due, with a margin of {lateness.margin_ms:g} ms", "end", "late"),
     ]
     unknown = f" Not known: {lateness.unknown}." if lateness.unknown else ""
     legend = escape(("Dots are late blocks." if lateness.late else "No block was late.") + unknown)
     return (
         f"{heading}<p>{legend}</p>{_svg('Time of arrival of hops over the session, with the time at which they were due', drawn)}"
     )
+
+
+def _marks(low: float, top: float) -> list[float]:
+    """Round numbers along an axis, at most six, 0 among them."""
+    steps = (m * 10.0**e for e in range(-2, 6) for m in (1, 2, 5))
+    step = next(step for step in steps if (top - low) / step <= 6)
+    return [step * i for i in range(int(np.ceil(low / step)), int(np.floor(top / step)) + 1)]
 
 
 def _late(lateness: Lateness) -> str:
@@ -104,9 +106,10 @@ def _late(lateness: Lateness) -> str:
     worst = sorted(lateness.late, key=lambda each: -each.worst_ms)
     causes = "; ".join(f"{cause} {times} time{'s' * (times > 1)}" for cause, times in lateness.causes.items())
     shown, folded = worst[:_SHOWN], worst[_SHOWN:_FOLDED]
-    more = f"<details><summary>{len(folded)} more, which were less late</summary>{_late_table(folded)}</details>" if folded else ""
+    more = f"<details><summary>{len(folded)} more, less late</summary>{_late_table(folded)}</details>" if folded else ""
     rest = "<p>The rest stands in the JSON of the session.</p>" if len(worst) > _FOLDED else ""
-    return f"<h2>Late blocks, and why</h2><p>{escape(causes.capitalize())}. The latest first:</p>{_late_table(shown)}{more}{rest}"
+    said = f"<p>{escape(causes.capitalize())}. Those that were most late first:</p>"
+    return f"<h2>Late blocks, and why</h2>{said}{_late_table(shown)}{more}{rest}"
 
 
 def _late_table(late: Sequence[Late]) -> str:
