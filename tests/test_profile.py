@@ -24,6 +24,7 @@ from edge_tse.profiling.profile import WARM_UP, compare, load_profile, network_p
 from edge_tse.reference import ReferenceNetwork
 from tests import graphs
 from tests.command import Run
+from tests.test_trace import check as check_trace
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,7 @@ class TestSteps:
         assert taken.network.hop_s.tolist() == [1.0] * 20
         assert taken.front_end.hop_s.tolist() == [2.0] * 20
         assert taken.step.period_s == model.frame.period_s
+        assert (taken.start_s, taken.first_s) == (1.0, 3.0)
 
     def test_marshalling_apart_from_inference(self, model: Artifact) -> None:
         signal = sound(model, 12, 2)
@@ -305,13 +307,20 @@ class TestCommand:
 
     def test_json_html_and_against(self, run: Run, saved: Path, tmp_path: Path) -> None:
         pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
-        first = run("profile", saved, "--hops", "50", "--ears", "1", "-o", tmp_path / "a.json", "--json")
+        traced = ["--trace", tmp_path / "t.json"]
+        first = run("profile", saved, "--hops", "50", "--ears", "1", "-o", tmp_path / "a.json", "--json", *traced)
         assert first.code == 0, first
         report = json.loads(first.out)
         assert report == json.loads((tmp_path / "a.json").read_text())
         figures = report["figures"]
         assert (figures["engine"], figures["ears"], figures["step"]["hops"]) == ("litert/xnnpack", 1, 50)
         assert figures["marshalling"]["p50_ms"] > 0
+        events, _ = check_trace(tmp_path / "t.json")
+        assert sum(event["name"] == "inference" for event in events) == figures["trace"]["steps"] == 250
+        before = figures["initialisation"]
+        assert before.pop("personalization_ms") is None
+        assert set(before) == {"artifact_load_ms", "engine_open_ms", "stream_start_ms", "first_hop_ms"}
+        assert min(before.values()) > 0
         assert {entry["operator"] for entry in figures["operators"]["by_operator"]} >= {"Pointwise", "Depthwise", "Append"}
         assert figures["model"]["file_bytes"] > figures["model"]["weight_bytes"]
         assert report["environment"]["versions"]["ai-edge-litert"]
@@ -333,6 +342,8 @@ class TestCommand:
         text = (tmp_path / "b.html").read_text()
         assert "On linux-aarch64" in text
         assert "ears: 1 before, 2 now" in text
+        assert "Before the first steady step" in text
+        assert "first hop" in text
 
     def test_the_reference_engine_has_a_profile_too(self, run: Run, saved: Path) -> None:
         done = run("profile", saved, "--engine", "reference", "--hops", "10", "--json")
@@ -349,6 +360,8 @@ class TestCommand:
             (("--engine", "litert", "--target", "host"), "a target has its engine"),
             (("-o", "report.txt"), "a report ends in .json or .html"),
             (("-o", "none/report.json"), "there is no folder"),
+            (("--trace", "none/trace.json"), "there is no folder"),
+            (("--trace", "model.etse"), "is also the input"),
             (("--against", "none.json"), "cannot read none.json"),
             (("--ears", "3"), "--ears"),
         ],
