@@ -94,7 +94,7 @@ class TestSufficientMargin:
         def run(margin_s: float) -> Session:
             rng = np.random.default_rng(seed)
             session = Session(Plain(), loop(block, margin_s=margin_s, backlog=10_000))
-            play(session, sound(40_000), work=lambda block: bool(rng.uniform() < 0.5))
+            play(session, sound(16_000), work=lambda block: bool(rng.uniform() < 0.5))
             return session
 
         enough_ms = session_lateness(run(0.004), 0.0).sufficient_ms["100"]

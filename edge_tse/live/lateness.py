@@ -144,8 +144,9 @@ def recorded_lateness(recording: Recording) -> Lateness:
     changed = {at / hop_rate_hz: change for at, changes in recording.changes.items() for change in changes}
     failed = [at / hop_rate_hz for at, fate in recording.fates.items() if fate is Fate.FAILED]
     patience_s = loop.margin_s + (2 * loop.block + 2 * hop) / loop.rate_hz
+    flagged_s = asked.at_s[asked.flags > 0]
     late = [
-        _late(asked, group, 0.0, loop, *_beside(float(asked.at_s[group[0]]), patience_s, asked, changed, failed))
+        _late(asked, group, 0.0, loop, *_beside(float(asked.at_s[group[0]]), patience_s, flagged_s, changed, failed))
         for group in _groups(asked)
     ]
     needed, first = _needed(asked, loop, hop)
@@ -223,16 +224,15 @@ def _late(asked: Asked, group: NDArray[np.int64], began_s: float, loop: Loop, ca
 
 
 def _beside(
-    at_s: float, patience_s: float, asked: Asked, changed: Mapping[float, Change], failed: Sequence[float]
+    at_s: float, patience_s: float, flagged_s: Array, changed: Mapping[float, Change], failed: Sequence[float]
 ) -> tuple[str, str]:
     """Cause of a late block in a recording: what stands beside it."""
 
     def near(times: Sequence[float]) -> list[float]:
         return [time for time in times if at_s - patience_s <= time <= at_s]
 
-    flagged = asked.at_s[(asked.flags > 0) & (np.abs(asked.at_s - at_s) <= patience_s)]
-    if len(flagged):
-        return "xrun", f"the device flagged {len(flagged)} block{'s' * (len(flagged) > 1)} beside it"
+    if flagged := int(np.count_nonzero(np.abs(flagged_s - at_s) <= patience_s)):
+        return "xrun", f"the device flagged {flagged} block{'s' * (flagged > 1)} beside it"
     if near(failed):
         return ENGINE, "the engine failed beside it"
     if changes := near(list(changed)):
@@ -249,6 +249,7 @@ class _Causes:
         self._in_s = np.append(asked.at_s, np.inf)[np.searchsorted(asked.end, sound_in)]
         self._events: Sequence[Event] = [event for event in session.events if event.kind]
         self._garbage = session.garbage.spans
+        self._flagged_s = asked.at_s[asked.flags > 0]
         self._period_s = session.frame.period_s
 
     def of(self, block: int) -> tuple[str, str]:
@@ -278,9 +279,8 @@ class _Causes:
             if event.kind == DEVICE and began_s - _LOST_S <= event.at_s <= end_s:
                 return DEVICE, event.what
         near_s = due_s - began_s + 2 * self._loop.block / self._loop.rate_hz
-        flagged = self._asked.at_s[(self._asked.flags > 0) & (np.abs(self._asked.at_s - due_s) <= near_s)]
-        if len(flagged):
-            return "xrun", f"the device flagged {len(flagged)} block{'s' * (len(flagged) > 1)}: it had lost or missed sound"
+        if flagged := int(np.count_nonzero(np.abs(self._flagged_s - due_s) <= near_s)):
+            return "xrun", f"the device flagged {flagged} block{'s' * (flagged > 1)}: it had lost or missed sound"
         for event in self._events:
             if event.kind == ENGINE and began_s <= event.at_s <= end_s + self._period_s:
                 return ENGINE, event.what
