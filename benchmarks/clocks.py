@@ -22,7 +22,7 @@ from benchmarks.two_ears import _ild_db, _itd_us
 from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import Case, shipped_cases
 from edge_tse.engines import Engine, open_network
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.live.clocks import EARS, Air, Crystal, Heard, receive, simulate
 from edge_tse.live.clocks.concealment import AROUND, HISTORY, Gap
 from edge_tse.live.resampling import REACH, interpolate
@@ -157,7 +157,7 @@ def gain_db(links: tuple[Link, Link] | None, case: Case, seconds: float = 30.0) 
     _, room = _aligned(heard, mixture, seconds)
     _, wanted = _aligned(heard, talker, seconds)
     given = room if links is None else sound
-    found = extract(given, RATE_HZ, engine).signal
+    found = extract_signal(given, RATE_HZ, engine).signal
     skipped = 2 * RATE_HZ
     # The mixture that counts is the room's: what the links did to it is theirs to answer for.
     each = [si_sdr(found[i, skipped:], wanted[i, skipped:]) - si_sdr(room[i, skipped:], wanted[i, skipped:]) for i in (0, 1)]

@@ -22,7 +22,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine, open_network
 from edge_tse.errors import LinkError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.live.clocks import EARS, Crystal, Packet
 from edge_tse.live.linked_devices import open_linked, wire_links
 from edge_tse.live.links import Links
@@ -236,7 +236,7 @@ def test_two_emulated_boards_are_two_ears(tmp_path: Path) -> None:
     shift = round(late_us[0] / 1e6 * RATE)
 
     def gain_db(both: np.ndarray, shift: int) -> float:
-        found = extract(both[:, : 13 * RATE], RATE, engine).signal
+        found = extract_signal(both[:, : 13 * RATE], RATE, engine).signal
         wanted = talker[:, window.start - shift : window.stop - shift]
         return float(np.mean([si_sdr(found[i, window], wanted[i]) - si_sdr(both[i, window], wanted[i]) for i in (0, 1)]))
 

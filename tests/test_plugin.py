@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.personalization import personalize
 from firmware_bridge.build import LIBRARY, PLUGIN, zig
 from firmware_bridge.codegen import generate, voice_patch
@@ -83,7 +83,7 @@ def wanted(artifact: Artifact, mixture: Float) -> Float:
 
 def extracted(artifact: Artifact, mixture: Float, rate_hz: int = 16000) -> Float:
     own = personalize(artifact, graphs.voice(artifact.voice_model))
-    found = extract(mixture, rate_hz, Engine(own, open_network(own, "reference"))).signal
+    found = extract_signal(mixture, rate_hz, Engine(own, open_network(own, "reference"))).signal
     return found if rate_hz != 16000 else (np.rint(found * 32768) / 32768).astype(np.float32)
 
 

@@ -89,9 +89,13 @@ def extract_one(mixture: Path, to: Path, asked: Asked, as_json: bool) -> None:
     if to != STANDARD:
         audio.check_format(to)
     check_outputs(given_paths(None if to == STANDARD else to, asked.trace), [mixture, *asked.inputs], AudioError)
-    with outgoing(to, as_json) as written, incoming(mixture) as recording:
-        with asked.open() as (model, running, named), output.progress("extracting", as_json) as tell:
-            got = extract_file(recording, written, running, trim=asked.trim, mix=asked.mix, progress=tell, inputs=[mixture])
+    with (
+        outgoing(to, as_json) as written,
+        incoming(mixture) as recording,
+        asked.open() as (model, running, named),
+        output.progress("extracting", as_json) as tell,
+    ):
+        got = extract_file(recording, written, running, trim=asked.trim, mix=asked.mix, progress=tell, inputs=[mixture])
     _remark_on(got, recording.name, to, model.frame.level_invariant)
     if to == STANDARD:
         return

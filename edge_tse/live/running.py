@@ -19,9 +19,9 @@ from edge_tse.hearing.prescription import parse_audiogram
 from edge_tse.live.console import Console
 from edge_tse.live.devices import Duplex, Wiring
 from edge_tse.live.ears import EarWatch
+from edge_tse.live.lateness import Lateness, session_lateness
 from edge_tse.live.linked_devices import open_linked
 from edge_tse.live.links import Links
-from edge_tse.live.lateness import Lateness, session_lateness
 from edge_tse.live.loop import Loop
 from edge_tse.live.recording import Recorder, Recording, Replayed, replay
 from edge_tse.live.recording_head import Head
@@ -144,8 +144,8 @@ def run_live(
     becomes an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second.
     ``traced`` notes the parts of each step, which costs a few microseconds. ``steered`` is given the session's console and lets keys
     or programs use it while it runs. ``links`` are where ``wiring`` hears: what is new about them is a mark, which the recording
-    keeps. Errors as of
-    :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and :func:`steering`.
+    keeps. Errors as of :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and
+    :func:`steering`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_s, ceiling=ceiling)

@@ -10,7 +10,7 @@ import numpy as np
 
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, Network
-from edge_tse.extract import Extractor
+from edge_tse.extraction import Extractor
 from edge_tse.profiling.profile import sound
 from edge_tse.trace import ENGINE, Event, Tape, TracedEngine, save_trace, slices, span
 
