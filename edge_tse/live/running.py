@@ -143,8 +143,8 @@ def run_live(
     ``record`` keeps the session in a file, which names its voices, or holds them (``with_voice``). What is wrong with the ears
     becomes an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second.
     ``traced`` notes the parts of each step, which costs a few microseconds. ``steered`` is given the session's console and lets
-    keys or programs use it while it runs. ``links`` are where ``wiring`` hears: what is new about them is a mark, which the recording
-    keeps. Errors as of :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and
+    keys or programs use it while it runs. ``links`` are where ``wiring`` hears: what is new about them is a mark, which the
+    recording keeps. Errors as of :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and
     :func:`steering`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
