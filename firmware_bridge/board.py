@@ -19,6 +19,7 @@ from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
 from firmware_bridge.build import CORES, Core, build_program
 from firmware_bridge.codegen import generate
+from firmware_bridge.debug_port import SCHEME, flash_program, open_mailbox
 from firmware_bridge.flash import (
     BootRecord,
     FlashProgress,
@@ -32,9 +33,9 @@ from firmware_bridge.flash import (
     start,
 )
 from firmware_bridge.flash_memory import FileFlash
-from firmware_bridge.gdb import GdbRemote, flat, load
+from firmware_bridge.gdb import flat
 from firmware_bridge.image import Image, check_for, make, parse
-from firmware_bridge.link import Link, SocketLink, open_link
+from firmware_bridge.link import Link, open_link
 from firmware_bridge.trust import Trust, check_room, read_trust, write_trust
 
 if TYPE_CHECKING:
@@ -70,7 +71,9 @@ def core_of(target: Target) -> Core:
 
 def program_of(core: Core) -> tuple[str, ...]:
     """Sources of the program that answers the host on this core."""
-    return (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
+    if not core.regions:
+        return ("serve_stdio.c", *SERVER)
+    return (*(("serve_mailbox.c", "mailbox.c") if core.mailbox else ("serve_port.c",)), "serve_core.c", *SERVER)
 
 
 def image_for(artifact: Artifact, target: Target) -> Image:
@@ -80,7 +83,8 @@ def image_for(artifact: Artifact, target: Target) -> Image:
     # The clock of an emulated program is that of this machine: it says nothing about the core.
     emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
     names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')
-    clock = () if target.clock_hz is None else (f"-DETSE_CLOCK_HZ={int(target.clock_hz)}u",)
+    clock_hz = core.clock_hz or target.clock_hz
+    clock = () if clock_hz is None else (f"-DETSE_CLOCK_HZ={int(clock_hz)}u",)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.elf"
         build_program(generate(artifact), core, path, program=program_of(core), flags=(*names, *emulated, *clock, "-Wl,-s"))
@@ -186,8 +190,12 @@ class _Booted:
 def open_board(target: Target, port: str | None, state: Path, baud: int | None = None) -> Link:
     """The link to a board that has been flashed: at ``port``, or the emulated one whose memory is in folder ``state``.
 
+    Through a debug server (``gdb://``) it is the mailbox of the board's program.
+
     ``baud``: symbols per second of a serial port, :data:`.link.BAUD` if None.
     """
+    if port is not None and port.startswith(SCHEME):
+        return open_mailbox(port, CORES.get(target.name))
     if target.flasher in _HERE and (port is None or ":" not in port):
         return EmulatedBoard(target, _memory(target, port, state)).start()
     if port is not None:
@@ -230,7 +238,7 @@ def flash(
     image = parse(content, "the image", trusted=trusted)
     check_for(image, target=target.name, core=target.core)
     check_room(trusted or ())
-    through_gdb = port is not None and port.startswith("gdb://")
+    through_gdb = port is not None and port.startswith(SCHEME)
     if target.flasher in _HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, _memory(target, port, state))
         with board.memory.lock():
@@ -247,7 +255,8 @@ def flash(
         asked.check(content, "the image")
         if through_gdb:
             assert port is not None
-            done = _through_gdb(image, port, progress)
+            flash_program(port, image.payload, CORES.get(target.name), progress)
+            done = Flashed(way="gdb", slot=None)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 program = Path(folder) / "image.elf"
@@ -370,34 +379,6 @@ def _run(step: ToolStep) -> None:
         )
     if step.read_back is not None and step.written is not None and step.read_back.read_bytes() != step.written.read_bytes():
         raise DeviceError(f"{command[0]} reads back something else than was written: flash again before the board is reset", 0)
-
-
-def _through_gdb(image: Image, port: str, progress: Tell) -> Flashed:
-    host, _, number = port.removeprefix("gdb://").rpartition(":")
-    if not host or not number.isdigit() or int(number) >= 2**16:
-        raise LinkError(f"{port} names no debug server: write gdb://HOST:PORT, with a port below 65536")
-    gdb = GdbRemote(SocketLink(host, int(number)))
-    try:
-        load(gdb, image.payload, progress)
-        _reset(gdb)
-        gdb.resume()
-    finally:
-        gdb.close()
-    return Flashed(way="gdb", slot=None)
-
-
-def _reset(gdb: GdbRemote) -> None:
-    """Reset with the command of QEMU, then with that of OpenOCD and pyOCD."""
-    refusal: DeviceError | None = None
-    for command in ("system_reset", "reset halt"):
-        try:
-            printed = gdb.monitor(command)
-        except DeviceError as failure:
-            refusal = failure
-            continue
-        if "nknown command" not in printed:  # QEMU and pyOCD say so and go on
-            return
-    raise DeviceError(f"{gdb.name} resets with neither system_reset nor reset halt: reset the board by hand", 0) from refusal
 
 
 def _memory(target: Target, port: str | None, state: Path) -> Path:

@@ -15,6 +15,7 @@ from edge_tse.files import write_bytes
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, load_voice
 from firmware_bridge.board import flash, image_for, open_board
+from firmware_bridge.build import CORES
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.earbud import Earbud
@@ -143,7 +144,9 @@ class Delivery:
         trusted = None if trust is None else [public_key(key) for key in trust]
         proved = None if model is None else prove
         done = flash(target, image.content, state, port=port, chip=chip, via=via, trusted=trusted, progress=tell, prove=proved)
-        if model is not None and done.way == "adb" and port is None:  # it answers without our being told where
+        mailbox = target.name in CORES and CORES[target.name].mailbox
+        # It answers where it was flashed, or without our being told where.
+        if model is not None and ((done.way == "gdb" and mailbox) or (done.way == "adb" and port is None)):
             prove(open_board(target, port, state))
         return Delivered(way=done.way, slot=done.slot, proof=proofs[0] if proofs else None)
 

@@ -439,7 +439,8 @@ def test_static_analysis_finds_nothing(artifact: Artifact, tmp_path: Path) -> No
     for name, text in generate(artifact).items():
         (tmp_path / name).write_text(text)
     sources = [
-        str(c_source(f"{name}.c")) for name in ("wire", "server", "boot", "serve_stdio", "serve_core", "serve_port", "serve_uart")
+        str(c_source(f"{name}.c"))
+        for name in ("wire", "server", "boot", "serve_stdio", "serve_core", "serve_port", "serve_uart", "mailbox", "serve_mailbox")
     ]
     checks = [
         "--std=c11",

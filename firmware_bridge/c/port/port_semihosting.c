@@ -6,8 +6,6 @@
 enum { OPEN = 0x01, CLOSE = 0x02, WRITE0 = 0x04, WRITE = 0x05, READ = 0x06, GET_CMDLINE = 0x15, EXIT_EXTENDED = 0x20, ELAPSED = 0x30 };
 enum { READ_BINARY = 1, WRITE_BINARY = 5, APPLICATION_EXIT = 0x20026 };
 
-extern uint32_t etse_stack_low[], etse_stack_top[];
-
 /* SysTick (Armv7-M and Armv8-M architecture reference manuals). */
 #define SYST_CSR (*(volatile uint32_t *)0xE000E010u)
 #define SYST_RVR (*(volatile uint32_t *)0xE000E014u)
@@ -61,15 +59,6 @@ void port_rest(void) {
     __asm__ volatile("wfi" ::: "memory");
     SYST_CSR = 0;
     ICSR = NO_LONGER_PENDS;
-}
-
-/* startup.c painted all of it. */
-int32_t port_stack_bytes(void) {
-    const uint32_t words = (uint32_t)((uintptr_t)etse_stack_top - (uintptr_t)etse_stack_low) / 4;
-    uint32_t untouched = 0;
-    while (untouched < words && etse_stack_low[untouched] == 0xA5A5A5A5u)
-        untouched++;
-    return (int32_t)(4 * (words - untouched));
 }
 
 static int words_of(char *line, int room, const char **words) {
