@@ -291,10 +291,10 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], Non
     Until then a reset finds no program, and after it a whole one. Flash that the server knows is erased and written by its own
     commands, all else as memory. ``DeviceError`` if what is read is not what was written.
     """
-    parts = sorted(segments(program), key=lambda part: part.address, reverse=True)
+    known = gdb.flash_regions()
+    parts = _joined(segments(program), known)
     if not parts:
         return
-    known = gdb.flash_regions()
     vectors = parts[-1]
     # Flash is programmed in words of up to 32 bytes, each once after it is erased: what comes last is a whole block.
     last_bytes = _BLOCK_BYTES if _flash_of(known, vectors.address) else _VECTORS_BYTES
@@ -322,6 +322,21 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], Non
         gdb.finish_flash()
     _compare(gdb, vectors.address, head)
     progress(FlashProgress(phase="mark", done_bytes=len(head), total_bytes=len(head)))
+
+
+def _joined(parts: Sequence[Segment], known: Sequence[FlashRegion]) -> list[Segment]:
+    """Parts, the last one first; those that follow each other in one flash as one: two may share a word of it."""
+    joined: list[Segment] = []
+    for part in sorted(parts, key=lambda part: part.address):
+        region = _flash_of(known, part.address)
+        before = joined[-1] if joined else None
+        if region is not None and before is not None and _flash_of(known, before.address) == region:
+            gap = part.address - before.address - len(before.content)
+            if 0 <= gap < region.sector_bytes:
+                joined[-1] = Segment(address=before.address, content=before.content + b"\xff" * gap + part.content)
+                continue
+        joined.append(part)
+    return joined[::-1]
 
 
 def _flash_of(known: Sequence[FlashRegion], at: int) -> FlashRegion | None:

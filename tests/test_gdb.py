@@ -285,8 +285,10 @@ def test_flash_that_the_server_knows_is_erased_and_programmed_once() -> None:
     gdb = GdbRemote(chip.link())
     assert [vars(region) for region in gdb.flash_regions()] == [{"origin": ORIGIN, "size_bytes": 0x4000, "sector_bytes": 0x800}]
     code = bytes(range(256)) * 40
-    load(gdb, elf((ORIGIN + 0x4000, b"data" * 10), (ORIGIN, b"vectors!" + code)), told.append)
+    weights = ORIGIN + 8 + len(code) + 8  # in the same word as the end of the code
+    load(gdb, elf((ORIGIN + 0x4000, b"data" * 10), (weights, b"weights" * 99), (ORIGIN, b"vectors!" + code)), told.append)
     assert chip.memory[: 8 + len(code)] == b"vectors!" + code
+    assert chip.memory[weights - ORIGIN :][:693] == b"weights" * 99
     assert chip.memory[0x4000:0x4028] == b"data" * 10
     assert chip.memory[0x3000:0x4000] == (b"old" * 5461 + b"!")[0x3000:], "sectors that nothing goes to are left alone"
     assert [phase.phase for phase in told if phase.done_bytes == phase.total_bytes] == ["erase", "write", "compare", "mark"]
