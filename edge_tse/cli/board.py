@@ -51,7 +51,9 @@ _ImageFile = Annotated[Path | None, typer.Option("--image", metavar="FILE", help
 _Link = Annotated[
     str | None,
     typer.Option(
-        "--port", metavar="P", help="Port of the board: a serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND."
+        "--port",
+        metavar="P",
+        help="Port of the board: a serial device, gdb://HOST:PORT, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND.",
     ),
 ]
 _Baud = Annotated[
