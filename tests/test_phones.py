@@ -53,12 +53,12 @@ def model(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources(model: Path) -> list[str]:
-    library = [model / "c" / name for name in (*SOURCES, "etse_stream.c")]
-    return [str(path) for path in (model / "model.c", model / "frame.c", *library, CORE / "phone.c")]
+    names = ("model.c", "frame.c", *SOURCES, "etse_stream.c")
+    return [*(str(model / "src" / name) for name in names), str(CORE / "phone.c")]
 
 
 def includes(model: Path) -> list[str]:
-    return [f"-I{folder}" for folder in (model, model / "c", CORE)]
+    return [f"-I{folder}" for folder in (model / "src", CORE)]
 
 
 CASES = ["host", pytest.param("aarch64-linux", marks=pytest.mark.slow)]
@@ -293,8 +293,8 @@ def test_the_android_project_agrees_with_itself() -> None:
 
 def test_cmake_of_the_application_names_what_the_library_has() -> None:
     text = (APP / "cpp" / "CMakeLists.txt").read_text()
-    named = set(re.findall(r"/c/(\w+\.c)\"", text))
-    assert named == {path.name for path in LIBRARY.glob("*.c")}
+    named = set(re.findall(r"/src/(\w+\.c)\"", text))
+    assert named == {path.name for path in LIBRARY.glob("*.c")} | {"model.c", "frame.c"}
     (core,) = re.findall(r'set\(CORE "\$\{CMAKE_CURRENT_SOURCE_DIR\}/([./\w]+)"\)', text)
     assert (APP / "cpp" / core).resolve() == CORE
     assert all(flag in text for flag in ("-ffp-contract=off", "-fno-math-errno", "ETSE_STREAM_FRAMES=8192"))
@@ -322,7 +322,7 @@ def test_cmake_builds_the_native_part_without_its_sound(model: Path, tmp_path: P
 def package(model: Path, tmp_path: Path) -> Path:
     """The Swift package with a model in it, as docs/phones.md has it made."""
     shutil.copytree(IOS, tmp_path / "ios")
-    shutil.copytree(model, tmp_path / "ios" / "Sources" / "CEdgeTse" / "model")
+    shutil.copytree(model / "src", tmp_path / "ios" / "Sources" / "CEdgeTse" / "model" / "src")
     shutil.copytree(CORE, tmp_path / "ios" / "Sources" / "CEdgeTse" / "core")
     return tmp_path / "ios"
 

@@ -7,13 +7,12 @@ let package = Package(
     platforms: [.iOS(.v15), .macOS(.v12)],
     products: [.library(name: "EdgeTse", targets: ["EdgeTse"])],
     targets: [
-        // model.zip of `edge-tse compile --target phone-arm64` is unpacked into Sources/CEdgeTse/model, and ../core is copied beside it.
+        // src/ of the model.zip that `edge-tse compile --target phone-arm64` writes lies in Sources/CEdgeTse/model, and a copy of ../core beside it.
         .target(
             name: "CEdgeTse",
-            exclude: ["core/phone_cases.c", "model/sbom.cdx.json"],
+            exclude: ["core/phone_cases.c"],
             cSettings: [
-                .headerSearchPath("model"),
-                .headerSearchPath("model/c"),
+                .headerSearchPath("model/src"),
                 .headerSearchPath("core"),
                 .define("ETSE_STREAM_FRAMES", to: "8192"),
                 // A fused multiply-add rounds once where every other core rounds twice.
