@@ -15,6 +15,8 @@ from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError
 from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
+from edge_tse.nn.network import voice_size
+from edge_tse.nn.student import Student
 from edge_tse.voice import VoiceModel
 from quantization.checkpoint import Checkpoint
 from quantization.freeze import float_voice_model
@@ -35,10 +37,10 @@ def enroll(source: Checkpoint, trial: Trial) -> Tensor:
         raise DataError(
             f"a checkpoint of {source.recipe.name!r} without encoder cannot enroll from sound: take one with an encoder"
         )
-    if isinstance(source.student, Mask2Flow):
+    if not isinstance(source.student, Student):
         arrays = {name: value.numpy() for name, value in source.encoder.arrays().items()}
         # No heads belong to a voice here; the width of theirs says how long an embedding is.
-        arrays["code.weight"] = np.zeros((1, source.student.config.embedding), np.float32)
+        arrays["code.weight"] = np.zeros((1, voice_size(source.student.config)), np.float32)
         model = VoiceModel(source.student.config.frame, BLOCKS, arrays)
     else:
         model = float_voice_model(source.student, source.encoder)
