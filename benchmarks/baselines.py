@@ -1,6 +1,6 @@
 """What wins at equal hours of processor? Runs of the baselines and of the student on the same sound, judged by the same trials.
 
-edge-tse train NAME -o RUNS/NAME --data DIR --minutes 60     # of small_one_ear, spex, speakerbeam, voicefilter, gated_crn, band_split
+edge-tse train NAME -o RUNS/NAME --data DIR --minutes 60   # of small_one_ear, spex, speakerbeam, voicefilter, gated_crn, band_split
 python -m benchmarks.baselines RUNS/* --data DIR
 
 Writes ``benchmarks/results/baselines.json`` and, from it, the table and the plot of ``docs/baselines.md``.
