@@ -2,7 +2,7 @@
 
 Both are Conv-TasNet (Luo & Mesgarani, TASLP 2019) with a voice: a learned filter bank, stacks of dilated convolutions, a mask on
 the filter bank's output. SpEx+ (Ge et al., Interspeech 2020) hears three lengths of filters and is told the voice at the start of
-each stack, beside the stream; time-domain SpeakerBeam (Delcroix et al., ICASSP 2020) hears one and multiplies the stream by the voice
+each stack, beside the stream; time-domain SpeakerBeam (Delcroix et al., ICASSP 2020) hears one and multiplies the stream by it
 once, after the first stack. What differs from the papers: filters and normalisation look into the past only, there is no second
 network for the enrollment (the project's encoder enrolls), and SpEx+'s longer filters serve hearing alone, not resynthesis.
 """
