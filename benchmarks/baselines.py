@@ -9,7 +9,6 @@ Writes ``benchmarks/results/baselines.json`` and, from it, the table and the plo
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks import RESULTS
 from benchmarks.learning_curves import read
+from benchmarks.readme_figures import fill
 from edge_tse.errors import DataError
 from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
@@ -35,7 +35,7 @@ from quantization.float_listener import evaluate_checkpoint
 from quantization.recipes import RECIPES
 from quantization.trials import make_trials
 
-__all__ = ["draw", "macs_per_s", "table"]
+__all__ = ["PAGE", "block", "draw", "judge", "macs_per_s", "table"]
 
 PAGE = Path("docs/baselines.md")
 _CONDITIONS = ("two_talkers", "two_talkers_noise", "three_talkers")
@@ -157,14 +157,14 @@ def draw(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def write_page(rows: Mapping[str, Mapping[str, Any]], page: Path = PAGE) -> None:
     """Put the tables between the marks of the page, and the plot beside it."""
-    text = page.read_text()
-    tables = "\n\n".join(f"{name.replace('_', ' ').capitalize()}:\n\n{table(rows, name)}" for name in _of(rows))
-    page.write_text(re.sub(r"(?s)(<!-- baselines:start -->\n).*(<!-- baselines:end -->)", rf"\g<1>{tables}\n\g<2>", text))
+    page.write_text(fill(page.read_text(), block(rows), "<!-- baselines:start -->", "<!-- baselines:end -->"))
     draw(rows).savefig(page.with_suffix(".svg"), metadata={"Date": None})
 
 
-def _of(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    return [name for name in _CONDITIONS if all(name in row["conditions"] for row in rows.values())]
+def block(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The tables, one a condition that all networks have scores of."""
+    scored = [name for name in _CONDITIONS if all(name in row["conditions"] for row in rows.values())]
+    return "\n\n".join(f"**{name.replace('_', ' ').capitalize()}**\n\n{table(rows, name)}" for name in scored)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
