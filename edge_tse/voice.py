@@ -30,6 +30,7 @@ __all__ = [
     "VOICE_SCHEMA",
     "Voice",
     "VoiceModel",
+    "active_frames",
     "active_levels",
     "enroll_signals",
     "load_voice",
@@ -62,6 +63,7 @@ _SHIPPED_WITH = dict.fromkeys(
 )
 """Digest of the encoder of voice models (two of small, one of nano) that shipped while voice files named the whole model."""
 _STRETCH = 4096  # hops
+_ONE_THREAD = 2**18  # multiplications of a product that OpenBLAS gives to one thread
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
@@ -79,15 +81,22 @@ def pooled_levels(levels: Float) -> Float:
 def active_levels(levels: Float) -> Float:
     """Pooled band levels of the frames that hold speech, ``[frames, bands] -> [active, bands]``.
 
-    A pooled frame is active when its loudest bands are within 30 dB of the clip's 95th percentile. The mean level is removed:
-    how loud somebody was recorded says nothing about who it is.
+    The mean level is removed: how loud somebody was recorded says nothing about who it is.
     """
-    bands, pooled = levels.shape[-1], pooled_levels(levels)
-    if not len(pooled):
-        return pooled
-    loudness = np.sort(pooled, axis=1)[:, -bands // 4 :].mean(axis=1)
-    active: Float = pooled[(loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (loudness > -1 + _ACTIVE_ABOVE_FLOOR)]
+    pooled = pooled_levels(levels)
+    active: Float = pooled[active_frames(pooled)]
     return active - active.mean() if len(active) else active
+
+
+def active_frames(pooled: Float) -> NDArray[np.bool_]:
+    """Whether each of ``[frames, bands]`` pooled levels holds speech: its loudest bands are within 30 dB of the 95th percentile."""
+    if not len(pooled):
+        return np.zeros(0, bool)
+    loudness = np.sort(pooled, axis=1)[:, -pooled.shape[1] // 4 :].mean(axis=1)
+    active: NDArray[np.bool_] = (loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (
+        loudness > -1 + _ACTIVE_ABOVE_FLOOR
+    )
+    return active
 
 
 def speech_levels(frame: FrameSpec, clip: Float) -> Float:
@@ -197,15 +206,15 @@ class VoiceModel:
 
     def _describe(self, levels: Float) -> Float:
         w, averages = self._weights, []
-        x = _relu(levels @ w["encoder.stem.weight"].T + w["encoder.stem.bias"])
+        x = _relu(_product(levels, w["encoder.stem.weight"]) + w["encoder.stem.bias"])
         for i in range(self.blocks):
             name = f"encoder.block.{i}"
             h = _same_depthwise(x, w[f"{name}.depthwise.weight"], 2**i) + w[f"{name}.depthwise.bias"]
-            h = _relu(h @ w[f"{name}.expand.weight"].T + w[f"{name}.expand.bias"])
-            x = x + h @ w[f"{name}.project.weight"].T + w[f"{name}.project.bias"]
+            h = _relu(_product(h, w[f"{name}.expand.weight"]) + w[f"{name}.expand.bias"])
+            x = x + _product(h, w[f"{name}.project.weight"]) + w[f"{name}.project.bias"]
             averages.append(x.mean(axis=0))
         a = (
-            np.tanh(x @ w["encoder.attend.weight"].T + w["encoder.attend.bias"]) @ w["encoder.score.weight"].T
+            _product(np.tanh(_product(x, w["encoder.attend.weight"]) + w["encoder.attend.bias"]), w["encoder.score.weight"])
             + w["encoder.score.bias"]
         )
         a = np.exp(a - a.max(axis=0))
@@ -386,6 +395,19 @@ def _movement_db(active: Float) -> float:
 
 def _relu(x: Float) -> Float:
     return np.maximum(x, 0)
+
+
+def _product(rows: Float, weight: Float) -> Float:
+    """``rows @ weight.T``, a few rows at a time.
+
+    OpenBLAS shares larger products among threads, which wait for each other by spinning: on two busy cores an embedding of 3 s took
+    129 ms of processor time in place of 4.
+    """
+    out = np.empty((len(rows), len(weight)), np.float32)
+    few = max(1, _ONE_THREAD // weight.size)
+    for at in range(0, len(rows), few):
+        np.matmul(rows[at : at + few], weight.T, out=out[at : at + few])
+    return out
 
 
 def _same_depthwise(x: Float, weight: Float, dilation: int) -> Float:
