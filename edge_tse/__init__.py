@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge_tse.frame import FrameSpec
     from edge_tse.graph import IntegerGraph
     from edge_tse.personalization import personalize
+    from edge_tse.recognition import Recognizer
     from edge_tse.report import Report, Timing
     from edge_tse.voice import Voice, load_voice, save_voice
 
@@ -30,6 +31,7 @@ __all__ = [
     "Extractor",
     "FrameSpec",
     "IntegerGraph",
+    "Recognizer",
     "Report",
     "Timing",
     "Voice",
@@ -51,6 +53,7 @@ _HOME = {
     "Extractor": "extraction",
     "FrameSpec": "frame",
     "IntegerGraph": "graph",
+    "Recognizer": "recognition",
     "Report": "report",
     "Timing": "report",
     "Voice": "voice",

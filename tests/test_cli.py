@@ -67,7 +67,7 @@ def files(made: Files, tmp_path: Path) -> Files:
 
 FROZEN = {
     "demo": {"--out", "--mix", "--enroll", "--reference", "--artifact", "--engine"},
-    "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact", "--list"},
+    "enroll": {"-o", "--record", "--scene", "--embedding", "--artifact", "--list", "--against"},
     "extract": {"-o", "--voice", "--artifact", "--engine", "--no-trim", "--strength", "--ambient-db"},
     "train": {"-o", "--data", "--minutes", "--steps", "--start", "--teacher", "--cut", "--embeddings", "--resume"},
     "quantize": {"-o", "--recipe", "--data", "--resume", "--teacher"},
@@ -91,6 +91,7 @@ FROZEN = {
     },
     "replay": {"--voice"},
     "voice": {"--info", "--delete"},
+    "likeness": {"--artifact"},
     "latency": set(),
     "calibrate": set(),
     "flash": {"--target", "--port", "--chip", "--via", "--voice", "--sign", "--trust", "--image"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from edge_tse.extract_file import Examined, extract_file
 from edge_tse.files import check_outputs
 from edge_tse.mix import TALKER_ALONE, Mix
 from edge_tse.personalization import personalize
+from edge_tse.recognition import Recognizer
 from edge_tse.stream import AnyEngine
 from edge_tse.trace import traced
 from edge_tse.transcoding import opened
@@ -69,9 +70,13 @@ class Asked:
         return [self.voice, *given_paths(self.artifact)]
 
     @contextmanager
-    def open(self) -> Iterator[tuple[Artifact, AnyEngine, Mapping[str, object]]]:
-        """The model with its voice, on its engine, and both by name for a report; a trace is written at the end of the block."""
-        model = personalize(artifact_of(self.artifact), load_voice(self.voice))
+    def open(self) -> Iterator[tuple[Artifact, AnyEngine, Mapping[str, object], Recognizer | None]]:
+        """The model with its voice, on its engine, both by name for a report, and who judges beside them, if that was measured.
+
+        A trace is written at the end of the block.
+        """
+        universal, voice = artifact_of(self.artifact), load_voice(self.voice)
+        model, recognizer = personalize(universal, voice), Recognizer.of(universal, voice)
         network = output.open_quietly(model, self.engine)
         named = {
             "trimmed": self.trim,
@@ -81,7 +86,7 @@ class Asked:
             "trace": self.trace,
         }
         with traced(Engine(model, network), self.trace, {"engine": network.name, "artifact": model.digest}) as running:
-            yield model, running, named
+            yield model, running if recognizer is None else recognizer.beside(running), named, recognizer
 
 
 def extract_one(mixture: Path, to: Path, asked: Asked, as_json: bool) -> None:
@@ -92,19 +97,23 @@ def extract_one(mixture: Path, to: Path, asked: Asked, as_json: bool) -> None:
     with (
         outgoing(to, as_json) as written,
         incoming(mixture) as recording,
-        asked.open() as (model, running, named),
+        asked.open() as (model, running, named, recognizer),
         output.progress("extracting", as_json) as tell,
     ):
-        got = extract_file(recording, written, running, trim=asked.trim, mix=asked.mix, progress=tell, inputs=[mixture])
+        told = _between(recognizer, tell)
+        got = extract_file(recording, written, running, trim=asked.trim, mix=asked.mix, progress=told, inputs=[mixture])
+    confidence = None if recognizer is None else recognizer.close()
     _remark_on(got, recording.name, to, model.frame.level_invariant)
     if to == STANDARD:
         return
     rows = {
         "talker": f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz)",
+        "confidence": confidence.said if confidence else "not measured for this model",
         "engine": str(named["engine"]),
         **output.compute_rows(got.timing, model.frame),
     }
     figures = {"output": to, **named, **got.figures(model.frame), "output_clipped_samples": got.clipped_output}
+    figures["confidence"] = confidence.figures() if confidence else None
     output.result(figures, as_json, output.table("extracted", rows))
 
 
@@ -118,7 +127,7 @@ def extract_several(mixtures: list[Path], folder: Path, asked: Asked, as_json: b
     rows: dict[str, str] = {}
     failed: dict[Path, str] = {}
     seconds = 0.0
-    with asked.open() as (model, running, named), output.progress("extracting", as_json) as tell:
+    with asked.open() as (model, running, named, recognizer), output.progress("extracting", as_json) as tell:
         for i, each in enumerate(planned):
             source, to = each.source, each.to
 
@@ -129,17 +138,29 @@ def extract_several(mixtures: list[Path], folder: Path, asked: Asked, as_json: b
             try:
                 _make_folder(to.parent)
                 with opened(source) as recording:
-                    got = extract_file(recording, to, running, trim=asked.trim, mix=asked.mix, progress=share, inputs=[source])
+                    got = extract_file(
+                        recording,
+                        to,
+                        running,
+                        trim=asked.trim,
+                        mix=asked.mix,
+                        progress=_between(recognizer, share),
+                        inputs=[source],
+                    )
             except AudioError as failure:
                 failed[source] = str(failure)
                 files.append({"mixture": source, "output": None, "error": str(failure)})
                 rows[str(source)] = "failed"
                 continue
             _remark_on(got, str(source), to, model.frame.level_invariant)
+            confidence = None if recognizer is None else recognizer.close()
             figures = {**got.figures(model.frame), "output_clipped_samples": got.clipped_output}
+            figures["confidence"] = confidence.figures() if confidence else None
             files.append({"mixture": source, "output": to, "error": None, **figures})
             rate = f"real-time factor {got.timing.real_time_factor:.4f}"
             rows[str(source)] = f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz, {rate})"
+            if confidence is not None and confidence.doubtful:
+                output.warn(f"{to}: confidence {confidence.said}")
             seconds += got.seconds
     done = len(planned) - len(failed)
     summary = {"output": folder, **named, "extracted": done, "failed": len(failed), "seconds": seconds, "files": files}
@@ -148,6 +169,10 @@ def extract_several(mixtures: list[Path], folder: Path, asked: Asked, as_json: b
     if failed:
         reasons = "; ".join(failed.values())
         raise AudioError(f"{len(failed)} of {len(planned)} recordings failed, the others are in {folder}: {reasons}")
+
+
+def _between(recognizer: Recognizer | None, tell: Callable[[float], None]) -> Callable[[float], None]:
+    return tell if recognizer is None else recognizer.between(tell)
 
 
 def _make_folder(folder: Path) -> None:

@@ -143,7 +143,7 @@ def live(
     steered = _Steered(presets, control, as_json)
     heard = wire_ears(universal.frame, link or (), link_buffer_ms, input_device, output_device, channels, rate, block)
     with heard as wired, engine_for(universal, voices, engine, target, port) as running, until_interrupted() as stopped:
-        _show(_play(voices, worn, wired, running, stopped, how, steered), report, trace, as_json)
+        _show(_play(universal, voices, worn, wired, running, stopped, how, steered), report, trace, as_json)
 
 
 class _How(NamedTuple):
@@ -178,6 +178,7 @@ class _Steered:
 
 
 def _play(
+    universal: Artifact,
     voices: Mapping[str, Voice],
     worn: tuple[Hearing, Calibration],
     wired: tuple[Wiring, Links | None],
@@ -189,6 +190,7 @@ def _play(
     """Run the session from its first block to its end. Ctrl-C asks for the end: a second one must not cut the recording."""
     from edge_tse.live.recording_head import Head, HeardVoice
     from edge_tse.live.running import run_live
+    from edge_tse.recognition import Recognizer
 
     wanted, levels = worn
     heard = tuple(HeardVoice(name=name, digest=voice.digest, voice=voice) for name, voice in voices.items())
@@ -202,6 +204,7 @@ def _play(
         tell=steered.panel,
         presets=steered.presets,
         steered=steered.by,
+        recognizer=Recognizer.of(universal, next(iter(voices.values()))),
         **how._asdict(),
     )
 
@@ -263,7 +266,11 @@ def _read_wearer(
 
 
 def _model_and_voices(artifact: Path | None, paths: Sequence[Path]) -> tuple[Artifact, dict[str, Voice]]:
-    """Load the model, and the voices by the names of their files, and check that it knows them, before devices are looked for."""
+    """Load the model, and the voices by the names of their files, and check that it knows them, before devices are looked for.
+
+    A warning says which of them are alike.
+    """
+    from edge_tse.cli.voices import like_pairs
     from edge_tse.errors import ArtifactError
     from edge_tse.personalization import check_voice
     from edge_tse.voice import load_voice
@@ -275,4 +282,7 @@ def _model_and_voices(artifact: Path | None, paths: Sequence[Path]) -> tuple[Art
             raise ArtifactError(f"two voices are named {path.stem}: a session switches by name, rename one of the files")
         voices[path.stem] = load_voice(path)
         check_voice(universal.voice_model, voices[path.stem])
+    for pair in like_pairs(universal, voices):
+        if pair.costly:
+            output.warn(pair.said)
     return universal, voices

@@ -44,6 +44,12 @@ _Embeddings = Annotated[
     list[Path] | None,
     typer.Option("--embedding", metavar="FILE", help="Embeddings in place of clips, for a model that takes another's: .npy, .npz."),
 ]
+_Against = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--against", metavar="FILE", help="Voice of somebody who may talk, too: how alike are they, and what does it cost?"
+    ),
+]
 _ListedFolder = Annotated[
     Path | None, typer.Option("--list", metavar="DIR", help="List the voice files of a folder: date, speech, encoder, models.")
 ]
@@ -103,44 +109,62 @@ def enroll(
     input_device: _Microphone = None,
     scene: _Scene = False,
     embedding: _Embeddings = None,
+    against: _Against = None,
     artifact: ArtifactOption = None,
     as_json: Json = False,
 ) -> None:
     """Make a voice file from recordings of one talker, or by microphone; or list the voices there are."""
-    from edge_tse import audio
-    from edge_tse.enrollment.recordings import enroll_judged, load_clip
     from edge_tse.errors import AudioError
-    from edge_tse.files import check_output
-    from edge_tse.voice import save_voice
 
     clips = clips or []
     if listed is not None:
-        if clips or record is not None or embedding or to is not None:
+        if clips or record is not None or embedding or against or to is not None:
             raise AudioError("--list makes no voice: give it a folder and nothing else")
         _list_voices(listed, as_json)
         return
     if to is None:
         raise AudioError("there is no name for the voice: give -o alice.voice")
     if embedding:
-        if clips or record is not None:
-            raise AudioError("a voice is made of recordings or of --embedding, not of both: give one of them")
+        if clips or against or record is not None:
+            raise AudioError("a voice is made of recordings (and compared --against others) or of --embedding: give one of them")
         _enroll_embeddings(embedding, to, artifact, as_json)
         return
     if not clips and record is None:
         raise AudioError("nothing to enroll from: give clips, or --record 10")
-    check_output(to, [*clips, *given_paths(artifact)])
-    model = artifact_of(artifact).voice_model
-    recordings = [_clip(path, model.frame) for path in clips]
-    if record is not None:
-        from edge_tse.cli.sound import take_clip
+    take = None if record is None else (record, input_device)
+    _enroll_recordings(clips, take, to, against or [], artifact, scene=scene, as_json=as_json)
 
-        take = audio.Held(*take_clip(model.frame, record, input_device, as_json, scene), _TAKE)
-        recordings.append(load_clip(take, model.frame))
+
+def _enroll_recordings(
+    clips: list[Path],
+    take: tuple[float, str | None] | None,
+    to: Path,
+    against: list[Path],
+    artifact: Path | None,
+    *,
+    scene: bool,
+    as_json: bool,
+) -> None:
+    """Enroll from clips and from a ``take`` of so many seconds by a microphone."""
+    from edge_tse.cli.voices import like_pairs, read_voices
+    from edge_tse.enrollment.recordings import enroll_judged
+    from edge_tse.files import check_output
+    from edge_tse.voice import save_voice
+
+    check_output(to, [*clips, *against, *given_paths(artifact)])
+    universal = artifact_of(artifact)
+    model = universal.voice_model
+    recordings = [_clip(path, model.frame) for path in clips]
+    if take is not None:
+        recordings.append(_take(model.frame, *take, as_json, scene))
+    others = read_voices(against, model)
     judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark_on_take(name, quality, scene))
     _remark_on(judged, clips=not scene)
     save_voice(judged.enrollment.voice, to)
-    figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "encoder": model.encoder_digest}
-    output.result(figures, as_json, f"{to}: {judged.summary}")
+    alike = like_pairs(universal, {str(to): judged.enrollment.voice, **others}, of=str(to))
+    known = {"voice": to, "clips": clips, "recorded_s": take and take[0], **judged.figures(), "encoder": model.encoder_digest}
+    figures = {**known, "likeness": [pair.figures() for pair in alike]}
+    output.result(figures, as_json, f"{to}: {judged.summary}", *(pair.said for pair in alike))
 
 
 def _list_voices(folder: Path, as_json: bool) -> None:
@@ -165,6 +189,15 @@ def _clip(path: Path, frame: FrameSpec) -> Clip:
 
     with incoming(path) as sound:
         return load_clip(sound, frame)
+
+
+def _take(frame: FrameSpec, seconds: float, microphone: str | None, as_json: bool, scene: bool) -> Clip:
+    """A clip that is recorded now."""
+    from edge_tse import audio
+    from edge_tse.cli.sound import take_clip
+    from edge_tse.enrollment.recordings import load_clip
+
+    return load_clip(audio.Held(*take_clip(frame, seconds, microphone, as_json, scene), _TAKE), frame)
 
 
 def _remark_on_take(name: str, quality: ClipQuality, scene: bool) -> None:

@@ -28,6 +28,7 @@ from edge_tse.live.recording_head import Head
 from edge_tse.live.session import Session
 from edge_tse.live.steering import LONGEST_MARK, Change, Settings, Steering
 from edge_tse.live.supervision import Run, supervise
+from edge_tse.recognition import Confidence, DoubtWatch, Recognizer
 from edge_tse.report import memory
 from edge_tse.stream import AnyEngine, VoicedEngine
 from edge_tse.trace import Tape, TracedEngine
@@ -57,6 +58,8 @@ class Finished:
     """Links of its ears, closed; None where it had microphones."""
     tape: Tape | None = None
     """Times of its last steps, if they were noted."""
+    confidence: Confidence | None = None
+    """Confidence in what was extracted; None for a model of which none was measured."""
 
     @cached_property
     def lateness(self) -> Lateness:
@@ -86,6 +89,7 @@ class Finished:
             "artifact": self.head.artifact,
             "recording": self.recording,
             "links": None if self.links is None else self.links.figures(),
+            "confidence": None if self.confidence is None else self.confidence.figures(),
         }
 
     def tables(self) -> dict[str, dict[str, str]]:
@@ -115,6 +119,8 @@ class Finished:
                 f"p50 {timing.percentile_s(50) * 1e3:.3f} ms, p99 {timing.percentile_s(99) * 1e3:.3f} ms,"
                 f" max {float(timing.hop_s.max()) * 1e3:.3f} ms (deadline {timing.period_s * 1e3:.1f} ms, missed {timing.misses})"
             )
+        if self.confidence is not None:
+            heard["confidence"] = self.confidence.said
         loudest_dbfs = 20 * math.log10(levels.ceiling(hearing.max_output_db_spl))
         heard["loudest output"] = f"{hearing.max_output_db_spl:g} dB SPL is {loudest_dbfs:.1f} dBFS ({levels.source})"
         return {"session": heard, "latency": way} | ({} if self.links is None else {"links": self.links.rows()})
@@ -137,6 +143,7 @@ def run_live(
     presets: Mapping[str, Change] | None = None,
     steered: Callable[[Console], AbstractContextManager[None]] = lambda console: nullcontext(),
     links: Links | None = None,
+    recognizer: Recognizer | None = None,
 ) -> Finished:
     """Play what ``engine`` extracts, through the hearing chain of ``head``, until ``seconds`` have passed or ``stopped`` says so.
 
@@ -144,8 +151,8 @@ def run_live(
     becomes an event of the session, as does what the recorder has to say. ``tell`` is called about twenty times a second.
     ``traced`` notes the parts of each step, which costs a few microseconds. ``steered`` is given the session's console and lets
     keys or programs use it while it runs. ``links`` are where ``wiring`` hears: what is new about them is a mark, which the
-    recording keeps. Errors as of :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and
-    :func:`steering`.
+    recording keeps. ``recognizer`` judges the talker on the thread that calls ``tell``. Errors as of
+    :func:`edge_tse.live.supervision.supervise`, :class:`edge_tse.live.recording.Recorder` and :func:`steering`.
     """
     ceiling = head.calibration.ceiling(head.hearing.max_output_db_spl)
     loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_s, ceiling=ceiling)
@@ -153,8 +160,12 @@ def run_live(
     watch = EarWatch(wiring.rate_hz, engine.frame.level_invariant)
     began_s = looked_s = time.perf_counter()
 
+    doubts = None if recognizer is None else DoubtWatch(recognizer)
+
     def watch_and_tell(session: Session) -> None:
         nonlocal looked_s
+        if doubts is not None and (doubt := doubts()):
+            session.note(doubt)
         if (now := time.perf_counter()) - looked_s > _LOOK_EVERY_S:
             looked_s = now
             for remark in watch(session.recent(_LOOK_EVERY_S), now):
@@ -169,12 +180,16 @@ def run_live(
         return Recorder(path, {**head.to_json(with_voice=with_voice), "from_hop": hop}, loop, engine.frame, notes.append)
 
     chain = Chain(head.hearing, engine.frame, wiring.ears, head.calibration)
-    steers = steering(head, {each.name: each.voice for each in head.voices if each.voice is not None}, engine, chain)
+    voices = {each.name: each.voice for each in head.voices if each.voice is not None}
+    steers = steering(head, voices, engine, chain, recognizer)
     first = None if record is None else recorder(record, 0)
     tape = Tape() if traced else None
     heard = engine if tape is None else TracedEngine(engine, tape)
-    session = Session(heard, loop, shape=chain, tap=first, steering=steers)
-    console = Console(session, presets=presets, recorder=first, record=recorder, calibration=head.calibration)
+    shape = chain if recognizer is None else recognizer.told(chain)
+    session = Session(heard, loop, shape=shape, tap=first, steering=steers)
+    console = Console(
+        session, presets=presets, recorder=first, record=recorder, calibration=head.calibration, recognizer=recognizer
+    )
     try:
         with steered(console):
             run = supervise(
@@ -198,6 +213,7 @@ def run_live(
         notes=tuple(notes),
         links=links,
         tape=tape,
+        confidence=None if recognizer is None else recognizer.close(),
     )
 
 
@@ -217,8 +233,10 @@ def replay_live(
     return replay(recording, engine, chain, progress, write, steering(head, voices, engine, chain))
 
 
-def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: Chain) -> Steering:
-    """Steering of a session: of its chain and, where it has several voices, of its engine.
+def steering(
+    head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: Chain, recognizer: Recognizer | None = None
+) -> Steering:
+    """Steering of a session: of its chain and, where it has several voices, of its engine and of who is recognized.
 
     ``EngineError`` if the engine takes no voice while it runs.
     """
@@ -226,7 +244,7 @@ def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: 
     if len(voices) > 1:
         if not isinstance(engine, VoicedEngine):
             raise EngineError(f"this engine keeps one voice while it runs, {len(voices)} were given: give one --voice")
-        switches = {name: engine.switch_to(voice) for name, voice in voices.items()}
+        switches = {name: _both(engine.switch_to(voice), recognizer, voice) for name, voice in voices.items()}
 
     started = Settings.of(head.hearing, head.voices[0].name)
     worn = started.audiogram
@@ -239,3 +257,15 @@ def steering(head: Head, voices: Mapping[str, Voice], engine: AnyEngine, chain: 
             chain.prescribe(parse_audiogram(worn) if worn else None)
 
     return Steering(started, switches, mix)
+
+
+def _both(switch: Callable[[], None], recognizer: Recognizer | None, voice: Voice) -> Callable[[], None]:
+    """A switch of the engine and, where there is one, of the recognizer."""
+    if recognizer is None:
+        return switch
+
+    def switch_both() -> None:
+        switch()
+        recognizer.switch_to(voice)
+
+    return switch_both
