@@ -39,11 +39,11 @@ def analyse_checkpoint(
         raise DataError(f"{checkpoint}: {source.recipe.name!r} is a baseline and makes no moves of mask and flow: take a student")
 
     @torch.no_grad()
-    def one(trial: Trial) -> dict[str, Moves]:
+    def one(trial: Trial) -> dict[str, dict[str, float]]:
         voice = enroll(source, trial)
         mixture, target = signals(trial, source.recipe.student.frame.sample_rate_hz)
         of = _analyse_published if isinstance(source.student, Mask2Flow) else _student
-        return of(source, mixture, target, voice)
+        return {stage: vars(moves) for stage, moves in of(source, mixture, target, voice).items()}
 
     return mean_over(trials, one, progress)
 

@@ -21,6 +21,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.engines import engines as host_engines
 from edge_tse.voice import load_voice
+from quantization.workers import Workers
 from targets import tflite
 from tests import graphs
 from tests.command import Done, Run
@@ -75,7 +76,7 @@ FROZEN = {
     "targets": set(),
     "profile": {"-o", "--engine", "--target", "--hops", "--ears", "--voice", "--against", "--describe"},
     "verify": {"--engine"},
-    "evaluate": {"-o", "--trials", "--artifact", "--engine", "--jobs", "--hearing"},
+    "evaluate": {"-o", "--trials", "--artifact", "--engine", "--workers", "--scheduler", "--hearing"},
     "doctor": set(),
     "devices": set(),
     "live": {
@@ -460,11 +461,19 @@ class TestLab:
 
     def test_evaluate(self, run: Run, module: Callable[..., None], files: Files) -> None:
         def evaluate(
-            trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None], *, jobs: int, ears: object
+            trials: Path,
+            artifact: Artifact,
+            engine: str,
+            progress: Callable[[float], None],
+            *,
+            workers: Workers,
+            ears: object,
+            journal: Path,
         ) -> dict[str, object]:
             progress(1.0)
             assert ears is None
-            assert jobs == 1
+            assert workers == Workers(count=1, scheduler="")
+            assert journal == files.folder / "r.json.journal"
             assert (trials, artifact.digest, engine) == (files.clip, Artifact.load(files.artifact).digest, "reference")
             scores = {"n": 4, "mean": 3.25, "median": 3.5, "p10": -0.5, "p5": -0.75, "below_zero": 0.25}
             two = {"n": 4, "si_sdr_i": scores, "wrong_talker": 0.125, "onset_damping_db": {"median": 1.375}}
