@@ -25,12 +25,17 @@ def interval(differences: NDArray[np.float64]) -> tuple[float, float]:
     return float(differences.mean()), float(1.96 * differences.std(ddof=1) / math.sqrt(len(differences)))
 
 
-def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Options that say who computes."""
+def add_workers(parser: argparse.ArgumentParser, *, folder: bool = True) -> None:
+    """Options that say who computes, and where the files are (``folder``) that are made first."""
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the work")
     parser.add_argument("--scheduler", default="", metavar="ADDRESS", help="Dask scheduler whose workers compute: tcp://host:8786")
+    if not folder:
+        return
     parser.add_argument(
-        "--folder", type=Path, metavar="DIR", help="folder for the mixtures, the same for every worker; a temporary one if left out"
+        "--folder",
+        type=Path,
+        metavar="DIR",
+        help="folder for what is made first, the same for every worker; a temporary one if left out",
     )
 
 
@@ -38,14 +43,14 @@ def workers_of(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Wo
     """Workers that the options name; exit code 2 where they contradict themselves."""
     if given.workers < 1:
         parser.error(f"argument --workers: {given.workers} processes, at least 1 is needed")
-    if given.scheduler and given.folder is None:
+    if given.scheduler and getattr(given, "folder", given) is None:
         parser.error("argument --scheduler: other machines do not see a temporary folder, give --folder on a disk they share")
     return Workers(count=given.workers, scheduler=given.scheduler)
 
 
 @contextmanager
 def mixtures(folder: Path | None) -> Iterator[Path]:
-    """The folder for mixtures, or a temporary one."""
+    """The folder for what is made first, or a temporary one."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         yield folder
