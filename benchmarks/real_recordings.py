@@ -257,4 +257,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from benchmarks.real_recordings import main as named  # a job is found on a worker by the name of its module
+
+    sys.exit(named())

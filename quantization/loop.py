@@ -295,8 +295,8 @@ class _Minutes:
 def launch() -> Fabric:
     """Start one process, or join as many as ``torchrun`` started: gloo between CPUs, nccl between GPUs."""
     _keep_pages()
-    many = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    fabric = Fabric(accelerator="auto", devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), strategy="ddp" if many else "auto")
+    ranks, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    fabric = Fabric(accelerator="auto", devices=here, num_nodes=ranks // here, strategy="ddp" if ranks > 1 else "auto")
     fabric.launch()
     return fabric
 

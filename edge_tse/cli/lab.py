@@ -64,7 +64,7 @@ _ExamplesTo = Annotated[
         "--examples", metavar="DIR", help="Folder for a page with sound and pictures of the worst, the median and the best."
     ),
 ]
-_Workers = Annotated[int, typer.Option("--workers", min=1, metavar="N", help="Number of processes that share the work.")]
+_Workers = Annotated[int, typer.Option("--workers", "--jobs", min=1, metavar="N", help="Number of processes that share the work.")]
 _Scheduler = Annotated[
     str,
     typer.Option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler whose workers compute instead: tcp://host:8786."),
