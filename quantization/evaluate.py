@@ -24,7 +24,7 @@ from edge_tse.report import environment, versions
 from edge_tse.voice import Voice, VoiceModel
 from quantization import hearing_scores, scores
 from quantization.journal import open_journal
-from quantization.score_summary import summary, tails
+from quantization.score_summary import by_condition, tails
 from quantization.scores import Item, Listener, score
 from quantization.trial_list import Trial, content_digest, enrollment_clips, read_trials
 from quantization.workers import ALONE, Workers, results
@@ -32,7 +32,6 @@ from quantization.workers import ALONE, Workers, results
 __all__ = ["evaluate", "personal_listener"]
 
 Float = NDArray[np.float32]
-_CHUNK = 4  # trials per task of a worker: long enough to share a voice, short enough for the bar to move
 
 
 class _Scorer:
@@ -102,11 +101,8 @@ def evaluate(
     of = {**found, "sound": content_digest(trials)} if journal else {}
     with open_journal(journal, of) if journal else nullcontext() as kept:
         items = results(job, tasks, workers, kept, progress)
-    by_condition: dict[str, list[Item]] = {}
-    for item in items:
-        by_condition.setdefault(item["condition"], []).append(item)
     return {
-        "conditions": {name: summary(part) for name, part in by_condition.items()},
+        "conditions": by_condition(items),
         "tails": tails(items),
         **found,
         "environment": environment(),

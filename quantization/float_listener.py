@@ -23,7 +23,7 @@ from edge_tse.voice import VoiceModel
 from quantization.checkpoint import Checkpoint
 from quantization.freeze import float_voice_model
 from quantization.journal import open_journal
-from quantization.score_summary import summary, tails
+from quantization.score_summary import by_condition, tails
 from quantization.scores import Float, Item, Listener, score
 from quantization.trial_list import Trial, content_digest, enrollment_clips, read_trials
 from quantization.validation import estimate
@@ -120,11 +120,8 @@ def evaluate_checkpoint(
     job, tasks = _Scorer(source, steps, solver, of_mixture), {trial.id: trial for trial in trials}
     with open_journal(journal, of) if journal else nullcontext() as kept:
         items = results(job, tasks, workers, kept, progress)
-    by_condition: dict[str, list[Item]] = {}
-    for item in items:
-        by_condition.setdefault(item["condition"], []).append(item)
     return {
-        "conditions": {name: summary(part) for name, part in by_condition.items()},
+        "conditions": by_condition(items),
         "tails": tails(items),
         **found,
         "items": items,
