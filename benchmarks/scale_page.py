@@ -33,15 +33,21 @@ INTRODUCTION = """\
 Written by `python -m benchmarks.scale_page` from `benchmarks/results/`; none of it is typed. Measured inputs come from
 `python -m benchmarks.streams` and `python -m benchmarks.firmware`; what follows from them by arithmetic says how."""
 HOW = """\
-Whole steps, sound in to sound out, every stream with its own voice and past, in turn (hardware: one core of {cpu}, {day};
-seconds of the processor, not of the clock; median of {rounds} rounds, in brackets the least). Other programs ran beside it
-(load {load:g}): what they took of the core is not in these figures, what they took of its caches is, so the least is nearer to a
-quiet machine."""
+Whole steps, sound in to sound out, every stream with its own voice and past. Streams take turns of one hop, and in the last of
+the times of {burst} hops (hardware: one core of {cpu}, {day};
+microseconds of the processor, not of the clock; median of {rounds} rounds, in brackets the least)."""
+BESIDE = """\
+Other programs ran beside it (load {load:g}): what they took of the core is not in these figures, what they took of its caches is,
+so the least is nearer to a quiet machine."""
 WHAT_FOLLOWS = """\
-Wearers are `{busy:g} * period / step`, with the most streams measured: a core that is busier than {busy:.0%} answers late now and
-then. Cores are for as many wearers who all listen at once. Memory is the growth of the process, per stream. The C library keeps
-one stream, so each has a copy of it here, weights included; LiteRT packs the weights for each interpreter. On a server's processor
-the C engine runs the kernels that its name says, and LiteRT those written for that processor."""
+Wearers are `{busy:g} * period / step` with {most} streams, in turns of one hop and of {burst}: a core that is busier than {busy:.0%}
+answers late now and then. Cores are for as many wearers who all listen at once, in turns of one hop. Memory is the growth of the
+process, per stream.
+
+One stream alone stays in the cache, many do not: each reads its own copy of the weights from memory at every hop, and that, more
+than arithmetic, is what a server with many wearers pays for. Longer turns read them once for {burst} hops, and answer {later:g} ms
+later. The C library keeps one stream, so each has a copy of it here; LiteRT packs the weights for each interpreter. Weights that
+streams share would need neither; no engine here does that."""
 COUNTED = """\
 Instructions are those of an emulated Cortex-M55 with Helium (exact). A second is `per hop * hops per second`: the same network
 with twice the hop would cost half as much a second, and answer a hop later. A second ear costs its analysis, synthesis and beam,
@@ -59,14 +65,17 @@ def page(results: Path) -> str:
     report = json.loads((results / "streams.json").read_text())
     figures, environment = report["figures"], report["environment"]
     firmware = {name: json.loads((results / f"firmware-{name}.json").read_text())["figures"] for name in figures["models"]}
-    where = {"cpu": environment["cpu"], "day": environment["measured"][:10], "load": environment["load_1min"]}
+    where = {"cpu": environment["cpu"], "day": environment["measured"][:10]}
+    most, burst = (max(row[key] for row in figures["rows"]) for key in ("streams", "burst"))
+    later = (burst - 1) * 1e3 * max(model["period_s"] for model in figures["models"].values())
     parts = [
         "# What it costs at scale",
         INTRODUCTION,
         "## Wearers on one core of a server",
-        HOW.format(rounds=figures["rounds"], **where),
+        HOW.format(rounds=figures["rounds"], burst=burst, **where),
+        *([BESIDE.format(load=environment["load_1min"])] if figures["remark"] else []),
         _streams(figures),
-        WHAT_FOLLOWS.format(busy=BUSY),
+        WHAT_FOLLOWS.format(busy=BUSY, most=most, burst=burst, later=later),
         "## Cost against model, hop and ears",
         _models(figures, firmware),
         COUNTED,
@@ -79,27 +88,26 @@ def page(results: Path) -> str:
 
 
 def _streams(figures: Mapping[str, Any]) -> str:
+    ways = sorted({(row["burst"], row["streams"]) for row in figures["rows"]})
     rows = []
     for name, model in figures["models"].items():
         for engine, label in LABELS.items():
             for ears in (1, 2):
-                of = [r for r in figures["rows"] if (r["model"], r["engine"], r["ears"]) == (name, engine, ears)]
-                most = max(of, key=lambda row: row["streams"])
-                carried = wearers_per_core(most["step_us"], model["period_s"], BUSY)
-                rows.append(
-                    (
-                        name,
-                        f"{label}, {most['runs_on']}" if label not in most["runs_on"] else most["runs_on"],
-                        str(ears),
-                        *(f"{row['step_us']:.0f} ({row['step_us_least']:.0f})" for row in of),
-                        f"{carried:,}",
-                        f"{-(-WEARERS // carried):,}",
-                        f"{most['memory_bytes_per_stream'] / 1e6:.1f}",
-                    )
-                )
-    counts = sorted({row["streams"] for row in figures["rows"]})
-    steps = (f"µs a step, {n} stream{'s' if n > 1 else ''}" for n in counts)
-    return table(("model", "engine", "ears", *steps, "wearers", f"cores for {WEARERS:,}", "MB each"), rows)
+                of = {
+                    (r["burst"], r["streams"]): r
+                    for r in figures["rows"]
+                    if (r["model"], r["engine"], r["ears"]) == (name, engine, ears)
+                }
+                by_hop, by_burst = (of[way] for way in ways[-2:])
+                steps = (f"{of[way]['step_us']:.0f} ({of[way]['step_us_least']:.0f})" for way in ways)
+                carried, later = (wearers_per_core(row["step_us"], model["period_s"], BUSY) for row in (by_hop, by_burst))
+                cells = (f"{carried:,}", f"{later:,}", f"{-(-WEARERS // carried):,}")
+                kernels = by_hop["runs_on"].rpartition("/")[2]
+                memory = f"{by_hop['memory_bytes_per_stream'] / 1e6:.1f}"
+                rows.append((name, f"{label} ({kernels})", str(ears), *steps, *cells, memory))
+    heads = (f"{n} stream{'s' if n > 1 else ''}, turns of {burst}" for burst, n in ways)
+    counts = [f"wearers, turns of {burst}" for burst in sorted({burst for burst, _ in ways})]
+    return table(("model", "engine", "ears", *heads, *counts, f"cores for {WEARERS:,}", "MB each"), rows)
 
 
 def _models(figures: Mapping[str, Any], firmware: Mapping[str, Any]) -> str:

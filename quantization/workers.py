@@ -101,10 +101,15 @@ def _client(workers: Workers) -> Iterator[Client]:
         with _connected(workers.scheduler) as client:
             yield client
         return
-    # No page that shows the work, and no limit of memory: only the system ends a worker.
+    # Keys for this run alone (else every user of this machine could send code), no page, no limit of memory.
     with (
         distributed.LocalCluster(
-            n_workers=workers.count, threads_per_worker=1, memory_limit=0, dashboard_address=None, silence_logs="ERROR"
+            n_workers=workers.count,
+            threads_per_worker=1,
+            memory_limit=0,
+            dashboard_address=None,
+            silence_logs="ERROR",
+            security=True,
         ) as cluster,
         distributed.Client(cluster) as client,
     ):

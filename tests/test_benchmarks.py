@@ -110,6 +110,10 @@ def test_streams_are_timed_by_the_step_and_in_turn() -> None:
     assert taken == pytest.approx([1e6 / 6] * 2)
     assert heard[:4] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     assert len(heard) == 3 * 6  # and a round to warm up
+    heard.clear()
+    streams.processor_us(two, steps=6, rounds=1, clock=lambda: 0.0, burst=3)
+    assert heard[:6] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert heard[6] == (0, 3)
 
 
 def test_streams_have_a_past_of_their_own() -> None:
