@@ -40,7 +40,7 @@ BESIDE = """\
 Other programs ran beside it (load {load:g}): what they took of the core is not in these figures, what they took of its caches is,
 so the least is nearer to a quiet machine."""
 WHAT_FOLLOWS = """\
-Wearers are `{busy:g} * period / step` with {most} streams, in turns of one hop and of {burst}: a core that is busier than {busy:.0%}
+Wearers are `{busy:g} * period / step` with {most} streams, in turns of one hop and of {burst}: a core busier than {busy:.0%}
 answers late now and then. Cores are for as many wearers who all listen at once, in turns of one hop. Memory is the growth of the
 process, per stream.
 
