@@ -33,9 +33,9 @@ INTRODUCTION = """\
 Written by `python -m benchmarks.scale_page` from `benchmarks/results/`; none of it is typed. Measured inputs come from
 `python -m benchmarks.streams` and `python -m benchmarks.firmware`; what follows from them by arithmetic says how."""
 HOW = """\
-Whole steps, sound in to sound out, every stream with its own voice and past. Streams take turns of one hop, and in the last of
-the times of {burst} hops (hardware: one core of {cpu}, {day};
-microseconds of the processor, not of the clock; median of {rounds} rounds, in brackets the least)."""
+Whole steps, sound in to sound out, every stream with its own voice and past, in turns of one hop or of {burst} (hardware: one core
+of {cpu}, {day}; microseconds of the processor for a step, not of the clock; median of
+{rounds} rounds, in brackets the least)."""
 BESIDE = """\
 Other programs ran beside it (load {load:g}): what they took of the core is not in these figures, what they took of its caches is,
 so the least is nearer to a quiet machine."""
@@ -44,10 +44,11 @@ Wearers are `{busy:g} * period / step` with {most} streams, in turns of one hop 
 answers late now and then. Cores are for as many wearers who all listen at once, in turns of one hop. Memory is the growth of the
 process, per stream.
 
-One stream alone stays in the cache, many do not: each reads its own copy of the weights from memory at every hop, and that, more
-than arithmetic, is what a server with many wearers pays for. Longer turns read them once for {burst} hops, and answer {later:g} ms
-later. The C library keeps one stream, so each has a copy of it here; LiteRT packs the weights for each interpreter. Weights that
-streams share would need neither; no engine here does that."""
+A stream alone keeps its weights in the cache; many read each its own copy from memory at every hop. On LiteRT that is most of the
+cost: `small` with two ears takes {alone:.0f} µs alone, {among:.0f} among {most} streams, and {longer:.0f} in turns of {burst} hops,
+which read the weights once for {burst} and answer {later:g} ms later. The portable C kernels compute longer than they read. Here
+each stream has a copy because the C library keeps one stream and LiteRT packs the weights for each interpreter; weights that
+streams share would need no longer turns, and no engine here does that."""
 COUNTED = """\
 Instructions are those of an emulated Cortex-M55 with Helium (exact). A second is `per hop * hops per second`: the same network
 with twice the hop would cost half as much a second, and answer a hop later. A second ear costs its analysis, synthesis and beam,
@@ -66,6 +67,11 @@ def page(results: Path) -> str:
     figures, environment = report["figures"], report["environment"]
     firmware = {name: json.loads((results / f"firmware-{name}.json").read_text())["figures"] for name in figures["models"]}
     where = {"cpu": environment["cpu"], "day": environment["measured"][:10]}
+    steps = {
+        (row["streams"], row["burst"]): row["step_us"]
+        for row in figures["rows"]
+        if (row["model"], row["engine"], row["ears"]) == ("small", "litert", 2)
+    }
     most, burst = (max(row[key] for row in figures["rows"]) for key in ("streams", "burst"))
     later = (burst - 1) * 1e3 * max(model["period_s"] for model in figures["models"].values())
     parts = [
@@ -75,7 +81,15 @@ def page(results: Path) -> str:
         HOW.format(rounds=figures["rounds"], burst=burst, **where),
         *([BESIDE.format(load=environment["load_1min"])] if figures["remark"] else []),
         _streams(figures),
-        WHAT_FOLLOWS.format(busy=BUSY, most=most, burst=burst, later=later),
+        WHAT_FOLLOWS.format(
+            busy=BUSY,
+            most=most,
+            burst=burst,
+            later=later,
+            alone=steps[1, 1],
+            among=steps[most, 1],
+            longer=steps[most, burst],
+        ),
         "## Cost against model, hop and ears",
         _models(figures, firmware),
         COUNTED,
