@@ -79,7 +79,8 @@ def _shared(job: Callable[[Task], Any], tasks: Mapping[str, Task], workers: Work
         from distributed.comm.core import CommClosedError
 
         kept = client.submit(_itself, job, pure=False)  # as a task: if every worker that has it dies, it is made again
-        names = {client.submit(_one, kept, task, versions(), pure=False): name for name, task in tasks.items()}
+        wanted = versions()
+        names = {client.submit(_one, kept, task, wanted, pure=False): name for name, task in tasks.items()}
         try:
             for future, result in as_completed(names, with_results=True):
                 yield names[future], result
