@@ -5,26 +5,28 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 # What is compiled when the package is installed.
-COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h
+COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h firmware_bridge/c/library/exact.h
 # -qq: errors only.
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try studio test test-slow fuzz lint audit wheels sbom clean
+.PHONY: help demo try studio plugins test test-slow fuzz lint docs audit wheels sbom clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
-export MIX ENROLL REFERENCE PYTHON
+export MIX ENROLL REFERENCE VOICE PYTHON
 
 help:
 	@echo "make demo                       enroll, extract and leave sound, a picture and a page in demo/"
 	@echo "make demo MIX=m.wav ENROLL=e.wav  the same on your own files (REFERENCE=r.wav, if you have it, gives an SI-SDR)"
 	@echo "make try                        the engine in a browser: a page in build/try/ for any web server, or none"
 	@echo "make studio                     record a voice and listen live, with every knob on a page in the browser (needs microphone and earphones)"
+	@echo "make plugins VOICE=alice.voice   LADSPA and LV2 plugins and a JACK client for this talker, in build/plugins/"
 	@echo "make test                       system packages, Python packages, lint, tests (ARGS='-k flash' for those that you name)"
 	@echo "make test-slow                  what make test leaves out: emulated boards, five minutes of live sound, other environments"
 	@echo "make fuzz                       hostile input at every door, ten minutes each (SECONDS=60 DOORS='artifact voice' for less)"
 	@echo "make lint                       ruff and mypy alone"
+	@echo "make docs                       the API reference, in build/docs/: every reference and link in it is checked"
 	@echo "make audit                      known vulnerabilities of what is installed, where the service that knows them can be reached"
 	@echo "make wheels                     sdist and wheels for x86-64 and aarch64 in dist/, for any Linux with glibc 2.17 and Python 3.11 or newer"
 	@echo "make sbom                       bills of materials (CycloneDX) of the wheel, a C archive, a firmware image and the boot code, in dist/"
@@ -38,6 +40,12 @@ try: $(VENV)/.installed-litert $(VENV)/.installed-firmware
 
 studio: $(VENV)/.installed-studio
 	@$(RUN) -m edge_tse studio
+
+plugins: $(VENV)/.installed-litert $(VENV)/.installed-firmware
+	@[ -n "$$VOICE" ] || { echo "make plugins VOICE=alice.voice: a voice file of edge-tse enroll" >&2; exit 2; }
+	@mkdir -p build
+	@$(RUN) -m edge_tse compile --target plugin --voice "$$VOICE" -o build/plugins.zip
+	@rm -rf build/plugins && $(RUN) -m zipfile -e build/plugins.zip build/plugins && chmod +x build/plugins/edge-tse-jack
 
 test: lint
 	@echo "==> pytest"
@@ -58,6 +66,11 @@ lint: $(VENV)/.installed-dev
 	@$(RUN) -m ruff check .
 	@$(RUN) -m ruff format --check .
 	@$(RUN) -m mypy
+
+docs: $(VENV)/.installed-dev
+	@echo "==> pdoc"
+	@rm -rf build/docs
+	@$(RUN) .ci/api_reference.py build/docs
 
 audit: $(VENV)/.installed-dev
 	@echo "==> pip-audit"
@@ -112,7 +125,7 @@ $(VENV)/.installed-studio: pyproject.toml $(COMPILED) | $(VENV)/.created
 
 $(VENV)/.installed-dev: pyproject.toml $(COMPILED) | $(VENV)/.created
 	@PYTHON=$(RUN) .ci/system $$($(RUN) -c 'import pesq, pyaudio' 2>/dev/null || echo compiler portaudio) \
-		synthesiser emulators sound toolchain browser
+		synthesiser emulators sound toolchain plugins browser
 	@echo "==> packages: the demo's, PyTorch, Brevitas, ExecuTorch, ONNX, TFLite Micro, a C compiler, PyAudio, Playwright, pytest, ruff, mypy"
 	@echo "    (PyTorch can be a download of gigabytes or of 200 MB: CONTRIBUTING.md says how to choose)"
 	@$(PIP) --editable '.[dev]'

@@ -10,7 +10,6 @@ compared with that one and with those of all other talkers. Noise is a held-out 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from collections.abc import Sequence
@@ -132,14 +131,6 @@ def _embedding(model: VoiceModel, signal: Float) -> Float | None:
     return voice.embedding[: model.dimension]
 
 
-def _encoder_digest(model: VoiceModel) -> str:
-    """Digest of the encoder without the heads that modulate: models that share it share these figures."""
-    digest = hashlib.sha256()
-    for name in sorted(name for name in model.arrays if name.startswith("encoder.")):
-        digest.update(name.encode() + np.ascontiguousarray(model.arrays[name]).tobytes())
-    return digest.hexdigest()
-
-
 def page(report: dict[str, Any]) -> str:
     """Markdown of what is on file."""
     figures, here = report["figures"], report["environment"]
@@ -199,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
         figures = {
             "model": artifact.provenance.get("recipe", "unknown"),
-            "encoder": _encoder_digest(artifact.voice_model),
+            "encoder": artifact.voice_model.encoder_digest,
             "seed": given.seed,
             "draws": given.draws,
             "talkers": len({one.talker for one in compared}),

@@ -20,8 +20,9 @@ WAYS = {"naive": "the scene as it is", "scene": "with `--scene`", "clean": "the 
 
 def block(results: Path) -> str:
     """Text between the marks."""
-    scene, passing = (json.loads((results / f"{name}.json").read_text()) for name in ("scene_enrollment", "passing"))
-    return "\n\n".join([*_scene(scene["figures"]), *_passing(passing["figures"])])
+    names = ("scene_enrollment", "passing", "clocks")
+    scene, passing, clocks = (json.loads((results / f"{name}.json").read_text())["figures"] for name in names)
+    return "\n\n".join([*_scene(scene), *_passing(passing), *_clocks(clocks)])
 
 
 def _scene(figures: Mapping[str, Any]) -> list[str]:
@@ -67,6 +68,34 @@ def _passing(figures: Mapping[str, Any]) -> list[str]:
         f"**Own voice** (simulated with measured heads; {how})",
         table(("", "heard", "open"), own),
     ]
+
+
+def _clocks(figures: Mapping[str, Any]) -> list[str]:
+    rows = []
+    for name, found in figures["cases"].items():
+        lost, late, made = (sum(found[key].values()) for key in ("lost", "late", "concealed_s"))
+        apart = (f"{found['p99_us']:g} us", f"{found['max_us']:g} us", f"{found['within_20_us_after_s']:.1f} s")
+        rows.append((name, *apart, f"{lost} lost, {late} late", f"{made:.1f} s", f"{found['latency_ms']:.1f} ms"))
+    head = ("links", "apart: p99", "largest", "within 20 us after", "packets", "made up", "latency")
+    cues, error = figures["cues"], figures["made_up_db"]
+    moved = [
+        (name, *(f"{found[f'ild_db_{which}']:.2f} dB, {found[f'itd_us_{which}']:.0f} us" for which in ("median", "max")))
+        for name, found in cues.items()
+    ]
+    how = "`python -m benchmarks.clocks`"
+    timed = (
+        f"**Two links, two clocks**: how far the ears are apart in trials of {figures['seconds']:g} s after the first "
+        f"{figures['settled_s']:g}, but for the 2 s after a sender began anew (simulated; {how})"
+    )
+    gains = ", ".join(f"{db:.1f} dB ({name})" for name, db in figures["gain_db"].items())
+    closing = (
+        f"SI-SDR gain of `small` on that case: {gains}. Ten milliseconds that one ear lost: error {error['other']:.1f} dB at the "
+        f"median where they are made out of the other ear, {error['own']:.1f} dB where the last period is repeated."
+    )
+    heading = (
+        f"**Cues of the talker** over such links, each second after against before (simulated, the demo's talker in a room; {how})"
+    )
+    return [timed, table(head, rows), heading, table(("", "median", "largest"), moved), closing]
 
 
 def _missed_alarms(at: Mapping[str, Any]) -> str:

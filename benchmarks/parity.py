@@ -8,15 +8,16 @@ replaced while it runs). *universal*: the voice is an input, another graph with 
 a voice to a network that is ready to step.
 
 Sound: SI-SDR improvement on trials of talkers nobody trained on, as a difference to the reference engine on the same form; without
-a single differing integer it is 0 and not run. The two forms are compared with each other on the reference engine.
+a single differing integer it is 0 and not run. The two forms are compared with each other on the reference engine. With several
+workers every figure but the time of a voice change is the same; a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -24,24 +25,26 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, add_workers, mixtures, workers_of
 from edge_tse.artifact import Artifact, shipped_names
-from edge_tse.cli.output import open_quietly, quietly
+from edge_tse.cli.output import open_quietly, progress, quietly
 from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine, Network, open_network
 from edge_tse.engines import engines as host_engines
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import EdgeTseError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.front import features_of
 from edge_tse.golden import TOLERANCE_LSB, Golden, UniversalNetwork, record, replay
 from edge_tse.metrics import si_sdr
 from edge_tse.personalization import personalize, universal, voice_inputs
 from edge_tse.reference import ReferenceNetwork
-from edge_tse.report import Report, environment
+from edge_tse.report import Report, environment, versions
 from edge_tse.voice import Voice
-from quantization.trial_list import Trial, read_trials
+from quantization.journal import open_journal
+from quantization.trial_list import Trial, content_digest, read_trials
 from quantization.trials import make_trials
+from quantization.workers import results
 
 Hear = Callable[[Voice], Network]
 """Function from a voice to a network that computes with it."""
@@ -163,7 +166,7 @@ def compare_sound(artifact: Artifact, trials: list[Trial], one: tuple[str, Open]
         voice = enroll_files(artifact.voice_model, list(trial.enrollment)).voice
         mixture, target = (_read(path) for path in (trial.mixture, trial.target))
         engines = (Engine(form(artifact, voice), hear(voice)) for form, hear in hearing)
-        before, after = (si_sdr(extract(mixture, 16000, engine).signal, target) for engine in engines)
+        before, after = (si_sdr(extract_signal(mixture, 16000, engine).signal, target) for engine in engines)
         differences.append(after - before)
     figures = {"mean_db": np.mean(differences), "std_db": np.std(differences), "worst_db": np.max(np.abs(differences))}
     return {**{key: float(value) for key, value in figures.items()}, "trials": len(differences)}
@@ -181,40 +184,72 @@ def _read(path: Path | None) -> NDArray[np.float32]:
     return audio.read(path)[0]
 
 
+@cache
+def model_of(name: str) -> Artifact:
+    """The model, once per process."""
+    return Artifact.find(Path(name))
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A row for a model in one form on one engine, or without an engine how far its two forms are apart."""
+
+    trials: tuple[Trial, ...]
+
+    def __call__(self, task: tuple[str, str, str]) -> dict[str, object]:
+        name, form, engine = task
+        model, trials = model_of(name), list(self.trials)
+        if not engine:
+            return {**compare_sound(model, trials, _reference("universal"), _reference("personalized"))} if model.reach else {}
+        opened = engines()[form][engine]
+        row = {"model": model.provenance["recipe"], "artifact": model.digest, "form": form, "engine": engine}
+        try:
+            found = integers(model, form, opened)
+        except EdgeTseError as failure:
+            return {**row, "left_out": str(failure)}
+        differs = bool(found["worst_lsb"])
+        found["si_sdr_difference"] = compare_sound(model, trials, (form, opened), _reference(form)) if differs else None
+        return {**row, **found}
+
+
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--artifact", type=Path, nargs="+", metavar="FILE", help="models; the shipped ones if left out")
     parser.add_argument("--trials", type=int, default=20)
+    add_workers(parser)
     given = parser.parse_args()
-    models = [Artifact.find(name) for name in given.artifact or shipped_names()]
+    workers = workers_of(parser, given)
+    names = [str(name) for name in given.artifact or shipped_names()]
     console = Console(highlight=False)
-    rows: list[dict[str, object]] = []
-    forms: dict[str, dict[str, float]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        listed = read_trials(make_trials(given.data, Path(folder), "choose", 1, given.trials))
-        trials = [trial for trial in listed if trial.condition == "two_talkers"]
-        for model in models:
-            for form, known in engines().items():
-                for name, opened in known.items():
-                    try:
-                        found = integers(model, form, opened)
-                    except EdgeTseError as failure:
-                        console.print(f"left out: {name}, {form}: {failure}", markup=False)
-                        continue
-                    differs = bool(found["worst_lsb"])
-                    found["si_sdr_difference"] = compare_sound(model, trials, (form, opened), _reference(form)) if differs else None
-                    row = {"model": model.provenance["recipe"], "artifact": model.digest, "form": form, "engine": name, **found}
-                    rows.append(row)
-                    console.print(row, markup=False)
-            if model.reach:
-                against = compare_sound(model, trials, _reference("universal"), _reference("personalized"))
-                forms[str(model.provenance["recipe"])] = against
-                console.print(f"universal against personalized: {against}", markup=False)
-    figures = {"rows": rows, "universal_against_personalized": forms, "tolerance_lsb": dict(TOLERANCE_LSB)}
-    Report(question="Do all engines compute the same?", figures=figures, environment=environment()).save(RESULTS / "parity.json")
+    result = RESULTS / "parity.json"
+    journal = result.with_name(f"{result.name}.journal")
+    tasks = {
+        f"{name} {form} {engine}": (name, form, engine) for name in names for form, known in engines().items() for engine in known
+    }
+    tasks |= {f"{name} forms": (name, "", "") for name in names}
+    with mixtures(given.folder) as folder:
+        path = make_trials(given.data, folder, "choose", 1, given.trials)
+        trials = tuple(trial for trial in read_trials(path) if trial.condition == "two_talkers")
+        of = {"models": [model_of(name).digest for name in names], "sound": content_digest(trials), "versions": versions()}
+        with open_journal(journal, of) as kept, progress("replaying", False) as tell:
+            found = dict(zip(tasks, results(Rows(trials), tasks, workers, kept, tell), strict=True))
+    rows = [row for name, row in found.items() if tasks[name][2]]
+    for row in rows:
+        console.print(f"left out: {row['engine']}, {row['form']}: {row['left_out']}" if "left_out" in row else row, markup=False)
+    forms = {str(model_of(name).provenance["recipe"]): against for name in names if (against := found[f"{name} forms"])}
+    console.print(f"universal against personalized: {forms}", markup=False)
+    figures = {
+        "rows": [row for row in rows if "left_out" not in row],
+        "universal_against_personalized": forms,
+        "tolerance_lsb": dict(TOLERANCE_LSB),
+    }
+    Report(question="Do all engines compute the same?", figures=figures, environment=environment()).save(result)
+    journal.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    main()
+    from benchmarks.parity import main as named  # a job is found on a worker by the name of its module
+
+    named()

@@ -3,17 +3,19 @@
 Deletion and insertion by the two stages of an artifact are measured on the same trials.
 
 python -m benchmarks.quality --data DIR
+
+A run that was killed goes on where it was: finished mixtures are kept beside the result until that is written.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, add_workers, mixtures, workers_of
 from edge_tse.analysis import Moves
 from edge_tse.artifact import Artifact
+from edge_tse.cli.output import progress
 from edge_tse.report import Report, environment
 from quantization.analyse import analyse
 from quantization.evaluate import evaluate
@@ -36,22 +38,30 @@ def main() -> None:
     parser.add_argument(
         "--conditions", nargs="+", choices=known, default=known, metavar="NAME", help="conditions to score; all if left out"
     )
-    parser.add_argument("--jobs", type=int, default=1)
+    add_workers(parser)
     parser.add_argument("--name", help="name of the result; the model's if left out")
     given = parser.parse_args()
     if given.steps < 1:
         parser.error(f"argument --steps: {given.steps} steps, at least 1 is needed")
-    with tempfile.TemporaryDirectory() as folder:
-        trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition, conditions=given.conditions)
+    workers = workers_of(parser, given)
+    model = given.artifact if given.checkpoint is None else f"float-{given.checkpoint.resolve().stem}"
+    result = RESULTS / f"quality-{given.name or Path(model).stem}.json"
+    journal = result.with_name(f"{result.name}.journal")
+    with mixtures(given.folder) as folder:
+        trials = make_trials(given.data, folder, given.split, given.seed, given.per_condition, conditions=given.conditions)
         moved: dict[str, dict[str, Moves]] = {}
-        if given.checkpoint is None:
-            moved = analyse(trials, Artifact.find(given.artifact), given.engine)
-            found = evaluate(trials, Artifact.find(given.artifact), given.engine, jobs=given.jobs)
-        else:
-            from quantization.checkpoint import load_checkpoint
-            from quantization.float_listener import evaluate_checkpoint
+        with progress("scoring", False) as tell:
+            if given.checkpoint is None:
+                found = evaluate(trials, Artifact.find(given.artifact), given.engine, tell, workers=workers, journal=journal)
+            else:
+                from quantization.checkpoint import load_checkpoint
+                from quantization.float_listener import evaluate_checkpoint
 
-            found = evaluate_checkpoint(trials, load_checkpoint(given.checkpoint), given.steps, given.solver)
+                source = load_checkpoint(given.checkpoint)
+                found = evaluate_checkpoint(trials, source, given.steps, given.solver, tell, workers=workers, journal=journal)
+        if given.checkpoint is None:
+            with progress("analysing", False) as tell:
+                moved = analyse(trials, Artifact.find(given.artifact), given.engine, tell, workers)
     shares: dict[str, object] = {}
     if moved:
         shares["moves"] = {name: {stage: vars(m) for stage, m in stages.items()} for name, stages in moved.items()}
@@ -69,8 +79,8 @@ def main() -> None:
     }
     question = "How well does an artifact do on talkers it never heard?"
     report = Report(question=question, figures=figures, environment=environment())
-    model = given.artifact if given.checkpoint is None else f"float-{given.checkpoint.resolve().stem}"
-    report.save(RESULTS / f"quality-{given.name or Path(model).stem}.json")
+    report.save(result)
+    journal.unlink(missing_ok=True)
     print(report.to_json())
 
 

@@ -22,7 +22,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, table
 from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine, Network
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.personalization import personalize
 from edge_tse.profiling.profile import network_parts, steps
 from edge_tse.report import Report, busy, environment, memory
@@ -60,7 +60,7 @@ def main() -> None:
         sound[1] = np.roll(sound[1], 5) * np.float32(0.8)
 
     began_s, began_cpu_s = time.perf_counter(), time.process_time()
-    extract(sound, case.mixture.rate_hz, Engine(model, network))
+    extract_signal(sound, case.mixture.rate_hz, Engine(model, network))
     wall_s, cpu_s = time.perf_counter() - began_s, time.process_time() - began_cpu_s
     taken = steps(model, network, sound, time.perf_counter)
     figures = {

@@ -27,7 +27,7 @@ from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.enrollment.scene import in_front
 from edge_tse.errors import AudioError, DataError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.metrics import si_sdr
 from edge_tse.personalization import personalize
 from edge_tse.report import Report, environment
@@ -164,7 +164,7 @@ def measure(artifact: Artifact, engine: str, scenes: Scenes, condition: str, cou
             if way == OTHER:
                 continue
             own = personalize(artifact, voice)
-            heard = extract(mixed.all, RATE_HZ, Engine(own, open_network(own, engine))).signal
+            heard = extract_signal(mixed.all, RATE_HZ, Engine(own, open_network(own, engine))).signal
             after = si_sdr(heard, mixed.talker)
             gained[way].append(after - before)
             wrong[way] += si_sdr(heard, mixed.other) > after

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING
 from edge_tse.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from edge_tse.arrays import enroll, extract, extract_stream
     from edge_tse.artifact import Artifact
     from edge_tse.engines import Engine, open_network
     from edge_tse.errors import EdgeTseError
-    from edge_tse.extract import Extraction, Extractor
+    from edge_tse.extraction import Extraction, Extractor, extract_signal
     from edge_tse.frame import FrameSpec
     from edge_tse.graph import IntegerGraph
     from edge_tse.personalization import personalize
+    from edge_tse.recognition import Recognizer
     from edge_tse.report import Report, Timing
-    from edge_tse.voice import Voice, enroll
+    from edge_tse.voice import Voice, load_voice, save_voice
 
 __all__ = [
     "Artifact",
@@ -29,28 +31,40 @@ __all__ = [
     "Extractor",
     "FrameSpec",
     "IntegerGraph",
+    "Recognizer",
     "Report",
     "Timing",
     "Voice",
     "enroll",
+    "extract",
+    "extract_signal",
+    "extract_stream",
+    "load_voice",
     "open_network",
     "personalize",
+    "save_voice",
 ]
 
 _HOME = {
     "Artifact": "artifact",
     "EdgeTseError": "errors",
     "Engine": "engines",
-    "Extraction": "extract",
-    "Extractor": "extract",
+    "Extraction": "extraction",
+    "Extractor": "extraction",
     "FrameSpec": "frame",
     "IntegerGraph": "graph",
+    "Recognizer": "recognition",
     "Report": "report",
     "Timing": "report",
     "Voice": "voice",
-    "enroll": "voice",
+    "enroll": "arrays",
+    "extract": "arrays",
+    "extract_signal": "extraction",
+    "extract_stream": "arrays",
+    "load_voice": "voice",
     "open_network": "engines",
     "personalize": "personalization",
+    "save_voice": "voice",
 }
 
 

@@ -27,6 +27,8 @@ from edge_tse.sound_writer import SoundWriter
 from edge_tse.stated_length import check_stated_length
 
 __all__ = [
+    "FOREIGN",
+    "SUFFIXES",
     "Held",
     "Sound",
     "Stored",
@@ -39,6 +41,7 @@ __all__ = [
     "clipped_samples",
     "encode",
     "flac_writer",
+    "hold",
     "is_silent",
     "read",
     "resample",
@@ -58,7 +61,10 @@ _RAW = "convert it with `sox -t raw -r 16000 -e signed -b 16 -c 1 IN OUT.wav`, w
 _CONVERT = "convert it to WAV"
 _DAMAGED = "it is damaged, or cut short"
 _SUFFIXES = (".wav", ".flac")
-_FFMPEG = (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".opus", ".webm", ".wma")
+SUFFIXES = (*_SUFFIXES, ".aif", ".aifc", ".aiff", ".au", ".caf", ".mp3", ".oga", ".ogg", ".rf64", ".snd", ".w64", ".wave")
+"""Suffixes of sound files that libsndfile opens."""
+FOREIGN = (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".opus", ".webm", ".wma")
+"""Suffixes of containers of which libsndfile opens none or few: :mod:`edge_tse.transcoding` does."""
 _PART = 4096  # samples of a frame of FLAC as libsndfile writes them
 
 
@@ -130,7 +136,11 @@ def read(path: Path) -> tuple[Float, int]:
 
     ``AudioError`` too if less is there than the file states, with both numbers.
     """
-    sound = Stored(path)
+    return hold(Stored(path))
+
+
+def hold(sound: Sound) -> tuple[Float, int]:
+    """The signal ``[channels, samples]`` of a sound and its rate in Hz, as a whole. ``AudioError`` as of :func:`read`."""
     signal: Float = np.concatenate([np.zeros((sound.channels, 0), np.float32), *sound.blocks()], axis=1)
     check(signal, sound.rate_hz, sound.name)
     return signal, sound.rate_hz
@@ -242,7 +252,7 @@ def _open_file(path: Path, advice: str, name: str) -> Iterator[Any]:
 
 def _advice(path: Path, advice: str) -> str:
     """What to do with a file that libsndfile does not open."""
-    if path.suffix.lower() in _FFMPEG:
+    if path.suffix.lower() in FOREIGN:
         return f"convert it with `ffmpeg -i {path.name} {path.stem}.wav`"
     if path.suffix.lower() in _SUFFIXES:  # to become what it claims to be is no help
         return "it is damaged, or of another format than its name says: copy it again"

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from edge_tse import audio
 from edge_tse.condition import Condition, survey
-from edge_tse.extract import Hops, Passage, extract_blocks
+from edge_tse.extraction import Hops, Passage, extract_blocks
 from edge_tse.frame import FrameSpec
+from edge_tse.mix import TALKER_ALONE, Mix
 from edge_tse.stream import AnyEngine
 
 __all__ = ["Examined", "extract_file"]
@@ -54,13 +55,14 @@ def extract_file(
     engine: AnyEngine,
     *,
     trim: bool = True,
+    mix: Mix = TALKER_ALONE,
     progress: Callable[[float], None] | None = None,
     inputs: Iterable[Path] = (),
 ) -> Examined:
     """Examine a recording and extract from it into a sound file of the same channels and rate, written whole or not at all.
 
     Mono where one ear is dead, and within full scale: a dead ear is no second one, its noise would be taken for where sound comes
-    from. ``AudioError`` as of :func:`.extract.extract`, and as of :func:`.audio.writing`.
+    from. ``AudioError`` as of :func:`.extraction.extract_signal`, and as of :func:`.audio.writing`.
     """
     audio.check_ears(sound.channels, engine.frame.ears, sound.name)
     found = survey(sound)
@@ -71,7 +73,7 @@ def extract_file(
     samples = 0
     with audio.writing(to, sound.rate_hz, sound.channels, inputs) as file:
         blocks = (block * gain for block in heard)
-        for talker in extract_blocks(blocks, found.samples, sound.rate_hz, engine, ears, hops, trim=trim):
+        for talker in extract_blocks(blocks, sound.rate_hz, engine, ears, hops, trim=trim, mix=mix):
             file.write(np.repeat(talker, sound.channels // ears, axis=0))
             samples += talker.shape[1]
     return Examined(

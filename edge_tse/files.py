@@ -10,14 +10,14 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from edge_tse.errors import EdgeTseError
 
-__all__ = ["check_link", "check_output", "erase", "open_private", "read_bytes", "replacing", "write_bytes"]
+__all__ = ["check_link", "check_output", "check_outputs", "erase", "open_private", "read_bytes", "replacing", "write_bytes"]
 
 _LEFTOVER = ".edge-tse-"
 """Prefix of the names of temporary files."""
@@ -42,6 +42,15 @@ def check_output(path: Path, inputs: Iterable[Path] = (), error: type[EdgeTseErr
                 raise error(f"{path} is also the input {source}: choose another name for the output")
     except OSError as failure:
         raise error(f"{path} cannot be written: {failure.strerror or failure}; choose another place") from failure
+
+
+def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), error: type[EdgeTseError] = EdgeTseError) -> None:
+    """Refuse destinations as :func:`check_output` does, and two that are one file."""
+    known = list(inputs)
+    for i, path in enumerate(paths):
+        check_output(path, known, error)
+        if any(path.absolute() == other.absolute() for other in paths[:i]):
+            raise error(f"{path} was given for two different outputs: choose another name for one of them")
 
 
 @contextmanager

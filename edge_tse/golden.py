@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +73,34 @@ class UniversalNetwork(Network, Protocol):
         """
 
 
+class TimedStep(NamedTuple):
+    """One step, and the times at which its parts began and ended."""
+
+    outputs: tuple[Int8, ...]
+    began_s: float
+    called_s: float
+    """Time at which the runtime had its input and was called."""
+    returned_s: float
+    ended_s: float
+    """Time at which the outputs had been taken from the runtime."""
+
+    @property
+    def marshalling_s(self) -> float:
+        """Seconds that tensors took to the runtime and back."""
+        return self.called_s - self.began_s + self.ended_s - self.returned_s
+
+    @property
+    def inference_s(self) -> float:
+        """Seconds within the runtime."""
+        return self.returned_s - self.called_s
+
+
 @runtime_checkable
 class TimedNetwork(Network, Protocol):
     """A network that times marshalling (tensors to its runtime and back) apart from the runtime itself."""
 
-    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
-        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> TimedStep:
+        """:meth:`run`, with the times by ``clock``."""
 
 
 @dataclass(frozen=True, eq=False)

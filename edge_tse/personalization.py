@@ -27,7 +27,7 @@ _BEYOND = 0.1
 def personalize(artifact: Artifact, voice: Voice) -> Artifact:
     """The artifact with this voice folded into its constants: same weights, same size, no speaker input.
 
-    ``ArtifactError`` if the voice was enrolled with another model, or a voice is already folded in.
+    ``ArtifactError`` if the voice was made by another encoder, or a voice is already folded in.
     """
     model = artifact.voice_model
     check_voice(model, voice)
@@ -35,10 +35,10 @@ def personalize(artifact: Artifact, voice: Voice) -> Artifact:
 
 
 def check_voice(model: VoiceModel, voice: Voice) -> None:
-    """``ArtifactError`` if the voice was enrolled with another model."""
-    if voice.model_digest != model.digest:
+    """``ArtifactError`` if the voice was made by another encoder than this model's."""
+    if not model.hears(voice):
         raise ArtifactError(
-            f"the voice was enrolled with model {voice.model_digest[:12]}, this artifact has {model.digest[:12]}: "
+            f"the voice was made by encoder {voice.encoder[:12]}, this model listens to voices of {model.encoder_digest[:12]}: "
             "enroll again with `edge-tse enroll --artifact`"
         )
 
@@ -47,7 +47,7 @@ def universal(artifact: Artifact, voice: Voice | None = None) -> Artifact:
     """The artifact in its universal form: a voice is int8 inputs, at first those of ``voice``, or neutral ones if None.
 
     ``ArtifactError`` if a voice is folded in already, the artifact does not know its :class:`Reach`, or the voice is another
-    model's.
+    encoder's.
     """
     if not artifact.graph.films:
         raise ArtifactError("this model has no open modulations: the universal form is made of an artifact without a voice")
@@ -63,7 +63,7 @@ def universal(artifact: Artifact, voice: Voice | None = None) -> Artifact:
 def with_voices(artifact: Artifact, voices: Sequence[Voice]) -> Artifact:
     """The artifact for these voices, of which it hears the first: one is folded in, several need the universal form.
 
-    ``ArtifactError`` if a voice was enrolled with another model.
+    ``ArtifactError`` if a voice was made by another encoder.
     """
     for voice in voices:
         check_voice(artifact.voice_model, voice)
@@ -74,7 +74,7 @@ def voice_inputs(artifact: Artifact, voice: Voice) -> dict[str, Int8]:
     """Voice inputs of a :func:`universal` artifact that make it hear ``voice``: int8 ``[channels]`` by name of the input.
 
     A channel that a voice takes beyond its :class:`Reach` saturates. ``ArtifactError`` if that is more than a few of them, the
-    artifact takes no voice at run time, or the voice is another model's.
+    artifact takes no voice at run time, or the voice is another encoder's.
     """
     if not artifact.graph.voice:
         raise ArtifactError("this model takes no voice while it runs: make its universal form, or fold the voice in")

@@ -30,8 +30,9 @@ __all__ = [
     "VOICE_SCHEMA",
     "Voice",
     "VoiceModel",
+    "active_frames",
     "active_levels",
-    "enroll",
+    "enroll_signals",
     "load_voice",
     "matching_layers",
     "parse_voice",
@@ -48,9 +49,21 @@ POOL = 4
 """Hops averaged into one encoder frame (16 ms)."""
 MIN_SPEECH_S = 2.0
 """Least speech that enrolls: with less the embedding depends more on the words than on the talker."""
-VOICE_SCHEMA = 1
+VOICE_SCHEMA = 2
 """Version of the voice file; raised when an older edge-tse could not read what a newer one writes."""
+_NAMES_MODEL = 1
+"""Schema of voice files that name the whole voice model, heads and all, where later ones name its encoder."""
+_SHIPPED_WITH = dict.fromkeys(
+    (
+        "69002cb2c889528968c432ffa9c80eb766b52716efda5bc26dec3f2c7f2274e3",
+        "981985760222bc4ea922e9604f029aacf3e57d138623d716218d277661cc1049",
+        "ccc15321bbcf5a06a40529e14f9c6a7694d929091005afa65f1ece9240f67784",
+    ),
+    "764bb86369199c97c3285269582cb2a0633f96d6e658b488661ebeb9d6a82592",
+)
+"""Digest of the encoder of voice models (two of small, one of nano) that shipped while voice files named the whole model."""
 _STRETCH = 4096  # hops
+_ONE_THREAD = 2**18  # multiplications of a product that OpenBLAS gives to one thread
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
 _SPEECH_MOVES_DB = 5.0
@@ -68,15 +81,22 @@ def pooled_levels(levels: Float) -> Float:
 def active_levels(levels: Float) -> Float:
     """Pooled band levels of the frames that hold speech, ``[frames, bands] -> [active, bands]``.
 
-    A pooled frame is active when its loudest bands are within 30 dB of the clip's 95th percentile. The mean level is removed:
-    how loud somebody was recorded says nothing about who it is.
+    The mean level is removed: how loud somebody was recorded says nothing about who it is.
     """
-    bands, pooled = levels.shape[-1], pooled_levels(levels)
-    if not len(pooled):
-        return pooled
-    loudness = np.sort(pooled, axis=1)[:, -bands // 4 :].mean(axis=1)
-    active: Float = pooled[(loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (loudness > -1 + _ACTIVE_ABOVE_FLOOR)]
+    pooled = pooled_levels(levels)
+    active: Float = pooled[active_frames(pooled)]
     return active - active.mean() if len(active) else active
+
+
+def active_frames(pooled: Float) -> NDArray[np.bool_]:
+    """Whether each of ``[frames, bands]`` pooled levels holds speech: its loudest bands are within 30 dB of the 95th percentile."""
+    if not len(pooled):
+        return np.zeros(0, bool)
+    loudness = np.sort(pooled, axis=1)[:, -pooled.shape[1] // 4 :].mean(axis=1)
+    active: NDArray[np.bool_] = (loudness > np.percentile(loudness, 95) - _ACTIVE_BELOW_PEAK) & (
+        loudness > -1 + _ACTIVE_ABOVE_FLOOR
+    )
+    return active
 
 
 def speech_levels(frame: FrameSpec, clip: Float) -> Float:
@@ -102,13 +122,32 @@ class VoiceModel:
     arrays: Mapping[str, NDArray[np.generic]]
 
     @cached_property
+    def encoder_digest(self) -> str:
+        """Hex SHA-256 of the encoder and of what it hears, by which a :class:`Voice` names it: one encoder, the same voices.
+
+        Of all arrays where embeddings are made elsewhere: nobody knows by what.
+        """
+        if not self.encodes:
+            return self.digest
+        heard = self.frame
+        geometry = f"{heard.sample_rate_hz} {heard.hop} {heard.window} {heard.bands} {heard.fine_bands} {self.blocks}"
+        return self._hash(geometry, [name for name in self.arrays if name.startswith("encoder.")])
+
+    @cached_property
     def digest(self) -> str:
-        """Digest that names the model of a Voice (SHA-256 over all arrays)."""
-        h = hashlib.sha256(f"{self.frame}{self.blocks}".encode())
-        for name in sorted(self.arrays):
+        """Hex SHA-256 of encoder and heads, by which voice files of schema 1 name them."""
+        return self._hash(f"{self.frame}{self.blocks}", self.arrays)
+
+    def _hash(self, geometry: str, names: Iterable[str]) -> str:
+        h = hashlib.sha256(geometry.encode())
+        for name in sorted(names):
             h.update(name.encode())
             h.update(np.ascontiguousarray(self.arrays[name]).tobytes())
         return h.hexdigest()
+
+    def hears(self, voice: Voice) -> bool:
+        """Whether a voice was made by this encoder."""
+        return voice.encoder in (self.encoder_digest, self.digest if voice.schema == _NAMES_MODEL else None)
 
     @cached_property
     def _weights(self) -> dict[str, Float]:
@@ -167,15 +206,15 @@ class VoiceModel:
 
     def _describe(self, levels: Float) -> Float:
         w, averages = self._weights, []
-        x = _relu(levels @ w["encoder.stem.weight"].T + w["encoder.stem.bias"])
+        x = _relu(_product(levels, w["encoder.stem.weight"]) + w["encoder.stem.bias"])
         for i in range(self.blocks):
             name = f"encoder.block.{i}"
             h = _same_depthwise(x, w[f"{name}.depthwise.weight"], 2**i) + w[f"{name}.depthwise.bias"]
-            h = _relu(h @ w[f"{name}.expand.weight"].T + w[f"{name}.expand.bias"])
-            x = x + h @ w[f"{name}.project.weight"].T + w[f"{name}.project.bias"]
+            h = _relu(_product(h, w[f"{name}.expand.weight"]) + w[f"{name}.expand.bias"])
+            x = x + _product(h, w[f"{name}.project.weight"]) + w[f"{name}.project.bias"]
             averages.append(x.mean(axis=0))
         a = (
-            np.tanh(x @ w["encoder.attend.weight"].T + w["encoder.attend.bias"]) @ w["encoder.score.weight"].T
+            _product(np.tanh(_product(x, w["encoder.attend.weight"]) + w["encoder.attend.bias"]), w["encoder.score.weight"])
             + w["encoder.score.bias"]
         )
         a = np.exp(a - a.max(axis=0))
@@ -225,12 +264,21 @@ class Voice:
 
     embedding: Float
     """Unit vector; then the averages of the encoder's layers, where the model listens to them."""
-    model_digest: str
-    """Digest of the :class:`VoiceModel` that it belongs to."""
+    encoder_digest: str
+    """:attr:`VoiceModel.encoder_digest` of the encoder that made it; in schema 1, :attr:`VoiceModel.digest`."""
     created: str
     """ISO 8601, UTC."""
     source: str
     """Names of the clips, for people."""
+    speech_s: float | None = None
+    """Seconds of speech that it rests on; None where nobody counted them: of embeddings, and in schema 1."""
+    schema: int = VOICE_SCHEMA
+    """Version of its file."""
+
+    @property
+    def encoder(self) -> str:
+        """Digest of its encoder; in schema 1, where it is known."""
+        return _SHIPPED_WITH.get(self.encoder_digest, self.encoder_digest) if self.schema == _NAMES_MODEL else self.encoder_digest
 
     @cached_property
     def digest(self) -> str:
@@ -247,7 +295,7 @@ def matching_layers(slots: Iterable[str], layers: int) -> dict[str, int]:
     return {f"{stage}.{i}": i * layers // len(indices) for stage, indices in blocks.items() for i in indices}
 
 
-def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str) -> Voice:
+def enroll_signals(model: VoiceModel, clips: Sequence[Float], created: str, source: str) -> Voice:
     """Average the embeddings of clips (``[samples]`` each, at the model's rate), weighted by how much speech each holds.
 
     ``AudioError`` when together they hold less than :data:`MIN_SPEECH_S` of sound, or when it does not move as speech does.
@@ -266,7 +314,9 @@ def enroll(model: VoiceModel, clips: Sequence[Float], created: str, source: str)
         )
     spoken = [x for x in levels if len(x)]
     embedding = model.average([model.describe(x) for x in spoken], [len(x) for x in spoken])
-    return Voice(embedding=embedding, model_digest=model.digest, created=created, source=source)
+    return Voice(
+        embedding=embedding, encoder_digest=model.encoder_digest, created=created, source=source, speech_s=round(speech_s, 3)
+    )
 
 
 def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str) -> Voice:
@@ -283,7 +333,8 @@ def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str
             )
     every = np.concatenate(vectors)
     embedding = model.average(list(every), [1.0] * len(every))
-    return Voice(embedding=embedding, model_digest=model.digest, created=created, source=", ".join(path.name for path in files))
+    names = ", ".join(path.name for path in files)
+    return Voice(embedding=embedding, encoder_digest=model.encoder_digest, created=created, source=names)
 
 
 def save_voice(voice: Voice, path: str | Path) -> None:
@@ -311,25 +362,27 @@ def parse_voice(content: bytes, source: str) -> Voice:
     try:
         with np.errstate(over="ignore"):  # a damaged exponent is found below
             embedding = np.array(fields["embedding"], np.float32)
-        texts = {name: str(fields[name]) for name in ("model_digest", "created", "source")}
-        voice = Voice(embedding=embedding, **texts)
-        whole = voice_bytes(voice) == content
+        names = ("model_digest" if schema == _NAMES_MODEL else "encoder_digest", "created", "source")
+        speech_s = None if schema == _NAMES_MODEL else fields["speech_s"]
+        digest, created, clips = (str(fields[name]) for name in names)
+        voice = Voice(embedding, digest, created, clips, None if speech_s is None else float(speech_s), int(schema))
+        whole = schema in (_NAMES_MODEL, VOICE_SCHEMA) and voice_bytes(voice) == content
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise ArtifactError(f"{source} is damaged: {again}") from error
-    if not whole or voice.embedding.ndim != 1 or not np.isfinite(voice.embedding).all():
+    counted = voice.speech_s is None or 0 <= voice.speech_s < np.inf
+    if not whole or not counted or voice.embedding.ndim != 1 or not np.isfinite(voice.embedding).all():
         raise ArtifactError(f"{source} is damaged or was edited, its checksum does not fit: {again}")
     return voice
 
 
 def voice_bytes(voice: Voice) -> bytes:
     """Content of a voice file. There is one way to write a voice: a file that differs in any byte is not a voice."""
-    fields: dict[str, object] = {
-        "edge_tse_voice": VOICE_SCHEMA,
-        "source": voice.source,
-        "created": voice.created,
-        "model_digest": voice.model_digest,
-        "embedding": voice.embedding.tolist(),
-    }
+    fields: dict[str, object] = {"edge_tse_voice": voice.schema, "source": voice.source, "created": voice.created}
+    if voice.schema == _NAMES_MODEL:
+        fields["model_digest"] = voice.encoder_digest
+    else:
+        fields |= {"encoder_digest": voice.encoder_digest, "speech_s": voice.speech_s}
+    fields["embedding"] = voice.embedding.tolist()
     fields["checksum"] = hashlib.sha256(json.dumps(fields).encode()).hexdigest()
     return json.dumps(fields, indent=1).encode() + b"\n"
 
@@ -342,6 +395,19 @@ def _movement_db(active: Float) -> float:
 
 def _relu(x: Float) -> Float:
     return np.maximum(x, 0)
+
+
+def _product(rows: Float, weight: Float) -> Float:
+    """``rows @ weight.T``, a few rows at a time.
+
+    OpenBLAS shares larger products among threads, which wait for each other by spinning: on two busy cores an embedding of 3 s took
+    129 ms of processor time in place of 4.
+    """
+    out = np.empty((len(rows), len(weight)), np.float32)
+    few = max(1, _ONE_THREAD // weight.size)
+    for at in range(0, len(rows), few):
+        np.matmul(rows[at : at + few], weight.T, out=out[at : at + few])
+    return out
 
 
 def _same_depthwise(x: Float, weight: Float, dilation: int) -> Float:

@@ -16,10 +16,10 @@ from typing import Any
 
 from edge_tse.artifact import Artifact
 from edge_tse.version import __version__
-from firmware_bridge.build import BOOT, LIBRARY, Core, c_source, image_sources
+from firmware_bridge.build import BOOT, SOURCES, Core, c_source, image_sources
 from firmware_bridge.image import Image, pack_image
 
-__all__ = ["archive_bill", "boot_bill", "image_bill"]
+__all__ = ["archive_bill", "boot_bill", "image_bill", "plugin_bill"]
 
 Part = dict[str, Any]
 
@@ -48,11 +48,11 @@ _MUSL: Part = {
 }
 
 
-def archive_bill(artifact: Artifact, generated: Mapping[str, str]) -> str:
-    """Bill of an archive of C sources: the library whole, and the model."""
+def archive_bill(artifact: Artifact, generated: Mapping[str, str], files: Mapping[str, bytes]) -> str:
+    """Bill of an archive of C sources: ``files``, the library and its descriptions by place in it, and the model in ``src/``."""
     subject = {"type": "firmware", "bom-ref": "archive", "name": "edge-tse C archive", "version": artifact.digest[:16]}
-    ours = _library((path.name for path in LIBRARY.iterdir()), "c/")
-    return _text(subject, [*ours, _model(artifact, generated)])
+    ours = _ours([_file(name, content) for name, content in sorted(files.items())])
+    return _text(subject, [ours, _model(artifact, {f"src/{name}": text for name, text in generated.items()})])
 
 
 def image_bill(artifact: Artifact, generated: Mapping[str, str], image: Image, core: Core, program: Sequence[str]) -> str:
@@ -72,10 +72,27 @@ def image_bill(artifact: Artifact, generated: Mapping[str, str], image: Image, c
     parts = [*_library(_with_headers(image_sources(generated, core, program), generated)), _model(artifact, generated)]
     if any("musl" in word for word in core.zig):
         parts.append(_MUSL)
-    compiler = {"type": "application", "name": "ziglang", "version": metadata.version("ziglang")}
     # A program of this machine uses its C library, which nobody here knows.
     known = bool(core.regions) or "-static" in core.zig
-    return _text(subject, parts, [compiler], "complete" if known else "incomplete")
+    return _text(subject, parts, [_compiler()], "complete" if known else "incomplete")
+
+
+def plugin_bill(artifact: Artifact, generated: Mapping[str, str], program: Iterable[str], files: Mapping[str, bytes]) -> str:
+    """Bill of an archive of plugins; ``program`` are the sources around the library, ``files`` what was made of them, by place."""
+    subject = {
+        "type": "application",
+        "bom-ref": "plugins",
+        "name": "edge-tse plugins",
+        "version": artifact.digest[:16],
+        "components": [_file(name, content) for name, content in sorted(files.items())],
+    }
+    parts = [*_library(_with_headers((*SOURCES, *program), generated)), _model(artifact, generated)]
+    # The C library is the host's.
+    return _text(subject, parts, [_compiler()], "incomplete")
+
+
+def _compiler() -> Part:
+    return {"type": "application", "name": "ziglang", "version": metadata.version("ziglang")}
 
 
 def boot_bill() -> str:
@@ -91,25 +108,27 @@ def boot_bill() -> str:
     return _text(subject, parts)
 
 
-def _library(names: Iterable[str], folder: str = "") -> list[Part]:
+def _library(names: Iterable[str]) -> list[Part]:
     """The components that these sources belong to, each with its files; ours is the first."""
-    ours: Part = {
+    files = {name: _file(name, c_source(name).read_bytes()) for name in sorted(names)}
+    others = [{**_OF_OTHERS[name], "components": [file]} for name, file in files.items() if name in _OF_OTHERS]
+    return [_ours([file for name, file in files.items() if name not in _OF_OTHERS]), *others]
+
+
+def _ours(files: list[Part]) -> Part:
+    return {
         "type": "library",
         "bom-ref": _OURS,
         "name": "edge-tse C library",
         "version": __version__,
         "licenses": [{"license": {"id": "Apache-2.0"}}],
         "purl": f"pkg:pypi/edge-tse@{__version__}",
-        "components": [],
+        "components": files,
     }
-    parts = [ours]
-    for name in sorted(names):
-        file = {"type": "file", "name": f"{folder}{name}", "hashes": [_sha256(c_source(name).read_bytes())]}
-        if name in _OF_OTHERS:
-            parts.append({**_OF_OTHERS[name], "components": [file]})
-        else:
-            ours["components"].append(file)
-    return parts
+
+
+def _file(name: str, content: bytes) -> Part:
+    return {"type": "file", "name": name, "hashes": [_sha256(content)]}
 
 
 def _model(artifact: Artifact, generated: Mapping[str, str]) -> Part:
@@ -123,9 +142,7 @@ def _model(artifact: Artifact, generated: Mapping[str, str]) -> Part:
             # Then the file tells one person from others.
             _property("voice-built-in", "true" if artifact.personalized else "false"),
         ],
-        "components": [
-            {"type": "file", "name": name, "hashes": [_sha256(text.encode())]} for name, text in sorted(generated.items())
-        ],
+        "components": [_file(name, text.encode()) for name, text in sorted(generated.items())],
     }
 
 

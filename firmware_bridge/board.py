@@ -17,6 +17,7 @@ from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
 from firmware_bridge.build import CORES, Core, build_program
 from firmware_bridge.codegen import generate
+from firmware_bridge.debug_port import SCHEME, flash_program, open_mailbox
 from firmware_bridge.flash import (
     BootRecord,
     FlashProgress,
@@ -31,9 +32,8 @@ from firmware_bridge.flash import (
 )
 from firmware_bridge.flash_memory import FileFlash, FlashMemory
 from firmware_bridge.flash_tools import REMOTE, run_step, tool_steps
-from firmware_bridge.gdb import GdbRemote, load
 from firmware_bridge.image import Image, check_for, make, parse
-from firmware_bridge.link import Link, SocketLink, open_link
+from firmware_bridge.link import Link, open_link
 from firmware_bridge.trust import Trust, check_room, read_trust, write_trust
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ def core_of(target: Target) -> Core:
 
 def program_of(core: Core) -> tuple[str, ...]:
     """Sources of the program that answers the host on this core."""
-    return (*(("serve_port.c", "serve_core.c") if core.regions else ("serve_stdio.c",)), *SERVER)
+    if not core.regions:
+        return ("serve_stdio.c", *SERVER)
+    return (*(("serve_mailbox.c", "mailbox.c") if core.mailbox else ("serve_port.c",)), "serve_core.c", *SERVER)
 
 
 def image_for(artifact: Artifact, target: Target) -> Image:
@@ -95,7 +97,8 @@ def image_for(artifact: Artifact, target: Target) -> Image:
     # The clock of an emulated program is that of this machine: it says nothing about the core.
     emulated = ("-DETSE_NO_CLOCK",) if target.evidence == "emulated" else ()
     names = (f'-DETSE_TARGET="{target.name}"', f'-DETSE_CORE="{target.core}"')
-    clock = () if target.clock_hz is None else (f"-DETSE_CLOCK_HZ={int(target.clock_hz)}u",)
+    clock_hz = core.clock_hz or target.clock_hz
+    clock = () if clock_hz is None else (f"-DETSE_CLOCK_HZ={int(clock_hz)}u",)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.elf"
         build_program(generate(artifact), core, path, program=program_of(core), flags=(*names, *emulated, *clock, "-Wl,-s"))
@@ -201,8 +204,12 @@ class _Booted:
 def open_board(target: Target, port: str | None, state: Path, baud: int | None = None) -> Link:
     """The link to a board that has been flashed: at ``port``, or the emulated one whose memory is in folder ``state``.
 
+    Through a debug server (``gdb://``) it is the mailbox of the board's program.
+
     ``baud``: symbols per second of a serial port, :data:`.link.BAUD` if None.
     """
+    if port is not None and port.startswith(SCHEME):
+        return open_mailbox(port, CORES.get(target.name))
     if target.flasher in HERE and (port is None or ":" not in port):
         return EmulatedBoard(target, memory_file(target, port, state)).start()
     if port is not None:
@@ -245,7 +252,7 @@ def flash(
     image = parse(content, "the image", trusted=trusted)
     check_for(image, target=target.name, core=target.core)
     check_room(trusted or ())
-    through_gdb = port is not None and port.startswith("gdb://")
+    through_gdb = port is not None and port.startswith(SCHEME)
     if target.flasher in HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, memory_file(target, port, state))
         with board.memory.lock():
@@ -262,7 +269,8 @@ def flash(
         asked.check(content, "the image")
         if through_gdb:
             assert port is not None
-            done = _through_gdb(image, port, progress)
+            flash_program(port, image.payload, CORES.get(target.name), progress)
+            done = Flashed(way="gdb", slot=None)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 program = Path(folder) / "image.elf"
@@ -298,39 +306,6 @@ def _boot_region(target: Target, state: Path) -> tuple[FileFlash, tuple[int, int
         return board.memory, board.slots.trust_at
     memory = FileFlash(trust_file(target, state), BOOT_BYTES, SECTOR_BYTES)
     return memory, (0, SECTOR_BYTES)
-
-
-def _through_gdb(image: Image, port: str, progress: Tell) -> Flashed:
-    gdb = GdbRemote(SocketLink(*debug_server(port)))
-    try:
-        load(gdb, image.payload, progress)
-        _reset(gdb)
-        gdb.resume()
-    finally:
-        gdb.close()
-    return Flashed(way="gdb", slot=None)
-
-
-def debug_server(port: str) -> tuple[str, int]:
-    """Host and number of ``gdb://HOST:PORT``. ``LinkError`` if it is something else."""
-    host, _, number = port.removeprefix("gdb://").rpartition(":")
-    if not host or not number.isdigit() or int(number) >= 2**16:
-        raise LinkError(f"{port} names no debug server: write gdb://HOST:PORT, with a port below 65536")
-    return host, int(number)
-
-
-def _reset(gdb: GdbRemote) -> None:
-    """Reset with the command of QEMU, then with that of OpenOCD and pyOCD."""
-    refusal: DeviceError | None = None
-    for command in ("system_reset", "reset halt"):
-        try:
-            printed = gdb.monitor(command)
-        except DeviceError as failure:
-            refusal = failure
-            continue
-        if "nknown command" not in printed:  # QEMU and pyOCD say so and go on
-            return
-    raise DeviceError(f"{gdb.name} resets with neither system_reset nor reset halt: reset the board by hand", 0) from refusal
 
 
 def memory_file(target: Target, port: str | None, state: Path) -> Path:

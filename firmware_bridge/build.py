@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from platform import machine
 
 from edge_tse.errors import TargetError
 from edge_tse.files import replacing
@@ -24,6 +25,7 @@ __all__ = [
     "INCLUDES",
     "KERNEL_CASES",
     "LIBRARY",
+    "PLUGIN",
     "PORT",
     "PROGRAM",
     "PROGRAMS",
@@ -35,6 +37,7 @@ __all__ = [
     "c_source",
     "image_sources",
     "linker_script",
+    "linux_binary",
     "shared_library",
     "wasm_module",
     "zig",
@@ -49,14 +52,20 @@ PORT = _C / "port"
 """Environment of our own programs: files and text of a host, and the start of a core without a system."""
 PROGRAMS = _C / "programs"
 """Complete programs: chain, kernels and boot code on files, servers, the skeleton of a product, a counter of instructions."""
-INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT))
+PLUGIN = _C / "plugin"
+"""The library as an effect: for hosts of LADSPA and LV2, and as a client of JACK."""
+INCLUDES = tuple(f"-I{folder}" for folder in (LIBRARY, BOARD, PORT, PLUGIN))
 NETWORK_SOURCES = ("kernels.c", "voice.c", "crc32.c")
 """Sources that ``model.c`` needs."""
 SOURCES = (*NETWORK_SOURCES, "front.c", "fft.c")
 """Sources that ``model.c`` and ``frame.c`` need: with them, the whole library."""
 BOOT = ("boot.c", "ed25519.c", "sha2.c", "crc32.c")
 """Sources of the code that decides what a board starts, and checks its signature."""
-BARE_METAL = ("startup.c", "memory.c", "port_semihosting.c")
+BARE_METAL = ("startup.c", "memory.c")
+LENT = ("port_semihosting.c",)
+"""A core whose host lends it files."""
+BARE = ("port_bare.c", "caches.c")
+"""A core that is on its own, but for a mailbox."""
 HOSTED = ("port_stdio.c",)
 PROGRAM = ("main.c",)
 """Program that runs the chain on files, for tests and meters."""
@@ -70,7 +79,6 @@ _NO_SYSTEM = (
     "-ffreestanding",
     "-fshort-enums",
     "-nostdlib",
-    "-DETSE_SEMIHOSTING",
     f"-I{PORT / 'freestanding'}",
     "-Wl,-z,max-page-size=16",  # nobody maps pages here: at 64 KiB, what is left free between parts doubled an image
 )
@@ -110,9 +118,22 @@ class Core:
     weights: str = ""
     """Name of the region for the int8 weights."""
     memory: str = ""
-    """Name of the region for everything that changes, and the stack."""
+    """Name of the region for everything that changes, and the stack. A mailbox is at its origin, where no cache may be."""
+    slow: str = ""
+    """Name of the region for the voice and for what is not the library's; empty: there is room in ``memory``."""
+    mailbox: bool = False
+    """Whether a host talks to it through memory (``c/board/mailbox.h``), and not through semihosting."""
+    caches: bool = False
+    """Whether its start-up code turns caches on."""
+    clock_hz: int | None = None
+    """Clock that its start-up code leaves it at; None: the target's, or none."""
     emulator: tuple[str, ...] = ()
     """Command that runs an image on this machine, up to the image."""
+
+    @property
+    def mailbox_at(self) -> int | None:
+        """Address of the mailbox; None without one."""
+        return next(r.origin for r in self.regions if r.name == self.memory) if self.mailbox else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +199,40 @@ CORES: Mapping[str, Core] = {
             memory="RAM",
             emulator=_qemu("mps2-an386"),
         ),
+        # RM0433, ST: memories, of which DTCM has no cache, and the clock of reset, HSI, with 7 wait states for flash.
+        Core(
+            name="stm32h743",
+            zig=(*_THUMB, "-mcpu=cortex_m7+fp_armv8d16sp"),
+            gcc=("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-sp-d16"),
+            regions=(
+                LinkerRegion(name="FLASH", origin=0x08000000, size_bytes=2 * _MIB),
+                LinkerRegion(name="DTCM", origin=0x20000000, size_bytes=128 * _KIB),
+                LinkerRegion(name="AXI", origin=0x24000000, size_bytes=512 * _KIB),
+            ),
+            code="FLASH",
+            weights="FLASH",
+            memory="DTCM",
+            slow="AXI",
+            mailbox=True,
+            caches=True,
+            clock_hz=64_000_000,
+        ),
+        # Alif's CMSIS device family pack, soc_features.h of AE722F80F55D5, and ensemble_rtss_hp.dtsi of Zephyr: memories, without
+        # SRAM0, which may have no power. The secure enclave sets the clock and starts the core at the vectors in MRAM.
+        Core(
+            name="alif-e7-hp",
+            zig=(*_THUMB, "-mcpu=cortex_m55+mve_fp"),
+            gcc=("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+            regions=(
+                LinkerRegion(name="MRAM", origin=0x80000000, size_bytes=0x57F000),
+                LinkerRegion(name="DTCM", origin=0x20000000, size_bytes=_MIB),
+            ),
+            code="MRAM",
+            weights="MRAM",
+            memory="DTCM",
+            mailbox=True,
+            caches=True,
+        ),
         Core(name="host", zig=(), emulator=("env",)),
         Core(
             name="aarch64-linux",
@@ -191,21 +246,19 @@ CORES: Mapping[str, Core] = {
         ),
     )
 }
-"""Cores that can be tried here, by name: Cortex-M55, M7, M4 and two of aarch64 under emulation, and this machine's own.
-
-The two of aarch64 run the same image.
-"""
+"""Cores that there is start-up code for, by name: Cortex-M55, M7, M4 and two of aarch64 (one image) under emulation, two chips that
+nobody has tried, and this machine's own."""
 
 
 def c_source(name: str) -> Path:
     """A source by its name, which no two folders share."""
-    return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS) if (path := folder / name).is_file())
+    return next(path for folder in (LIBRARY, BOARD, PORT, PROGRAMS, PLUGIN) if (path := folder / name).is_file())
 
 
 def image_sources(generated: Iterable[str], core: Core, program: Sequence[str]) -> tuple[str, ...]:
     """Names of the sources that an image is compiled from besides ``generated``: the library, the program, and what starts it."""
     library = SOURCES if "frame.c" in generated else NETWORK_SOURCES
-    return (*library, *program, *(BARE_METAL if core.regions else HOSTED))
+    return (*library, *program, *(HOSTED if not core.regions else (*BARE_METAL, *(BARE if core.mailbox else LENT))))
 
 
 def zig() -> tuple[str, ...]:
@@ -225,6 +278,16 @@ def shared_library(
     sources = SOURCES if "frame.c" in generated else NETWORK_SOURCES
     with replacing(to, TargetError) as temporary:
         _compile(generated, sources, temporary, ("-shared", "-fPIC", *flags), compiler or zig())
+
+
+def linux_binary(generated: Mapping[str, str], program: Sequence[str], to: Path, flags: Sequence[str] = ()) -> None:
+    """Compile library and ``program`` for any Linux on this kind of machine that has glibc 2.28 (2018) or newer, and write ``to``.
+
+    ``TargetError`` as of :func:`shared_library`.
+    """
+    target = ("-target", f"{machine()}-linux-gnu.2.28", "-O3", "-fno-sanitize=undefined", "-Wl,-s")
+    with replacing(to, TargetError) as temporary:
+        _compile(generated, (*SOURCES, *program), temporary, (*target, *flags, "-ldl", "-lm"), zig())
 
 
 _WASM = (
@@ -269,7 +332,8 @@ def build_program(
     sources = image_sources(generated, core, program)
     with replacing(to, TargetError) as temporary:
         if core.regions:
-            system = _NO_SYSTEM if gcc else (*_NO_SYSTEM, *_ZIG_NO_SYSTEM)
+            system = (*_NO_SYSTEM, "-DETSE_MAILBOX" if core.mailbox else "-DETSE_SEMIHOSTING")
+            system += (*(("-DETSE_CACHES",) if core.caches else ()), *(() if gcc else _ZIG_NO_SYSTEM))
             files = {**generated, "link.ld": linker_script(core)}
             _compile(files, sources, temporary, (*system, *flags), compiler)
         else:
@@ -284,16 +348,27 @@ def build_program(
     )
 
 
-_CHANGING = (".data", ".state", ".arena", ".voice", ".bss", ".stack")
+_CHANGING = (".mailbox", ".data", ".state", ".arena", ".voice", ".bss", ".stack")
 
 
 def linker_script(core: Core) -> str:
     """Linker script that places the parts of an image, for GNU ld and lld."""
     regions = "\n".join(f"    {r.name} : ORIGIN = {r.origin:#x}, LENGTH = {r.size_bytes:#x}" for r in core.regions)
-    own = "\n".join(
-        f"    .{name} (NOLOAD) : ALIGN(16) {{ *(.bss.etse.{name}) . = ALIGN(16); }} >{core.memory}"
-        for name in ("state", "arena", "voice")
-    )
+
+    def zeroed(name: str, region: str) -> str:
+        return f"    .{name} (NOLOAD) : ALIGN(16) {{ *(.bss.etse.{name}) . = ALIGN(16); }} >{region}"
+
+    slow = core.slow or core.memory
+    rest = f"""{zeroed("voice", slow)}
+    .bss (NOLOAD) : ALIGN(16) {{ *(.bss .bss.* COMMON) . = ALIGN(16); }} >{slow}
+    etse_slow_end = .;"""
+    fast = f"""{zeroed("state", core.memory)}
+{zeroed("arena", core.memory)}
+    etse_bss_end = .;"""
+    # Where all is in one memory the two ranges that are zeroed follow each other, and the stack them.
+    elsewhere = f"\n    etse_slow = ORIGIN({core.slow});\n{rest}" if core.slow else ""
+    here = "" if core.slow else f"\n    etse_slow = .;\n{rest}"
+    mailbox = f"\n{zeroed('mailbox', core.memory)}" if core.mailbox else ""
     return f"""MEMORY {{
 {regions}
 }}
@@ -303,13 +378,12 @@ SECTIONS {{
     .text : {{ *(.text .text.*) }} >{core.code}
     .weights : ALIGN(16) {{ *(.rodata.etse.weights) }} >{core.weights}
     .tables : ALIGN(16) {{ *(.rodata.etse.tables) }} >{core.code}
-    .rodata : ALIGN(8) {{ *(.rodata .rodata.*) . = ALIGN(8); }} >{core.code}
+    .rodata : ALIGN(8) {{ *(.rodata .rodata.*) . = ALIGN(8); }} >{core.code}{mailbox}
     .data : ALIGN(8) {{ etse_data = .; *(.data .data.*) . = ALIGN(8); etse_data_end = .; }} >{core.memory} AT>{core.code}
     etse_data_from = LOADADDR(.data);
     etse_bss = ALIGN(16);
-{own}
-    .bss (NOLOAD) : ALIGN(16) {{ *(.bss .bss.* COMMON) . = ALIGN(16); etse_bss_end = .; }} >{core.memory}
-    .stack (NOLOAD) : ALIGN(16) {{ etse_stack_low = .; . += {_STACK_BYTES}; etse_stack_top = .; }} >{core.memory}
+{fast}{here}
+    .stack (NOLOAD) : ALIGN(16) {{ etse_stack_low = .; . += {_STACK_BYTES}; etse_stack_top = .; }} >{core.memory}{elsewhere}
     /DISCARD/ : {{ *(.ARM.exidx* .ARM.extab* .comment .note*) }}
 }}
 """

@@ -15,11 +15,13 @@ from edge_tse.files import write_bytes
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, load_voice
 from firmware_bridge.board import flash, image_for, open_board
+from firmware_bridge.build import CORES
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
+from firmware_bridge.earbud import Earbud
 from firmware_bridge.flash import FlashProgress
 from firmware_bridge.image import MAGIC, Image, check_for, pack_image, parse, public_key, sign, with_counter
-from firmware_bridge.link import Link
+from firmware_bridge.link import Link, open_link
 from firmware_bridge.rehearsal import rehearse
 
 __all__ = ["Delivery", "LinkedBoard"]
@@ -143,7 +145,9 @@ class Delivery:
         trusted = None if trust is None else [public_key(key) for key in trust]
         proved = None if model is None else prove
         done = flash(target, image.content, state, port=port, chip=chip, via=via, trusted=trusted, progress=tell, prove=proved)
-        if model is not None and done.way == "adb" and port is None:  # it answers without our being told where
+        mailbox = target.name in CORES and CORES[target.name].mailbox
+        # It answers where it was flashed, or without our being told where.
+        if model is not None and ((done.way == "gdb" and mailbox) or (done.way == "adb" and port is None)):
             prove(open_board(target, port, state))
         return Delivered(way=done.way, slot=done.slot, proof=proofs[0] if proofs else None)
 
@@ -167,6 +171,10 @@ class Delivery:
         """The link to a flashed board, given back at the end. ``DeviceError`` if it is another target's."""
         with _greet(open_board(target, port, state, baud), target) as board:
             yield board
+
+    def listen(self, port: str) -> Earbud:
+        """The earbud that sends at ``port``. ``LinkError`` if it does not open."""
+        return Earbud(open_link(port))
 
 
 @contextmanager

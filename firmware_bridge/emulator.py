@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from edge_tse.errors import LinkError, TargetError
@@ -16,8 +17,12 @@ __all__ = ["start"]
 _PACKAGES = {"qemu-system-arm": "qemu-system-arm", "qemu-aarch64": "qemu-user"}
 
 
-def start(core: Core, program: bytes) -> Link:
-    """An emulated board that runs an ELF program; closing the link ends it.
+_SERVED = ("to_board", "from_board")
+"""Words of a program that answers: the pipes that it reads and writes, in the folder where it runs."""
+
+
+def start(core: Core, program: bytes, words: Sequence[str] = _SERVED) -> Link:
+    """An emulated board that runs an ELF program with these words; closing the link ends it.
 
     ``TargetError`` if nothing emulates the core, ``LinkError`` if the emulator is not installed.
     """
@@ -28,7 +33,7 @@ def start(core: Core, program: bytes) -> Link:
     path.write_bytes(program)
     path.chmod(0o700)
     try:
-        return (_Semihosted if core.regions else _Process)(core, path, folder)
+        return (_Semihosted if core.regions else _Process)(core, path, folder, words)
     except LinkError:
         folder.cleanup()
         raise
@@ -37,9 +42,10 @@ def start(core: Core, program: bytes) -> Link:
 class _Process(ProcessLink):
     """A program of Linux under user emulation: standard input and output are the link."""
 
-    def __init__(self, core: Core, image: Path, folder: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(self, core: Core, image: Path, folder: tempfile.TemporaryDirectory[str], words: Sequence[str]) -> None:
         self._folder = folder
-        super().__init__([*core.emulator, str(image)], name=core.name)
+        more = () if words == _SERVED else words
+        super().__init__([*core.emulator, str(image), *more], name=core.name)
 
     def close(self) -> None:
         super().close()
@@ -49,7 +55,7 @@ class _Process(ProcessLink):
 class _Semihosted(FifoLink):
     """A whole machine whose semihosting calls read and write two named pipes (measured: 15 us there and back)."""
 
-    def __init__(self, core: Core, image: Path, folder: tempfile.TemporaryDirectory[str]) -> None:
+    def __init__(self, core: Core, image: Path, folder: tempfile.TemporaryDirectory[str], words: Sequence[str]) -> None:
         self._folder = folder
         directory = Path(folder.name)
         super().__init__(directory / "from_board", directory / "to_board")
@@ -58,7 +64,7 @@ class _Semihosted(FifoLink):
             *core.emulator,
             str(image),
             "-semihosting-config",
-            "enable=on,target=native,arg=etse,arg=to_board,arg=from_board",
+            ",".join(("enable=on,target=native,arg=etse", *(f"arg={word}" for word in words))),
         ]
         self._errors = (directory / "errors").open("w+b")
         try:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from edge_tse.errors import DeviceError, LinkError, TargetError
 from firmware_bridge.flash import FlashProgress
 from firmware_bridge.link import Link
 
-__all__ = ["GdbFlash", "GdbRemote", "Segment", "flat", "load", "segments"]
+__all__ = ["FlashRegion", "GdbFlash", "GdbRemote", "Segment", "flat", "load", "segments"]
 
 _ESCAPED = b"#$}*"
 _CHUNK_BYTES = 4096
@@ -24,6 +25,25 @@ _BLOCK_BYTES = 1024
 _ATTEMPTS = 3
 _LOADABLE = 1
 _LONGEST_BYTES = 2**25
+_FLASH_TIMEOUT_S = 60.0
+"""Timeout of an answer about flash: servers keep what they are sent, and erase and write it all when asked to finish."""
+_INTERRUPT = b"\x03"
+_VECTORS_BYTES = 8
+"""First stack pointer and reset vector: without them nothing starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlashRegion:
+    """Flash of a board, as its debug server knows it."""
+
+    origin: int
+    size_bytes: int
+    sector_bytes: int
+
+    def sectors(self, at: int, size: int) -> range:
+        """Addresses of the sectors that these bytes touch."""
+        first = self.origin + (at - self.origin) // self.sector_bytes * self.sector_bytes
+        return range(first, at + size, self.sector_bytes)
 
 
 class GdbRemote:
@@ -67,17 +87,33 @@ class GdbRemote:
 
     def erase_flash(self, at: int, size: int) -> None:
         """Erase sectors of flash that the server knows."""
-        self._confirm(b"vFlashErase:%x,%x" % (at, size), f"erase {size} bytes of flash at {at:#x}")
+        with self._patience():
+            self._confirm(b"vFlashErase:%x,%x" % (at, size), f"erase {size} bytes of flash at {at:#x}")
 
     def write_flash(self, at: int, content: bytes) -> None:
         """Write flash that was erased; the content is in force after :meth:`finish_flash`."""
         for offset in range(0, len(content), _BLOCK_BYTES):
             block = content[offset : offset + _BLOCK_BYTES]
-            self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escape(block), f"write {len(block)} bytes of flash")
+            with self._patience():
+                self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escape(block), f"write {len(block)} bytes of flash")
 
     def finish_flash(self) -> None:
         """Finish writing flash: everything is in place when it returns."""
-        self._confirm(b"vFlashDone", "finish the flash")
+        with self._patience():
+            self._confirm(b"vFlashDone", "finish the flash")
+
+    def flash_regions(self) -> tuple[FlashRegion, ...]:
+        """Flash that the server writes by commands of its own; none where it has no memory map, as QEMU's."""
+        text = b""
+        while (answer := self.ask(b"qXfer:memory-map:read::%x,%x" % (len(text), _BLOCK_BYTES)))[:1] == b"m":
+            text += answer[1:]
+        text += answer[1:] if answer[:1] == b"l" else b""
+        found = re.findall(rb"<memory\s([^>]*type=\"flash\"[^>]*)>\s*<property name=\"blocksize\">\s*(\w+)", text)
+        regions = []
+        for attributes, sector in found:
+            words = {name: int(value, 0) for name, value in re.findall(rb"(start|length)=\"(\w+)\"", attributes)}
+            regions.append(FlashRegion(origin=words[b"start"], size_bytes=words[b"length"], sector_bytes=int(sector, 0)))
+        return tuple(regions)
 
     def monitor(self, command: str) -> str:
         """Send a command of the server itself (``system_reset`` of QEMU, ``reset halt`` of OpenOCD), and return its output."""
@@ -94,12 +130,26 @@ class GdbRemote:
             return printed.decode(errors="replace")
 
     def resume(self) -> None:
-        """Let the core run."""
+        """Let the core run. Until :meth:`halt` nothing else may be asked."""
         self._send(b"c")
+
+    def halt(self) -> None:
+        """Stop the core, or hear that it has stopped."""
+        self._link.write(_INTERRUPT)
+        self._packet(b"interrupt")
 
     def close(self) -> None:
         """Leave the core as it is, and give the link back."""
         self._link.close()
+
+    @contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Wait longer for an answer than usual."""
+        usual, self._timeout_s = self._timeout_s, max(self._timeout_s, _FLASH_TIMEOUT_S)
+        try:
+            yield
+        finally:
+            self._timeout_s = usual
 
     def _hex(self, answer: bytes) -> bytes:
         try:
@@ -238,28 +288,83 @@ def flat(program: bytes) -> tuple[int, bytes]:
 def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], None] = lambda told: None) -> None:
     """Write a program into a board's memory, read it back and compare; its vectors come last.
 
-    Until then a reset finds no program, and after it a whole one. ``DeviceError`` if what is read is not what was written.
+    Until then a reset finds no program, and after it a whole one. Flash that the server knows is erased and written by its own
+    commands, all else as memory. ``DeviceError`` if what is read is not what was written.
     """
-    parts = sorted(segments(program), key=lambda part: part.address, reverse=True)
+    known = gdb.flash_regions()
+    parts = _joined(segments(program), known)
+    if not parts:
+        return
+    vectors = parts[-1]
+    # Flash is programmed in words of up to 32 bytes, each once after it is erased: what comes last is a whole block.
+    last_bytes = _BLOCK_BYTES if _flash_of(known, vectors.address) else _VECTORS_BYTES
+    if not _flash_of(known, vectors.address):
+        gdb.write(vectors.address, bytes(_VECTORS_BYTES))
+    _erase(gdb, known, parts, progress)
     total = sum(len(part.content) for part in parts)
-    if parts:
-        gdb.write(parts[-1].address, bytes(8))
+    head = vectors.content[:last_bytes]
     for phase in ("write", "compare"):
         done = 0
         for part in parts:
+            skipped = len(head) if part is vectors else 0
             for offset in range(0, len(part.content), _CHUNK_BYTES):
-                at, block = part.address + offset, part.content[offset : offset + _CHUNK_BYTES]
-                vectors = 8 if part is parts[-1] and offset == 0 else 0
+                begin, block = max(offset, skipped), part.content[max(offset, skipped) : offset + _CHUNK_BYTES]
                 if phase == "write":
-                    gdb.write(at + vectors, block[vectors:])
+                    _put(gdb, known, part.address + begin, block)
                 else:
-                    _compare(gdb, at + vectors, block[vectors:])
-                done += len(block)
+                    _compare(gdb, part.address + begin, block)
+                done += min(_CHUNK_BYTES, len(part.content) - offset)
                 progress(FlashProgress(phase=phase, done_bytes=done, total_bytes=total))
-    if parts:
-        gdb.write(parts[-1].address, parts[-1].content[:8])
-        _compare(gdb, parts[-1].address, parts[-1].content[:8])
-        progress(FlashProgress(phase="mark", done_bytes=8, total_bytes=8))
+        if phase == "write" and known:
+            gdb.finish_flash()
+    _put(gdb, known, vectors.address, head)
+    if known:
+        gdb.finish_flash()
+    _compare(gdb, vectors.address, head)
+    progress(FlashProgress(phase="mark", done_bytes=len(head), total_bytes=len(head)))
+
+
+def _joined(parts: Sequence[Segment], known: Sequence[FlashRegion]) -> list[Segment]:
+    """Parts, the last one first; those that follow each other in one flash as one: two may share a word of it."""
+    joined: list[Segment] = []
+    for part in sorted(parts, key=lambda part: part.address):
+        region = _flash_of(known, part.address)
+        before = joined[-1] if joined else None
+        if region is not None and before is not None and _flash_of(known, before.address) == region:
+            gap = part.address - before.address - len(before.content)
+            if 0 <= gap < region.sector_bytes:
+                joined[-1] = Segment(address=before.address, content=before.content + b"\xff" * gap + part.content)
+                continue
+        joined.append(part)
+    return joined[::-1]
+
+
+def _flash_of(known: Sequence[FlashRegion], at: int) -> FlashRegion | None:
+    return next((region for region in known if region.origin <= at < region.origin + region.size_bytes), None)
+
+
+def _erase(
+    gdb: GdbRemote, known: Sequence[FlashRegion], parts: Sequence[Segment], progress: Callable[[FlashProgress], None]
+) -> None:
+    """Erase the sectors of flash that the parts touch, one after the other; the vectors' first."""
+    touched = {}
+    for part in parts:
+        region = _flash_of(known, part.address)
+        for sector in () if region is None else region.sectors(part.address, len(part.content)):
+            assert region is not None
+            touched[sector] = region.sector_bytes
+    for done, (sector, size) in enumerate(sorted(touched.items()), 1):
+        gdb.erase_flash(sector, size)
+        progress(FlashProgress(phase="erase", done_bytes=done, total_bytes=len(touched)))
+    if touched:
+        gdb.finish_flash()
+
+
+def _put(gdb: GdbRemote, known: Sequence[FlashRegion], at: int, content: bytes) -> None:
+    if _flash_of(known, at) is None:
+        gdb.write(at, content)
+    else:
+        gdb.write_flash(at, content)
 
 
 def _compare(gdb: GdbRemote, at: int, wanted: bytes) -> None:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 from edge_tse.errors import LinkError
 from edge_tse.install_line import install_line
 
-__all__ = ["Confirming", "FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
+__all__ = ["Confirming", "DatagramLink", "FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
 
 WRITE_TIMEOUT_S = 5.0
 """Timeout of a write: a board that does not take a frame within it is not listening."""
@@ -122,6 +122,39 @@ class SocketLink(_Descriptors):
                 "start the program that listens there"
             ) from failure
         super().__init__(name, self._socket.fileno(), self._socket.fileno())
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class DatagramLink(_Descriptors):
+    """Datagrams (UDP) that arrive at a port of this machine; what is written goes to whoever sent the last one."""
+
+    def __init__(self, host: str, port: int) -> None:
+        name = f"udp://{host}:{port}"
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sender: tuple[str, int] | None = None
+        try:
+            self._socket.bind((host, port))
+        except OSError as failure:
+            self._socket.close()
+            raise LinkError(
+                f"{name} is no port to listen at ({failure.strerror or failure}): give a free one of this machine"
+            ) from failure
+        super().__init__(name, self._socket.fileno(), self._socket.fileno())
+
+    def write(self, content: bytes) -> None:
+        if self._sender is None:
+            raise LinkError(f"{self.name}: nobody has sent anything yet, so there is nobody to answer: wait for the first datagram")
+        self._socket.sendto(content, self._sender)
+
+    def read(self, size: int, timeout_s: float) -> bytes:
+        """As of :class:`Link`, a datagram at a time; what is longer than ``size`` is lost."""
+        ready, _, _ = select.select([self._incoming], [], [], max(timeout_s, 0))
+        if not ready:
+            return b""
+        content, self._sender = self._socket.recvfrom(size)
+        return content
 
     def close(self) -> None:
         self._socket.close()
@@ -258,11 +291,18 @@ class SerialLink:
 def open_link(port: str, *, baud: int | None = None) -> Link:
     """Open the link that a ``--port`` names; ``baud`` is that of a serial port, :data:`BAUD` if None.
 
-    ``/dev/ttyACM0`` (or any device file), ``socket://HOST:PORT``, ``fifo:FOLDER`` (with ``from_board`` and ``to_board`` in it),
+    ``/dev/ttyACM0`` (or any device file), ``socket://HOST:PORT`` or ``tcp://HOST:PORT``, ``udp://HOST:PORT`` (of this machine),
+    ``fifo:FOLDER`` (with ``from_board`` and ``to_board`` in it),
     ``exec:COMMAND`` (its standard input and output). ``LinkError`` if it does not open.
     """
     kind, separator, rest = port.partition(":")
-    openers: dict[str, Callable[[str], Link]] = {"fifo": _open_fifo, "exec": _open_process, "socket": _open_socket}
+    openers: dict[str, Callable[[str], Link]] = {
+        "fifo": _open_fifo,
+        "exec": _open_process,
+        "socket": lambda address: SocketLink(*_host_and_port("socket", address)),
+        "tcp": lambda address: SocketLink(*_host_and_port("tcp", address)),
+        "udp": lambda address: DatagramLink(*_host_and_port("udp", address)),
+    }
     if separator and kind in openers:
         if baud is not None:
             raise LinkError(f"{port} is no serial port, it has no {baud} baud: leave --baud out")
@@ -284,8 +324,8 @@ def _open_process(command: str) -> Link:
     return ProcessLink(words)
 
 
-def _open_socket(address: str) -> Link:
+def _host_and_port(kind: str, address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("//").rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 2**16:
-        raise LinkError(f"socket:{address} names no host and port: write socket://HOST:PORT, with a port below 65536")
-    return SocketLink(host, int(port))
+        raise LinkError(f"{kind}:{address} names no host and port: write {kind}://HOST:PORT, with a port below 65536")
+    return host, int(port)

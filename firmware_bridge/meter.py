@@ -154,7 +154,7 @@ def count_hop(artifact: Artifact, target: Target, ears: int, hops: int = 8) -> d
 def _cores() -> dict[str, str]:
     """Emulated boards and the cores they have."""
     known = set(targets())
-    return {name: load_target(name).core for name, core in CORES.items() if core.regions and name in known}
+    return {name: load_target(name).core for name, core in CORES.items() if core.regions and core.emulator and name in known}
 
 
 def _build_plugin(to: Path) -> None:

@@ -34,8 +34,16 @@ class NativeNetwork:
     the graph, ``TargetError`` if it cannot be compiled.
     """
 
-    def __init__(self, graph: IntegerGraph, *, compiler: Sequence[str] | None = None, flags: Sequence[str] = ()) -> None:
-        self._library = _load(generate_network(graph), compiler, flags)
+    def __init__(
+        self,
+        graph: IntegerGraph,
+        *,
+        compiler: Sequence[str] | None = None,
+        flags: Sequence[str] = (),
+        binary: bytes | None = None,
+    ) -> None:
+        """``binary``: a shared library of this graph that was compiled before, to be used instead."""
+        self._library = _load(generate_network(graph), compiler, flags) if binary is None else _open(binary)
         self.name = f"native/{self._library.etse_kernels().decode()}"
         self._step = self._library.etse_model_step
         tensors = graph.tensors
@@ -120,6 +128,7 @@ _STATUS = {
     3: "it was made for another model",
     4: "a value is out of range",
     5: "it is damaged, its CRC-32 differs: make it again with voice_patch",
+    6: "the model was compiled with a voice folded in: compile it without one",
 }
 
 
@@ -128,6 +137,13 @@ def _load(generated: Mapping[str, str], compiler: Sequence[str] | None, flags: S
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "etse.so"
         shared_library(generated, path, flags, compiler)
+        return _open(path.read_bytes())
+
+
+def _open(binary: bytes) -> ctypes.CDLL:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "etse.so"
+        path.write_bytes(binary)
         library = ctypes.CDLL(str(path))  # stays mapped when the file is gone
     library.etse_kernels.restype = ctypes.c_char_p
     return library

@@ -10,7 +10,8 @@ from shutil import which
 from edge_tse.deployment.boards import Rehearsed
 from edge_tse.deployment.target import Target
 from edge_tse.errors import TargetError
-from firmware_bridge.board import BOOT_BYTES, HERE, MEMORY_BYTES, SECTOR_BYTES, debug_server, memory_file, require_trust, trust_file
+from firmware_bridge.board import BOOT_BYTES, HERE, MEMORY_BYTES, SECTOR_BYTES, memory_file, require_trust, trust_file
+from firmware_bridge.debug_port import SCHEME, server_address
 from firmware_bridge.flash import Slots, install
 from firmware_bridge.flash_memory import MemoryFlash
 from firmware_bridge.flash_tools import tool_steps
@@ -37,7 +38,7 @@ def rehearse(
     image = parse(content, "the image", trusted=trusted)
     check_for(image, target=target.name, core=target.core)
     check_room(trusted or ())
-    through_gdb = port is not None and port.startswith("gdb://")
+    through_gdb = port is not None and port.startswith(SCHEME)
     emulated = target.flasher in HERE
     file = memory_file(target, port if via is None and not through_gdb else None, state) if emulated else trust_file(target, state)
     memory = MemoryFlash(MEMORY_BYTES if emulated else BOOT_BYTES, SECTOR_BYTES, file.read_bytes() if file.is_file() else b"")
@@ -54,8 +55,8 @@ def rehearse(
         return Rehearsed(flasher="this machine" if target.flasher == "none" else target.flasher, slot=slot, steps=steps)
     if through_gdb:
         assert port is not None
-        host, number = debug_server(port)
-        steps = (f"connect to the debug server at {host}:{number}", "load, compare, reset, resume")
+        (host, number), _ = server_address(port)
+        steps = (f"connect to the debug server at {host}:{number}", "load, compare, reset, resume, and replay the golden frames")
         return Rehearsed(flasher="gdb", slot=None, steps=steps)
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "image.elf"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -16,15 +14,16 @@ from edge_tse.deployment.target import Target
 from edge_tse.golden import Network
 from edge_tse.graph import IntegerGraph
 from firmware_bridge import emulator
-from firmware_bridge.bill import archive_bill, image_bill
+from firmware_bridge.archive import pack_archive
+from firmware_bridge.bill import image_bill
 from firmware_bridge.board import core_of, has_core, image_for, program_of
-from firmware_bridge.build import LIBRARY
-from firmware_bridge.codegen import generate, plan_memory
+from firmware_bridge.codegen import generate, plan_memory, voice_patch
 from firmware_bridge.delivery import Delivery
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.image import pack_image, parse
 from firmware_bridge.meter import count_hop
 from firmware_bridge.native import NativeNetwork
+from firmware_bridge.plugin import pack_plugins, plugin_in
 
 __all__ = ["BOARDS", "RUNTIMES"]
 
@@ -36,8 +35,8 @@ def _image_or_sources(artifact: Artifact, target: Target) -> Emitted:
     """Emit an image for `edge-tse flash` where this build has start-up code for the board, else an archive of C sources."""
     generated = generate(artifact)
     if not has_core(target):
-        bill = archive_bill(artifact, generated)
-        return Emitted(content=_archive(generated, bill), kind="archive of C sources", bill=bill)
+        content, bill = pack_archive(artifact, generated)
+        return Emitted(content=content, kind="archive of C sources", bill=bill)
     core = core_of(target)
     image = image_for(artifact, target)
     return Emitted(content=pack_image(image), kind="image", bill=image_bill(artifact, generated, image, core, program_of(core)))
@@ -47,15 +46,9 @@ def _suffixes(target: Target) -> tuple[str, ...]:
     return (".img", ".bin") if has_core(target) else (".zip",)
 
 
-def _archive(generated: Mapping[str, str], bill: str) -> bytes:
-    """Archive of the model's C, the library it is compiled with in ``c/``, and its bill, as ZIP; equal models give equal bytes."""
-    files = {name: text.encode() for name, text in {**generated, "sbom.cdx.json": bill}.items()}
-    files |= {f"c/{path.name}": path.read_bytes() for path in LIBRARY.iterdir()}
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in sorted(files):
-            archive.writestr(zipfile.ZipInfo(name), files[name], zipfile.ZIP_DEFLATED)
-    return content.getvalue()
+def _plugins(artifact: Artifact, target: Target) -> Emitted:
+    content, bill = pack_plugins(artifact)
+    return Emitted(content=content, kind="LADSPA and LV2 plugins and a JACK client", bill=bill)
 
 
 def _planned_rings(artifact: Artifact) -> dict[str, int]:
@@ -66,6 +59,10 @@ def _planned_rings(artifact: Artifact) -> dict[str, int]:
 
 def _compile_here(graph: IntegerGraph, content: bytes | None) -> Network:
     return NativeNetwork(graph)
+
+
+def _open_plugin(graph: IntegerGraph, content: bytes | None) -> Network:
+    return NativeNetwork(graph, binary=None if content is None else plugin_in(content))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +103,29 @@ RUNTIMES: Mapping[str, Runtime] = {
         suffixes=_suffixes,
         needs_bytes=_planned_rings,
         count=count_hop,
+        patch=voice_patch,
+        operators=OPERATORS - {"Multiply"},
+    ),
+    "plugin": Runtime(
+        description="LADSPA and LV2 plugins and a JACK client, in a .zip for Linux on this kind of machine",
+        emitter="firmware_bridge.codegen",
+        needs=("ziglang",),
+        extra="firmware",
+        engine="native",
+        opens_quickly=False,
+        suffixes=lambda target: (".zip",),
+        replays=(
+            Replay(
+                module="firmware_bridge.native",
+                network=_open_plugin,
+                needs=("ziglang",),
+                extra="firmware",
+                what="the plugin itself",
+            ),
+        ),
+        write=_plugins,
+        needs_bytes=_planned_rings,
+        patch=voice_patch,
         operators=OPERATORS - {"Multiply"},
     ),
 }

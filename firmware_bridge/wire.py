@@ -28,6 +28,7 @@ __all__ = [
     "PROTOCOL",
     "Capability",
     "Decoder",
+    "EarSound",
     "Error",
     "Frame",
     "Gains",
@@ -64,6 +65,8 @@ class Status(IntEnum):
     VOICE_FOREIGN = 3
     VOICE_OUT_OF_RANGE = 4
     VOICE_DAMAGED = 5
+    VOICE_FOLDED = 6
+    """The model has a voice folded in: it takes no patch."""
     UNKNOWN_COMMAND = 16
     WRONG_SIZE = 17
     """A payload of another length than the message has."""
@@ -223,6 +226,25 @@ class Stats:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarSound:
+    """Sound of one ear, which an earbud sends unasked, packet after packet; the frame's sequence number counts the packets."""
+
+    code: ClassVar[int] = 0xC0
+    counter: U64
+    """Samples that its converter has counted before the first of these."""
+    rate_hz: U32
+    """Nominal rate of the converter."""
+    waited_us: U32
+    """Time between the last sample and the first attempt to send it, by the earbud's own clock."""
+    ear: U8
+    """0 left, 1 right, 255 where the earbud does not know."""
+    channels: U8
+    """1: an ear has one microphone signal."""
+    samples: Rest
+    """int16 ``[n]``"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Error:
     """Answer: the request was refused; nothing changed."""
 
@@ -245,11 +267,12 @@ Message = (
     | Talker
     | StatsRequest
     | Stats
+    | EarSound
     | Error
 )
 
 MESSAGES: Mapping[int, type[Message]] = {kind.code: kind for kind in Message.__args__}
-"""Messages by code: an answer is its request with the highest bit set."""
+"""Messages by code: an answer is its request with the highest bit set; an ear's sound answers nothing."""
 
 
 @dataclass(frozen=True)

@@ -13,34 +13,56 @@ from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.personalization import personalize
 from quantization.scores import Float
 from quantization.trial_list import Trial, read_trials
+from quantization.workers import ALONE, Workers, results
 
 __all__ = ["analyse", "mean_over", "signals"]
 
 
-def analyse(
-    trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None] = lambda fraction: None
-) -> dict[str, dict[str, Moves]]:
-    """Mean moves of each stage by condition, ``{condition: {stage: moves}}``; errors as :func:`quantization.evaluate.evaluate`."""
+class _Analyst:
+    """Moves of each stage in one trial."""
 
-    def one(trial: Trial) -> dict[str, Moves]:
+    def __init__(self, artifact: Artifact, engine: str) -> None:
+        self._artifact, self._engine = artifact, engine
+
+    def __call__(self, trial: Trial) -> dict[str, dict[str, float]]:
+        artifact = self._artifact
         own = personalize(artifact, enroll_files(artifact.voice_model, list(trial.enrollment)).voice)
         mixture, target = signals(trial, artifact.frame.sample_rate_hz)
-        return dict(stages(own, open_network(own, engine), mixture, target))
+        return {stage: vars(moves) for stage, moves in stages(own, open_network(own, self._engine), mixture, target).items()}
 
-    return mean_over(trials, one, progress)
+    def __reduce__(self) -> tuple[object, ...]:
+        """Travel as a file's bytes, without a runtime."""
+        return _analyst, (self._artifact.to_bytes(), self._engine)
+
+
+def _analyst(content: bytes, engine: str) -> _Analyst:
+    return _Analyst(Artifact.from_bytes(content), engine)
+
+
+def analyse(
+    trials: Path,
+    artifact: Artifact,
+    engine: str,
+    progress: Callable[[float], None] = lambda fraction: None,
+    workers: Workers = ALONE,
+) -> dict[str, dict[str, Moves]]:
+    """Mean moves of each stage by condition, ``{condition: {stage: moves}}``; errors as :func:`quantization.evaluate.evaluate`."""
+    return mean_over(trials, _Analyst(artifact, engine), progress, workers)
 
 
 def mean_over(
-    trials: Path, one: Callable[[Trial], dict[str, Moves]], progress: Callable[[float], None]
+    trials: Path,
+    one: Callable[[Trial], dict[str, dict[str, float]]],
+    progress: Callable[[float], None],
+    workers: Workers = ALONE,
 ) -> dict[str, dict[str, Moves]]:
     """Means over trials of the moves that ``one`` finds in each, by condition and stage."""
     listed = read_trials(trials)
     found: dict[str, dict[str, list[Moves]]] = {}
-    for done, trial in enumerate(listed):
-        by_stage = found.setdefault(trial.condition, {})
-        for stage, moved in one(trial).items():
-            by_stage.setdefault(stage, []).append(moved)
-        progress((done + 1) / len(listed))
+    moved = results(one, {trial.id: trial for trial in listed}, workers, progress=progress)
+    for trial, by_stage in zip(listed, moved, strict=True):
+        for stage, moves in by_stage.items():
+            found.setdefault(trial.condition, {}).setdefault(stage, []).append(Moves(**moves))
     return {condition: {stage: Moves.mean(several) for stage, several in by_stage.items()} for condition, by_stage in found.items()}
 
 

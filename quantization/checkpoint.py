@@ -15,7 +15,8 @@ from edge_tse.errors import DataError
 from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.growth import can_grow
 from edge_tse.nn.losses import Teaching
-from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
+from edge_tse.nn.mask2flow import Mask2FlowConfig
+from edge_tse.nn.network import Network, NetworkConfig, network_of
 from edge_tse.nn.student import Student, StudentConfig
 from edge_tse.table import quote, read_table
 from quantization.recipes import Recipe, recipe
@@ -26,10 +27,8 @@ __all__ = [
     "encoder_of",
     "load_checkpoint",
     "may_go_on",
-    "network_of",
     "of_external_size",
     "student_of",
-    "voice_size",
 ]
 
 _PARTS: dict[str, Any] = {
@@ -53,7 +52,7 @@ class Checkpoint:
     """A trained or half-trained network with its encoder."""
 
     recipe: Recipe
-    student: Student | Mask2Flow
+    student: Network
     encoder: Encoder | None
     """Encoder; None: the network listens to embeddings of another model."""
     step: int
@@ -144,15 +143,7 @@ def student_of(source: Checkpoint) -> Student:
     return source.student
 
 
-def voice_size(config: StudentConfig | Mask2FlowConfig) -> int:
-    return config.voice_size if isinstance(config, StudentConfig) else config.embedding
-
-
-def network_of(config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
-    return Mask2Flow(config) if isinstance(config, Mask2FlowConfig) else Student(config)
-
-
-def may_go_on(begun: Checkpoint, config: StudentConfig | Mask2FlowConfig) -> bool:
+def may_go_on(begun: Checkpoint, config: NetworkConfig) -> bool:
     """Whether a network of ``config`` can begin with the weights of a checkpoint."""
     own = begun.recipe.student
     return own == config or (isinstance(own, StudentConfig) and isinstance(config, StudentConfig) and can_grow(own, config))
@@ -166,6 +157,6 @@ def encoder_of(made: Recipe, state: dict[str, Any]) -> Encoder:
 
 def of_external_size(made: Recipe, size: int) -> Recipe:
     """The recipe for embeddings of another model. ``DataError`` if it listens to more of its own encoder than that."""
-    if isinstance(made.student, StudentConfig) and made.student.local:
+    if not isinstance(made.student, Mask2FlowConfig) and made.student.local:
         raise DataError(f"{made.name!r} listens to the layers of its own encoder, embeddings have none: choose another recipe")
     return dataclasses.replace(made, encoder=None, student=dataclasses.replace(made.student, embedding=size))

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from edge_tse.analysis import Moves, moves_of_gains, moves_of_steps
+from edge_tse.errors import DataError
+from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.nn.student import Student
@@ -33,13 +35,15 @@ def analyse_checkpoint(
     that is no checkpoint or no list of trials.
     """
     source = load_checkpoint(checkpoint)
+    if isinstance(source.student, Baseline):
+        raise DataError(f"{checkpoint}: {source.recipe.name!r} is a baseline and makes no moves of mask and flow: take a student")
 
     @torch.no_grad()
-    def one(trial: Trial) -> dict[str, Moves]:
+    def one(trial: Trial) -> dict[str, dict[str, float]]:
         voice = enroll(source, trial)
         mixture, target = signals(trial, source.recipe.student.frame.sample_rate_hz)
         of = _analyse_published if isinstance(source.student, Mask2Flow) else _student
-        return of(source, mixture, target, voice)
+        return {stage: vars(moves) for stage, moves in of(source, mixture, target, voice).items()}
 
     return mean_over(trials, one, progress)
 

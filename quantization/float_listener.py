@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError
 from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
+from edge_tse.nn.network import voice_size
+from edge_tse.nn.student import Student
+from edge_tse.report import versions
 from edge_tse.voice import VoiceModel
 from quantization.checkpoint import Checkpoint
 from quantization.freeze import float_voice_model
-from quantization.score_summary import summary, tails
+from quantization.journal import open_journal
+from quantization.score_summary import by_condition, tails
 from quantization.scores import Float, Item, Listener, score
-from quantization.trial_list import Trial, enrollment_clips, read_trials
+from quantization.trial_list import Trial, content_digest, enrollment_clips, read_trials
 from quantization.validation import estimate
+from quantization.workers import ALONE, Workers, results
 
 __all__ = ["enroll", "evaluate_checkpoint", "float_listener"]
 
@@ -35,10 +41,10 @@ def enroll(source: Checkpoint, trial: Trial) -> Tensor:
         raise DataError(
             f"a checkpoint of {source.recipe.name!r} without encoder cannot enroll from sound: take one with an encoder"
         )
-    if isinstance(source.student, Mask2Flow):
+    if not isinstance(source.student, Student):
         arrays = {name: value.numpy() for name, value in source.encoder.arrays().items()}
         # No heads belong to a voice here; the width of theirs says how long an embedding is.
-        arrays["code.weight"] = np.zeros((1, source.student.config.embedding), np.float32)
+        arrays["code.weight"] = np.zeros((1, voice_size(source.student.config)), np.float32)
         model = VoiceModel(source.student.config.frame, BLOCKS, arrays)
     else:
         model = float_voice_model(source.student, source.encoder)
@@ -64,33 +70,67 @@ def float_listener(source: Checkpoint, trial: Trial, steps: int = 1, solver: Sol
     return listen
 
 
+class _Scorer:
+    """Scores of one trial, on one thread: sums that several threads share out are not the same everywhere."""
+
+    def __init__(self, source: Checkpoint, steps: int, solver: Solver, of_mixture: bool) -> None:
+        self._source, self._steps, self._solver, self._of_mixture = source, steps, solver, of_mixture
+
+    def __call__(self, trial: Trial) -> Item:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            listener = float_listener(self._source, trial, self._steps, self._solver)
+            return score(trial, self._source.recipe.student.frame.sample_rate_hz, listener, of_mixture=self._of_mixture)
+        finally:
+            torch.set_num_threads(threads)
+
+
 def evaluate_checkpoint(
     trials_csv: Path,
     source: Checkpoint,
     steps: int = 1,
     solver: Solver = "euler",
-    progress: Callable[[float], None] = lambda fraction: None,
+    progress: Callable[[float], None] | None = None,
     of_mixture: bool = True,
+    workers: Workers = ALONE,
+    journal: Path | None = None,
 ) -> dict[str, Any]:
     """Scores of every trial (``items``), by condition (``conditions``) and of the hard ones (``tails``).
 
     Without ``of_mixture`` the PESQ and ESTOI of the mixtures are left out: several settings on the same trials need them once.
+    ``workers`` and ``journal`` are those of :func:`quantization.evaluate.evaluate`.
     """
     trials = read_trials(trials_csv)
-    items: list[Item] = []
-    for trial in trials:
-        listener = float_listener(source, trial, steps, solver)
-        items.append(score(trial, source.recipe.student.frame.sample_rate_hz, listener, of_mixture=of_mixture))
-        progress(len(items) / len(trials))
-    by_condition: dict[str, list[Item]] = {}
-    for item in items:
-        by_condition.setdefault(item["condition"], []).append(item)
     flow = f", {steps} {solver} step{'s' if steps > 1 else ''}" if isinstance(source.student, Mask2Flow) else ""
-    return {
-        "conditions": {name: summary(part) for name, part in by_condition.items()},
-        "tails": tails(items),
+    found = {
         "checkpoint": {"recipe": source.recipe.name, "step": source.step, "of": source.recipe.steps},
         "engine": f"torch, float32{flow}",
-        "trials": {"file": trials_csv.name, "sha256": hashlib.sha256(trials_csv.read_bytes()).hexdigest(), "rows": len(items)},
+        "trials": {"file": trials_csv.name, "sha256": hashlib.sha256(trials_csv.read_bytes()).hexdigest(), "rows": len(trials)},
+    }
+    of: dict[str, object] = {}
+    if journal:
+        of = {
+            **found,
+            "of_mixture": of_mixture,
+            "versions": versions(),
+            "weights": _digest(source),
+            "sound": content_digest(trials),
+        }
+    job, tasks = _Scorer(source, steps, solver, of_mixture), {trial.id: trial for trial in trials}
+    with open_journal(journal, of) if journal else nullcontext() as kept:
+        items = results(job, tasks, workers, kept, progress)
+    return {
+        "conditions": by_condition(items),
+        "tails": tails(items),
+        **found,
         "items": items,
     }
+
+
+def _digest(source: Checkpoint) -> str:
+    total = hashlib.sha256()
+    for network in (source.student, source.encoder):
+        for name, value in network.state_dict().items() if network is not None else ():
+            total.update(name.encode() + value.cpu().numpy().tobytes())
+    return total.hexdigest()

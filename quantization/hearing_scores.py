@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import importlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +23,7 @@ from edge_tse.errors import EngineError
 from edge_tse.hearing.prescription import CONVERSATION_DB_SPL, Audiogram
 from edge_tse.install_line import install_line
 
-__all__ = ["NAMES", "Ears", "check", "hearing_scores"]
+__all__ = ["NAMES", "Ears", "check", "fixed_noise", "hearing_scores"]
 
 Float = NDArray[np.float32]
 Index = Callable[..., Any]
@@ -79,18 +80,24 @@ def _indices() -> tuple[Index, Index]:
 
 
 def _compute(index: Index, *arguments: object) -> float:
-    """First value that an index returns. It dithers with NumPy's global generator, which is therefore seeded and put back."""
-    state = np.random.get_state()  # noqa: NPY002
-    np.random.seed(0)  # noqa: NPY002
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", RuntimeWarning)  # silence divides by nothing
-            value = float(index(*arguments)[0])
-    finally:
-        np.random.set_state(state)  # noqa: NPY002
+    """First value that an index returns."""
+    with fixed_noise(), warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # silence divides by nothing
+        value = float(index(*arguments)[0])
     if not np.isfinite(value):
         raise ValueError("the index is not a number")
     return min(1.0, max(0.0, value))
+
+
+@contextmanager
+def fixed_noise() -> Iterator[None]:
+    """Around a measure that dithers with NumPy's global generator: the same noise every time, and the generator put back."""
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(0)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
 
 
 def _audiogram(ear: Audiogram) -> object:

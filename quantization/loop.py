@@ -21,13 +21,14 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from edge_tse.errors import DataError
+from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.flow_losses import FlowLosses, FlowWeights, flow_losses
 from edge_tse.nn.front import TorchFront
-from edge_tse.nn.losses import Losses, Taught, Teaching, Weights, extraction_losses
+from edge_tse.nn.losses import Losses, SoundLosses, Taught, Teaching, Weights, extraction_losses, sound_losses
 from edge_tse.nn.mask2flow import Mask2Flow
+from edge_tse.nn.network import Network, voice_size
 from edge_tse.nn.student import Student
 from quantization.arithmetic import Muon, fastest
-from quantization.checkpoint import voice_size
 from quantization.recipes import Recipe
 from quantization.run import TrainingProgress, TrainingRun, Watch
 
@@ -94,8 +95,11 @@ class Teacher(nn.Module):
     Its geometry of frames must be the same (the published system says its gains in whatever geometry it was made for).
     """
 
-    def __init__(self, student: Student | Mask2Flow) -> None:
+    def __init__(self, student: Network) -> None:
+        """``DataError`` for a baseline."""
         super().__init__()
+        if isinstance(student, Baseline):
+            raise DataError("a baseline makes no moves of mask and flow to teach: take a student, or the published system")
         self.student, self.front = student.requires_grad_(False), TorchFront(student.config.frame)
         self.eval()
 
@@ -140,9 +144,24 @@ class _FlowObjective(nn.Module):
         return flow_losses(self.system, mixture, target, voice, t, self.weights)
 
 
-def _objective(made: Recipe, network: Student | Mask2Flow, teacher: Teacher | None) -> _Objective | _FlowObjective:
+class _SoundObjective(nn.Module):
+    """Loss of a baseline as a module."""
+
+    terms = SoundLosses._fields
+
+    def __init__(self, baseline: Baseline, weights: Weights) -> None:
+        super().__init__()
+        self.baseline, self.weights = baseline, weights
+
+    def forward(self, mixture: Tensor, target: Tensor, voice: Tensor, t: Tensor) -> SoundLosses:
+        return sound_losses(self.baseline, mixture, target, voice, self.weights)
+
+
+def _objective(made: Recipe, network: Network, teacher: Teacher | None) -> _Objective | _FlowObjective | _SoundObjective:
     if isinstance(network, Mask2Flow):
         return _FlowObjective(network, made.flow)
+    if isinstance(network, Baseline):
+        return _SoundObjective(network, made.weights)
     return _Objective(network, made.weights, teacher, made.teaching)
 
 
@@ -177,7 +196,7 @@ class Averaged:
 
 def fit(
     run: TrainingRun,
-    student: Student | Mask2Flow,
+    student: Network,
     plan: Plan,
     fabric: Fabric,
     save: Callable[[int, list[dict[str, Any]]], None],
@@ -241,7 +260,7 @@ def _tell(watch: Watch, phase: str, at: int, plan: Plan, figures: dict[str, floa
     watch(TrainingProgress(phase=phase, step=at, steps=plan.steps if plan.ends else None, figures=figures))
 
 
-def _agree(fabric: Fabric, losses: Losses | FlowLosses, late: bool) -> list[float]:
+def _agree(fabric: Fabric, losses: Losses | FlowLosses | SoundLosses, late: bool) -> list[float]:
     """The losses of the whole batch, and whether to stop: every process must take the same decision."""
     shared = torch.stack([x.detach() for x in losses] + [losses.total.new_tensor(late)])
     agreed = fabric.all_reduce(shared) if fabric.world_size > 1 else shared
@@ -276,8 +295,8 @@ class _Minutes:
 def launch() -> Fabric:
     """Start one process, or join as many as ``torchrun`` started: gloo between CPUs, nccl between GPUs."""
     _keep_pages()
-    many = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    fabric = Fabric(accelerator="auto", devices=int(os.environ.get("LOCAL_WORLD_SIZE", "1")), strategy="ddp" if many else "auto")
+    ranks, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
+    fabric = Fabric(accelerator="auto", devices=here, num_nodes=ranks // here, strategy="ddp" if ranks > 1 else "auto")
     fabric.launch()
     return fabric
 

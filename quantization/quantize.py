@@ -17,6 +17,7 @@ from torch import Tensor
 
 from edge_tse.artifact import Artifact
 from edge_tse.errors import DataError
+from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
@@ -127,8 +128,10 @@ def prepare(
 ) -> tuple[Checkpoint, TrainingRun, Path]:
     """A checkpoint, the data side of its run, and its folder: the checkpoint's own if its run is there, else ``beside``."""
     source = load_checkpoint(checkpoint)
+    made = source.recipe.name
+    if isinstance(source.student, Baseline):
+        raise DataError(f"{checkpoint}: {made!r} is a baseline to compare with, no integer graph is made of it: take a student")
     if not isinstance(source.student, Student) or source.student.config.ahead:
-        made = source.recipe.name
         raise DataError(f"{checkpoint}: a network of {made!r} sees the future and cannot stream: distil it into a student")
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
     if not (folder / "voices.pt").exists():

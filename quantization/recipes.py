@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from edge_tse.errors import DataError
+from edge_tse.nn.baselines import BAND_SPLIT, GATED_CRN, SPEAKERBEAM, SPEX, VOICEFILTER
 from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching, Weights
-from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY, Mask2FlowConfig
+from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY
+from edge_tse.nn.network import NetworkConfig
 from edge_tse.nn.student import (
     BASE,
     BASE_BEAM,
@@ -55,8 +57,8 @@ class Recipe:
     """Everything a training run depends on besides the data."""
 
     name: str
-    student: StudentConfig | Mask2FlowConfig
-    """Network to train: a student, or the published system."""
+    student: NetworkConfig
+    """Network to train: a student, the published system, or a baseline."""
     scene: Scene = field(default_factory=Scene)
     encoder: EncoderRecipe | None = field(default_factory=EncoderRecipe)
     """Recipe of the encoder; None: embeddings come from another model."""
@@ -155,6 +157,41 @@ def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
     )
 
 
+def small_one_ear() -> Recipe:
+    """``small`` on the sound of the baselines, to compare with them: one ear, two voices of any likeness from the first step."""
+    return _of_one_ear("small_one_ear", SMALL_BEAM)
+
+
+def spex() -> Recipe:
+    """Baseline: causal SpEx+, in the time domain."""
+    return _of_one_ear("spex", SPEX)
+
+
+def speakerbeam() -> Recipe:
+    """Baseline: causal SpeakerBeam in the time domain; the voice multiplies the stream."""
+    return _of_one_ear("speakerbeam", SPEAKERBEAM)
+
+
+def voicefilter() -> Recipe:
+    """Baseline: causal VoiceFilter, two LSTM layers and a real mask."""
+    return _of_one_ear("voicefilter", VOICEFILTER)
+
+
+def gated_crn() -> Recipe:
+    """Baseline: gated convolutional-recurrent network with local and global enrollment, complex gains."""
+    return _of_one_ear("gated_crn", GATED_CRN)
+
+
+def band_split() -> Recipe:
+    """Baseline: causal band-split recurrent network, complex gains."""
+    return _of_one_ear("band_split", BAND_SPLIT)
+
+
+def _of_one_ear(name: str, network: NetworkConfig) -> Recipe:
+    own = _of_two_ears(name, SMALL_BEAM)
+    return replace(own, student=network, scene=replace(own.scene, binaural_every=0, easy_steps=0))
+
+
 def teacher_s() -> Recipe:
     """``small_gains`` that also sees the future, from which it may be grown: to be distilled, not to be worn."""
     return Recipe(name="teacher_s", student=TEACHER_S)
@@ -205,7 +242,8 @@ _ENDLESS = 10**9
 
 _STUDENTS = (nano, small, base, nano_gains, small_gains, base_gains, small_local, teacher_s, teacher, smoke, smoke_beam)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)
-RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED)}
+_BASELINES = (small_one_ear, spex, speakerbeam, voicefilter, gated_crn, band_split)
+RECIPES: dict[str, Callable[[], Recipe]] = {f.__name__: f for f in (*_STUDENTS, *_PUBLISHED, *_BASELINES)}
 
 
 def recipe(name: str) -> Recipe:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from edge_tse.errors import DataError
 from edge_tse.nn.encoder import Encoder
-from quantization.checkpoint import encoder_of, voice_size
+from edge_tse.nn.network import voice_size
+from quantization.checkpoint import encoder_of
 from quantization.corpus import SPEEDS, decode, mono_at, open_corpus
 from quantization.encoder_training import Enrollments, clip_levels, embed_all, equal_error_rate, noise_levels, train_encoder
 from quantization.external import Embeddings, enrollable

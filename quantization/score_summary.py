@@ -16,7 +16,7 @@ import numpy as np
 from quantization import hearing_scores
 from quantization.scores import Item
 
-__all__ = ["summary", "tails"]
+__all__ = ["by_condition", "summary", "tails"]
 
 SIR_EDGES_DB = (-5.0, -2.5, 0.0, 2.5, 5.0)
 SIMILARITY_EDGES = (-1.0, 0.0, 0.2, 0.4, 1.0)
@@ -56,6 +56,14 @@ def _tail(items: Sequence[Item]) -> dict[str, Any]:
     confused = [item["scores"]["wrong_talker"] for item in items if item["scores"].get("wrong_talker") is not None]
     gain = _spread([item["scores"]["si_sdr_i"] for item in items])
     return {"si_sdr_i": gain, "wrong_talker": float(np.mean(confused)) if confused else None}
+
+
+def by_condition(items: Sequence[Item]) -> dict[str, dict[str, Any]]:
+    """Summary of the items of each condition, in the order of the list."""
+    parts: dict[str, list[Item]] = {}
+    for item in items:
+        parts.setdefault(item["condition"], []).append(item)
+    return {name: summary(part) for name, part in parts.items()}
 
 
 def summary(items: Sequence[Item]) -> dict[str, Any]:

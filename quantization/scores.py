@@ -20,6 +20,7 @@ from edge_tse.errors import AudioError, DataError, EngineError
 from edge_tse.install_line import install_line
 from edge_tse.metrics import attenuation_db, onset_damping_db, over_suppression, si_sdr
 from quantization import hearing_scores
+from quantization.hearing_scores import fixed_noise
 from quantization.trial_list import Trial, read_sound, trial_error
 
 __all__ = ["Item", "Listener", "check", "score"]
@@ -167,7 +168,7 @@ def _estoi(target: Float, estimate: Float) -> float:
 
     Jensen & Taal, "An algorithm for predicting the intelligibility of speech masked by modulated noise maskers", TASLP 2016.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), fixed_noise():
         warnings.simplefilter("error", RuntimeWarning)  # how pystoi says that there is too little speech
         try:
             return float(_module("pystoi").stoi(target, estimate, RATE_HZ, extended=True))

@@ -22,10 +22,10 @@ from lightning_fabric import Fabric
 from edge_tse.errors import DataError
 from edge_tse.nn.growth import grow
 from edge_tse.nn.losses import Teaching
-from edge_tse.nn.mask2flow import Mask2Flow, Mask2FlowConfig
+from edge_tse.nn.network import Network, NetworkConfig, network_of
 from edge_tse.nn.student import Student, StudentConfig
 from quantization.arithmetic import fastest
-from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, network_of, of_external_size
+from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, of_external_size
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
 from quantization.recipes import Recipe, recipe
@@ -156,7 +156,7 @@ def _beginning(
         raise DataError(
             f"{last} was made by {previous.recipe.name!r} over {previous.recipe.steps} steps, not {made.name!r} over {made.steps}"
         )
-    if teacher and isinstance(made.student, Mask2FlowConfig):
+    if teacher and not isinstance(made.student, StudentConfig):
         raise DataError(f"{made.name!r} learns from the target alone and has no use for a teacher: leave it out")
     teaches = load_checkpoint(teacher) if teacher else None
     if teaches and teaches.recipe.student.frame != made.student.frame:
@@ -215,7 +215,7 @@ class _Keeper:
         self,
         begins: _Beginning,
         run: TrainingRun,
-        student: Student | Mask2Flow,
+        student: Network,
         average: Averaged | None,
         folder: Path,
         stop_at: float | None,
@@ -259,7 +259,7 @@ class _Keeper:
         return figures
 
 
-def _going_on(source: Checkpoint | None, run: TrainingRun, config: StudentConfig | Mask2FlowConfig) -> Student | Mask2Flow:
+def _going_on(source: Checkpoint | None, run: TrainingRun, config: NetworkConfig) -> Network:
     """The network to train: that of ``source``, grown where it is smaller, or a new one."""
     if source and source.recipe.student == config:
         same = copy.deepcopy(source.student)
@@ -268,7 +268,7 @@ def _going_on(source: Checkpoint | None, run: TrainingRun, config: StudentConfig
         return same.train()
     begun = source.student if source else None
     if isinstance(begun, Student) and isinstance(config, StudentConfig):
-        network: Student | Mask2Flow = grow(begun, config)
+        network: Network = grow(begun, config)
     else:
         network = network_of(config)
     if isinstance(network, Student) and network.config.local:

@@ -8,6 +8,8 @@ sample for sample, with its channels. A column ``sexes`` may tell the target's s
 from __future__ import annotations
 
 import csv
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from edge_tse import audio
 from edge_tse.errors import AudioError, DataError
 
-__all__ = ["COLUMNS", "Trial", "enrollment_clips", "read_sound", "read_trials", "trial_error"]
+__all__ = ["COLUMNS", "Trial", "content_digest", "enrollment_clips", "read_sound", "read_trials", "trial_error"]
 
 Float = NDArray[np.float32]
 
@@ -101,6 +103,16 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a name that no file can have
         return False
+
+
+def content_digest(trials: Iterable[Trial]) -> str:
+    """SHA-256 of the sound of all files that the trials name, in hexadecimal: other files under like names are other trials."""
+    total = hashlib.sha256()
+    for trial in trials:
+        for path in (trial.mixture, *trial.enrollment, *([trial.target] if trial.target else []), *trial.interferers):
+            if _is_file(path):  # an interferer may be missing
+                total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def enrollment_clips(trial: Trial) -> list[tuple[str, Float, int]]:

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_tse.metrics import si_sdr
+from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
-from edge_tse.nn.student import Student
+from edge_tse.nn.network import Network
 from quantization.mixing import Mixer
 from quantization.mixture import Scene
 from quantization.run import TrainingRun, tensors_of
@@ -27,9 +28,7 @@ _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=
 """A validation item unless said otherwise: two talkers, one ear, nothing else."""
 
 
-def validate(
-    student: Student | Mask2Flow, run: TrainingRun, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()
-) -> dict[str, float]:
+def validate(student: Network, run: TrainingRun, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()) -> dict[str, float]:
     """Summary of :func:`unseen_gains`, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
 
     A compass, not the figure to report.
@@ -46,7 +45,7 @@ def summarize(gains: NDArray[np.float64]) -> dict[str, float]:
 
 
 def unseen_gains(
-    student: Student | Mask2Flow, run: TrainingRun, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
+    student: Network, run: TrainingRun, items: int, seed: int = 99, *, heads: Sequence[Path] = ()
 ) -> NDArray[np.float64]:
     """SI-SDR improvements on mixtures of two unseen talkers, mono, -5 to 5 dB, no noise: the same mixtures for the same seed.
 
@@ -57,7 +56,7 @@ def unseen_gains(
 
 @torch.no_grad()
 def _unseen(
-    student: Student | Mask2Flow, run: TrainingRun, items: int, seed: int, *, heads: Sequence[Path]
+    student: Network, run: TrainingRun, items: int, seed: int, *, heads: Sequence[Path]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The gains, and how alike (cosine) the two voices of each mixture are."""
     was_training, precision = student.training, student.mixed_precision
@@ -82,15 +81,15 @@ def _unseen(
     return np.array(gains), np.array(likeness)
 
 
-def estimate(
-    network: Student | Mask2Flow, mixture_BEN: Tensor, voice_BE: Tensor, steps: int = 1, solver: Solver = "euler"
-) -> Tensor:
+def estimate(network: Network, mixture_BEN: Tensor, voice_BE: Tensor, steps: int = 1, solver: Solver = "euler") -> Tensor:
     """The talker by a float network, aligned with the mixture; ``N`` whole hops, of which a student's delay is missing at the end.
 
     ``steps`` and ``solver`` are those of the published system's flow; a student takes its one step.
     """
     if isinstance(network, Mask2Flow):
         return network(mixture_BEN, voice_BE, steps, solver)
+    if isinstance(network, Baseline):
+        return network(mixture_BEN, voice_BE)[..., network.delay :]
     front = TorchFront(network.config.frame).to(mixture_BEN.device)
     spectra = front.analyze(mixture_BEN)
     return front.synthesize(network.listen(front, spectra, voice_BE).apply(front, spectra))[..., front.frame.delay :]

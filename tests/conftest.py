@@ -12,10 +12,11 @@ import pytest
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from edge_tse import audio
 from edge_tse.cli import main
 from quantization.corpus import Corpus, Speech, decode, open_corpus
 from tests.command import Done, Run
-from tests.speech import RATE, write_pack
+from tests.speech import RATE, utterance, write_pack
 
 
 @pytest.fixture
@@ -57,3 +58,15 @@ def sanitized() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "zig", compiler)
         yield
+
+
+@pytest.fixture(scope="module")
+def trials(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A list of two trials: a pair of talkers (``two``), and one of them without the enrolled one (``absent``)."""
+    folder = tmp_path_factory.mktemp("trials")
+    a, b = utterance(0, 0, 2.0), utterance(5, 0, 2.0)
+    for name, sound in {"a": a, "b": b, "mix": a + b, "enroll": utterance(0, 1, 8.0)}.items():
+        audio.write(folder / f"{name}.wav", sound[None], 16000)
+    rows = ("t0,mix.wav,enroll.wav,a.wav,b.wav,two", "t1,b.wav,enroll.wav,,b.wav,absent")
+    (folder / "trials.csv").write_text("\n".join(("id,mixture,enrollment,target,interferer,condition", *rows)) + "\n")
+    return folder / "trials.csv"

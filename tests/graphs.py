@@ -204,7 +204,7 @@ def artifact(sizes: Sizes = TINY, seed: int = 0, frames: int = 40) -> Artifact:
 
 def voice(model: VoiceModel, seed: int = 0) -> Voice:
     """A random talker."""
-    return Voice(embedding=embedding(seed, model.dimension), model_digest=model.digest, created="", source="")
+    return Voice(embedding=embedding(seed, model.dimension), encoder_digest=model.encoder_digest, created="", source="")
 
 
 def embedding(seed: int = 0, dimension: int = 128) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.beam import COVARIANCE_LIFT, COVARIANCE_SILENCE, Beam
 from edge_tse.engines import Engine
 from edge_tse.errors import ArtifactError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.frame import FrameSpec
 from edge_tse.front import NumpyFront, features_of, open_front
 from edge_tse.level import RunningLevel
@@ -195,7 +195,7 @@ class TestArtifact:
     def test_two_ears_are_extracted(self) -> None:
         artifact = graphs.artifact(graphs.BEAM)
         x = (0.1 * np.random.default_rng(6).standard_normal((2, 16000))).astype(np.float32)
-        out = extract(x, 16000, Engine(artifact, ReferenceNetwork(artifact.graph))).signal
+        out = extract_signal(x, 16000, Engine(artifact, ReferenceNetwork(artifact.graph))).signal
         assert out.shape == x.shape
         assert np.isfinite(out).all()
         assert out.any()

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import pickle
+from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import RESULTS, ceilings, compute, geometry, live_figures
+from benchmarks import RESULTS, ceilings, compute, geometry, live_figures, parity, scale_page, streams
 from benchmarks.readme_figures import fill
+from edge_tse.artifact import Artifact
+from edge_tse.demo.cases import shipped_cases
 from edge_tse.frame import FrameSpec
 
 FRAME = FrameSpec()
@@ -73,3 +78,65 @@ def test_a_race_counts_hops_and_divides_by_their_length() -> None:
     assert found[compute.OURS]["hops"] == 12
     assert found["other"]["hops"] == 6
     assert found["other"]["ratio"] == pytest.approx(0.5)  # as long a step, for twice the sound
+
+
+def test_the_page_of_scale_is_that_of_the_results_on_file() -> None:
+    """If this fails: ``python -m benchmarks.scale_page``."""
+    assert scale_page.PAGE.read_text() == scale_page.page(RESULTS)
+
+
+def test_a_fleet_costs_its_parts_times_its_size() -> None:
+    one = {"patch_bytes": 20_000, "image_bytes": 1_000_000, "enroll_cpu_ms": 30.0, "patch_cpu_ms": 6.0}
+    found = scale_page.arithmetic(one | {"sign_cpu_ms": 0.1, "verify_cpu_ms": 0.26}, 1_000_000)
+    assert found["voices_cpu_h"] == pytest.approx(10)  # a million times 36 ms
+    assert (found["patches_gb"], found["images_tb"]) == (pytest.approx(20), pytest.approx(1))
+    assert found["patches_line_min"] == pytest.approx(20e9 * 8 / 1e9 / 60)
+    assert found["images_line_h"] == pytest.approx(1e12 * 8 / 1e9 / 3600)
+    assert found["signatures_cpu_h"] == pytest.approx(0.1)
+    assert scale_page.wearers_per_core(50.0, 0.004) == 80
+    assert scale_page.wearers_per_core(50.0, 0.004, 0.7) == 56
+
+
+def test_patches_of_the_fleet_are_those_of_the_firmware() -> None:
+    figures = json.loads((RESULTS / "streams.json").read_text())["figures"]
+    for name, one in figures["fleet"].items():
+        firmware = json.loads((RESULTS / f"firmware-{name}.json").read_text())["figures"]
+        assert one["patch_bytes"] == firmware["voice_patch_bytes"]
+        assert 0 < one["image_bytes"] - firmware["cores"][streams.FLEET_CORE]["image_bytes"] < 1000  # a header
+
+
+def test_streams_are_timed_by_the_step_and_in_turn() -> None:
+    now, heard = iter(range(10**6)), []
+    two = [lambda n, i=i: heard.append((i, n)) for i in range(2)]
+    taken = streams.processor_us(two, steps=6, rounds=2, clock=lambda: float(next(now)))
+    assert taken == pytest.approx([1e6 / 6] * 2)
+    assert heard[:4] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    assert len(heard) == 3 * 6  # and a round to warm up
+    heard.clear()
+    streams.processor_us(two, steps=6, rounds=1, clock=lambda: 0.0, burst=3)
+    assert heard[:6] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert heard[6] == (0, 3)
+
+
+def test_streams_have_a_past_of_their_own() -> None:
+    """Each of two streams on LiteRT gives what one alone gives, although the other steps in between."""
+    model = Artifact.find(Path("nano"))
+    voice = shipped_cases()[0].voice(model.voice_model)
+    with streams.litert_streams(model, voice, 2, 2) as (_, pair), streams.litert_streams(model, voice, 2, 1) as (_, (alone,)):
+        for n in range(8):
+            wanted = np.asarray(alone(n)).copy()
+            assert all(np.array_equal(np.asarray(stream(n)), wanted) for stream in pair)
+
+
+def test_a_row_of_parity_is_a_function_of_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that any worker gives the same, apart from how long a voice change took."""
+    every = parity.frames
+    monkeypatch.setattr(parity, "frames", lambda artifact: ((voice, rows[:40]) for voice, rows in islice(every(artifact), 1)))
+    parity.goldens.cache_clear()
+    job = pickle.loads(pickle.dumps(parity.Rows(())))
+    one, two = (job(("nano", "personalized", "litert")) for _ in range(2))
+    parity.goldens.cache_clear()
+    assert one.pop("voice_change_ms") > 0
+    assert two.pop("voice_change_ms") > 0
+    assert one == two
+    assert (one["worst_lsb"], one["frames"], one["si_sdr_difference"]) == (0, 40, None)

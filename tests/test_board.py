@@ -74,7 +74,9 @@ def files(model: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Files:
     made = Files(*(folder / name for name in ("model.etse", "other.etse", "alice.voice", "key.pem", "key.pub")))
     model.save(made.artifact)
     graphs.artifact(graphs.TINY, seed=5).save(made.other)
-    save_voice(Voice(embedding=graphs.embedding(3), model_digest=model.voice_model.digest, created="2026", source="x"), made.voice)
+    save_voice(
+        Voice(embedding=graphs.embedding(3), encoder_digest=model.voice_model.encoder_digest, created="", source="x"), made.voice
+    )
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
     made.key.write_bytes(key.private_bytes(s.Encoding.PEM, s.PrivateFormat.PKCS8, s.NoEncryption()))
     made.public.write_bytes(key.public_key().public_bytes(s.Encoding.PEM, s.PublicFormat.SubjectPublicKeyInfo))
@@ -266,7 +268,7 @@ def test_a_board_behind_a_serial_port(kind: str, model: Artifact, tmp_path: Path
                 name = process.stdout.readline().split("redirected to ")[1].split()[0]
             device = Device(_opened(name), timeout_s=5.0)
             assert verify(model, DeviceNetwork(device, model), 0).worst_lsb == 0
-            voice = Voice(embedding=graphs.embedding(1), model_digest=model.voice_model.digest, created="2026", source="x")
+            voice = Voice(embedding=graphs.embedding(1), encoder_digest=model.voice_model.encoder_digest, created="", source="x")
             device.set_voice(voice_patch(model, voice))
             assert verify(personalize(model, voice), DeviceNetwork(device, model), 0).worst_lsb == 0
             assert (device.repeated, device.damaged, device.stats().damaged_frames) == (0, 0, 0)

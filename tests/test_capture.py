@@ -31,6 +31,7 @@ from edge_tse.voice import load_voice
 from tests import graphs
 from tests.speech import utterance
 from tests.test_session import HOP, Plain, shifted, sound
+from tests.test_trace import check as check_trace
 
 
 def device(index: int = 0, name: str = "mic", inputs: int = 2, outputs: int = 0, **more: object) -> Device:
@@ -554,18 +555,40 @@ class TestCommands:
         assert "<svg" in page
         assert "microphone to ear" in page
         assert "http" not in page
+        assert "When each hop arrived, against its margin" in page
+        assert list(figures["lateness"]["sufficient_margin_ms"]) == ["99", "99.9", "100"]
         assert fake.open_instances == 0
 
         repeated = ["replay", str(files / "s.flac"), "--voice", str(files / "a.voice"), "--artifact", str(files / "model.etse")]
-        assert main([*repeated, "--json", "-o", str(files / "o.wav")]) == 0
+        assert main([*repeated, "--json", "-o", str(files / "o.wav"), "--report", str(files / "then.html")]) == 0
         again = json.loads(capfd.readouterr().out)
         assert again["differing_samples"] == 0
+        assert again["lateness"]["sufficient_margin_ms"] == pytest.approx(figures["lateness"]["sufficient_margin_ms"], abs=0.26)
+        assert "a recording keeps places in the sound and no times" in (files / "then.html").read_text()
         assert again["blocks"] == pytest.approx(figures["health"]["blocks"], abs=1)
         assert soundfile.info(files / "o.wav").channels == 2
 
         graphs.artifact(graphs.NANO, seed=5, frames=4).save(files / "model.etse")
         assert main(repeated) == 2
         assert "enroll again" in capfd.readouterr().err
+
+    def test_a_trace_and_a_voice_that_is_folded_in_once(
+        self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from edge_tse import personalization
+
+        folded = []
+        real = personalization.personalize
+        monkeypatch.setattr(personalization, "personalize", lambda *given: folded.append(given) or real(*given))
+        portaudio(BOTH).drive(lambda i: sound(64, 2, seed=i))
+        capfd.readouterr()
+        assert self.live(files, "--seconds", "0.5", "--trace", files / "t.json", "--report", files / "r.html") == 0
+        events, about = check_trace(files / "t.json")
+        assert len(folded) == 1
+        assert about["artifact"] == json.loads(capfd.readouterr().out)["artifact"]
+        assert sum(event["name"] == "step" for event in events) == about["steps"] > 10
+        assert self.live(files, "--seconds", "0.5", "--trace", files / "x", "--report", files / "x") == 2
+        assert "was given for two different outputs" in capfd.readouterr().err
 
     def test_it_is_steered_through_its_socket_and_replayed(
         self, files: Path, portaudio: Install, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
@@ -604,7 +627,14 @@ class TestCommands:
         assert figures["ended"] == "stopped"
         assert [answer["ok"] for answer in answers] == [True, True, False, True, True, True]
         assert answers[2]["error"] == "there is no voice 'c' in this session: a, b"
-        assert answers[4]["settings"] == {"voice": "b", "talker_db": 0.0, "ambient_db": -20.0, "bypass": False, "mute": False}
+        assert answers[4]["settings"] == {
+            "voice": "b",
+            "talker_db": 0.0,
+            "ambient_db": -20.0,
+            "bypass": False,
+            "mute": False,
+            "audiogram": "off",
+        }
         events = [event["what"] for event in figures["events"]]
         assert [what.partition(" (")[0] for what in events] == ["voice b", "ambient_db -20.0", "mark: x"]
 

@@ -31,7 +31,7 @@ ZIG = "compiling C needs ziglang: pip install '.[firmware]'"
 
 
 def voice_of(artifact: Artifact, seed: int = 0) -> Voice:
-    return Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="", source="")
+    return Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
 
 
 def test_equal_models_give_equal_text() -> None:
@@ -146,7 +146,19 @@ def test_static_analysis_finds_nothing(sizes: graphs.Sizes, tmp_path: Path) -> N
         (tmp_path / name).write_text(text)
     library = ("kernels", "voice", "crc32", "front", "fft")
     boot = ("boot", "ed25519", "sha2", "boot_cases")
-    ours = (*library, *boot, "main", "memory", "startup", "port_semihosting", "port_stdio", "kernel_cases", "web")
+    ours = (
+        *library,
+        *boot,
+        "main",
+        "memory",
+        "startup",
+        "caches",
+        "port_semihosting",
+        "port_bare",
+        "port_stdio",
+        "kernel_cases",
+        "web",
+    )
     sources = [str(c_source(f"{name}.c")) for name in ours] + [str(tmp_path / name) for name in ("model.c", "frame.c")]
     checks = [
         "--std=c11",

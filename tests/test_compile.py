@@ -120,7 +120,7 @@ def test_for_people(run: Run, saved: Path, tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_a_voice_is_folded_in_and_proved(run: Run, saved: Path, model: Artifact, tmp_path: Path) -> None:
-    voice = Voice(embedding=graphs.embedding(), model_digest=model.voice_model.digest, created="2026-01-01", source="a clip")
+    voice = Voice(embedding=graphs.embedding(), encoder_digest=model.voice_model.encoder_digest, created="", source="a clip")
     save_voice(voice, tmp_path / "a.voice")
     done = run("compile", saved, "--target", "host", "--voice", tmp_path / "a.voice", "-o", tmp_path / "a.tflite", "--json")
     assert done.code == 0, done
@@ -309,7 +309,7 @@ class TestBoards:
         assert made.emitted.kind == "archive of C sources"
         assert made.engine == "native/c99"
         with zipfile.ZipFile(tmp_path / "a.zip") as archive:
-            assert {"model.c", "model.h", "frame.c", "c/kernels.c", "c/etse.h"} <= set(archive.namelist())
+            assert {"src/model.c", "src/model.h", "src/frame.c", "src/kernels.c", "src/etse.h"} <= set(archive.namelist())
 
     def test_an_npu_gets_vela_and_its_estimate(self, run: Run, saved: Path, tmp_path: Path) -> None:
         pytest.importorskip("ethosu", reason="Vela is not installed")
@@ -333,3 +333,14 @@ class TestBoards:
         pytest.importorskip("ethosu", reason="Vela is not installed")
         with pytest.raises(TargetError, match=r"target vela states no NPU: choose one with a \[vela\] table"):
             compile_for(find_target("vela"), model, tmp_path / "a.tflite")
+
+
+def test_a_voice_patch_needs_a_voice_a_place_and_a_runtime(run: Run, saved: Path, model: Artifact, tmp_path: Path) -> None:
+    to, patch = tmp_path / "a.zip", tmp_path / "a.etsv"
+    save_voice(graphs.voice(model.voice_model), tmp_path / "a.voice")
+    voice = ("--voice", tmp_path / "a.voice")
+    assert "give --voice" in run("compile", saved, "--target", "nrf5340", "-o", to, "--patch", patch).complaint
+    assert "also the file to compile" in run("compile", saved, "--target", "nrf5340", "-o", to, "--patch", to, *voice).complaint
+    assert "has no voice patches" in run("compile", saved, "--target", "litert", "-o", to, "--patch", patch, *voice).complaint
+    assert not to.exists()
+    assert not patch.exists()

@@ -11,7 +11,7 @@ from edge_tse import audio
 from edge_tse.artifact import Artifact, shipped_names, verify
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment.recordings import enroll_files
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.metrics import si_sdr
 from edge_tse.personalization import personalize
 
@@ -34,7 +34,7 @@ def pair() -> tuple[np.ndarray, np.ndarray, int]:
 
 def _heard(artifact: Artifact, talker: str, mixture: np.ndarray, rate_hz: int, engine: str = "litert") -> np.ndarray:
     own = personalize(artifact, enroll_files(artifact.voice_model, [CLIPS / f"{talker}-enroll.flac"]).voice)
-    return extract(mixture, rate_hz, Engine(own, open_network(own, engine))).signal
+    return extract_signal(mixture, rate_hz, Engine(own, open_network(own, engine))).signal
 
 
 def test_the_default_is_small(artifact: Artifact) -> None:

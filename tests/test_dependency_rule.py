@@ -30,6 +30,7 @@ LEAVES = {
     "brevitas": ("quantization/qat.py",),
     "clarity": ("quantization/hearing_scores.py",),
     "cryptography": ("firmware_bridge/image.py",),
+    "distributed": ("quantization/workers.py",),
     "executorch": ("edge_tse/engines/executorch.py", "targets/pte.py", "targets/torch_graph.py"),
     "flatbuffers": ("targets/tflite.py",),
     "lightning_fabric": ("quantization/loop.py", "quantization/train.py"),
@@ -169,7 +170,7 @@ def test_the_laboratory_is_imported_inside_functions() -> None:
     inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
     imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and str(n.module).startswith("quantization")]
     assert {str(n.module) for n in imports} == {
-        f"quantization.{name}" for name in ("analyse", "evaluate", "examples", "float_analysis", "quantize", "train")
+        f"quantization.{name}" for name in ("analyse", "evaluate", "examples", "float_analysis", "quantize", "train", "workers")
     }
     assert all(id(n) in inside for n in imports)
 

@@ -43,7 +43,7 @@ class Clock:
 
 
 def voice(artifact: Artifact, seed: int = 0) -> Voice:
-    return Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="2026-01-01", source="x")
+    return Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="x")
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_a_personalized_artifact_takes_no_other_voice(artifact: Artifact) -> Non
     assert verify(own, DeviceNetwork(device, own), 0).worst_lsb == 0
     with pytest.raises(DeviceError, match="this model has a voice built in") as refusal:
         device.set_voice(voice_patch(artifact, voice(artifact)))
-    assert refusal.value.status == Status.VOICE_MALFORMED
+    assert refusal.value.status == Status.VOICE_FOLDED
     link.close()
 
 
@@ -439,7 +439,8 @@ def test_static_analysis_finds_nothing(artifact: Artifact, tmp_path: Path) -> No
     for name, text in generate(artifact).items():
         (tmp_path / name).write_text(text)
     sources = [
-        str(c_source(f"{name}.c")) for name in ("wire", "server", "boot", "serve_stdio", "serve_core", "serve_port", "serve_uart")
+        str(c_source(f"{name}.c"))
+        for name in ("wire", "server", "boot", "serve_stdio", "serve_core", "serve_port", "serve_uart", "mailbox", "serve_mailbox")
     ]
     checks = [
         "--std=c11",

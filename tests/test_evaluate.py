@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import csv
-import math
+import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from edge_tse import audio
@@ -18,9 +21,10 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.errors import DataError, EngineError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.metrics import attenuation_db, si_sdr
 from edge_tse.personalization import personalize
+from edge_tse.report import to_json
 from quantization.evaluate import _similarity, evaluate, personal_listener
 from quantization.examples import examples
 from quantization.score_summary import tails
@@ -89,7 +93,7 @@ def _speech(name: str, seconds: float) -> np.ndarray:
 def _by_hand(artifact: Artifact, sound: Path, mixture: str, enrollment: str = "rms.flac") -> tuple[np.ndarray, np.ndarray]:
     own = personalize(artifact, enroll_files(artifact.voice_model, [sound / enrollment]).voice)
     heard, rate_hz = audio.read(sound / mixture)
-    return heard, extract(heard, rate_hz, Engine(own, open_network(own, "reference"))).signal
+    return heard, extract_signal(heard, rate_hz, Engine(own, open_network(own, "reference"))).signal
 
 
 def test_scores_are_those_of_the_extraction(artifact: Artifact, sound: Path, trials: Write) -> None:
@@ -286,23 +290,89 @@ def test_a_missing_package_is_one_line(artifact: Artifact, trials: Write, monkey
         evaluate(trials(TWO), artifact, "reference")
 
 
+ROWS = [TWO, ("mix.wav", "slt.flac", "b.wav", "a.wav", "two"), ("b.wav", "rms.flac", "", "b.wav", "absent")] * 4
+
+
+def test_estoi_does_not_depend_on_what_was_scored_before(artifact: Artifact, trials: Write) -> None:
+    """pystoi adds noise of 1e-16 to avoid a division by zero: it must be the same noise in every process."""
+    rng = np.random.get_state()[1]  # noqa: NPY002
+    first, again = (evaluate(trials(TWO, TWO), artifact, "reference")["items"] for _ in range(2))
+    assert first == again
+    assert first[0]["scores"] == first[1]["scores"]
+    np.testing.assert_array_equal(rng, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_what_was_scored_before_a_stop_is_not_scored_again(artifact: Artifact, trials: Write, tmp_path: Path) -> None:
+    path, journal = trials(*ROWS[:4]), tmp_path / "r.json.journal"
+
+    def stop(fraction: float) -> None:
+        if fraction >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(path, artifact, "reference", stop, journal=journal)
+    assert len(journal.read_text().splitlines()) == 1 + 2
+    told: list[float] = []
+    resumed = evaluate(path, artifact, "reference", told.append, journal=journal)
+    assert told == [0.5, 0.75, 1.0]
+    assert _same(resumed, evaluate(path, artifact, "reference"))
+    with pytest.raises(DataError, match="its engine differs"):
+        evaluate(path, artifact, "litert", journal=journal)
+    with pytest.raises(DataError, match="its trials differs"):
+        evaluate(trials(*ROWS[:5]), artifact, "reference", journal=journal)
+
+
+def test_other_sound_under_the_same_names_is_another_evaluation(
+    artifact: Artifact, sound: Path, trials: Write, tmp_path: Path
+) -> None:
+    (sound / "own.wav").write_bytes((sound / "mix.wav").read_bytes())
+    path = trials(("own.wav", *TWO[1:]))
+    evaluate(path, artifact, "reference", journal=tmp_path / "journal")
+    (sound / "own.wav").write_bytes((sound / "a.wav").read_bytes())
+    with pytest.raises(DataError, match="its sound differs"):
+        evaluate(path, artifact, "reference", journal=tmp_path / "journal")
+
+
 @pytest.mark.slow
-def test_processes_give_the_same_report(artifact: Artifact, trials: Write) -> None:
-    rows = [TWO, ("mix.wav", "slt.flac", "b.wav", "a.wav", "two")] * 3
-    one, two = (evaluate(trials(*rows), artifact, "reference", jobs=jobs) for jobs in (1, 2))
-    assert _close(one["items"], two["items"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_kill_changes_no_figure(artifact: Artifact, trials: Write, tmp_path: Path, workers: int) -> None:
+    """Alone, the whole run is killed and started again; of two workers, one is killed and nobody starts anything again."""
+    path, model, report = trials(*ROWS), tmp_path / "model.etse", tmp_path / "r.json"
+    artifact.save(model)
+    journal = tmp_path / "r.json.journal"
+    options = ("--trials", path, "--artifact", model, "--engine", "reference", "-o", report, "--workers", str(workers))
+    line = [sys.executable, "-m", "edge_tse", "evaluate", *map(str, options)]
+    with subprocess.Popen(line, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not (journal.exists() and journal.read_text().count("\n") > 2) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        victim = psutil.Process(process.pid)
+        if workers > 1:
+            (victim, *_) = [
+                child for child in victim.children(recursive=True) if not child.children() and "spawn_main" in str(child.cmdline())
+            ]
+        victim.kill()
+        assert journal.exists(), "the run ended before the kill"
+        ended = process.wait(120)
+    assert ended == (-signal.SIGKILL if workers == 1 else 0)
+    if workers == 1:
+        kept = journal.read_text().splitlines()
+        head, first = json.loads(kept[0]), json.loads(kept[1])
+        assert head["artifact"] == artifact.digest
+        first["result"]["scores"]["over_suppression"] = 0.125  # to be seen again: it is not computed anew
+        journal.write_text("\n".join([kept[0], json.dumps(first), *kept[2:]]) + "\n")
+        subprocess.run(line, check=True, stdout=subprocess.DEVNULL, timeout=120)
+    found, alone = json.loads(report.read_text()), json.loads(to_json(evaluate(path, artifact, "reference")))
+    if workers == 1:
+        assert found["items"][0]["scores"].pop("over_suppression") == 0.125
+        del alone["items"][0]["scores"]["over_suppression"], found["conditions"], alone["conditions"]
+    assert _same(found, alone)
+    assert not journal.exists()
 
 
-def _close(a: list[dict[str, Any]], b: list[dict[str, Any]]) -> bool:
-    """ESTOI adds noise of 1e-16 to avoid division by zero: the last rounded digit may differ."""
-    return len(a) == len(b) and all(
-        x["id"] == y["id"]
-        and all(
-            math.isclose(v, y["scores"][k], abs_tol=1.1e-4) if v is not None else y["scores"][k] is None
-            for k, v in x["scores"].items()
-        )
-        for x, y in zip(a, b, strict=True)
-    )
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether two reports hold the same bits, apart from when they were made."""
+    return to_json({**one, "environment": None}) == to_json({**other, "environment": None})
 
 
 def test_evaluation_needs_no_torch() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.errors import AudioError
-from edge_tse.extract import Extractor, extract
+from edge_tse.extraction import Extractor, extract_signal
 from edge_tse.report import Timing, memory
 from tests import graphs
 
@@ -66,26 +66,26 @@ class TestAlignment:
     @pytest.mark.parametrize("n", [1, 2, 63, 64, 65, 127, 128, 129, 1000, 16000])
     def test_sample_for_sample(self, ears: int, n: int) -> None:
         mixture = noise(n, ears)
-        got = extract(mixture, 16000, neutral())
+        got = extract_signal(mixture, 16000, neutral())
         assert got.signal.shape == mixture.shape
         assert np.abs(got.signal - mixture).max() < 1e-5
 
     @pytest.mark.parametrize("rate_hz", [8000, 11025, 44100, 48000, 96000])
     @pytest.mark.parametrize("n", [1, 7, 999, 22051])
     def test_any_rate_and_length(self, rate_hz: int, n: int) -> None:
-        assert extract(noise(n), rate_hz, neutral()).signal.shape == (1, n)
+        assert extract_signal(noise(n), rate_hz, neutral()).signal.shape == (1, n)
 
     @pytest.mark.parametrize("rate_hz", [8000, 44100, 48000])
     def test_other_rates_are_aligned(self, rate_hz: int) -> None:
         """Speech band content survives the way to 16 kHz and back within -60 dB, which a shift of a tenth of a sample would not."""
         mixture = speech_band(rate_hz)
-        error = extract(mixture, rate_hz, neutral()).signal - mixture
+        error = extract_signal(mixture, rate_hz, neutral()).signal - mixture
         assert np.sqrt(np.mean(error**2)) < 1e-3 * np.sqrt(np.mean(mixture**2))
 
     @pytest.mark.parametrize("rate_hz", [8000, 16000, 48000])
     def test_no_trim_keeps_the_algorithmic_latency(self, rate_hz: int) -> None:
         mixture = speech_band(rate_hz)
-        kept = extract(mixture, rate_hz, neutral(), trim=False).signal
+        kept = extract_signal(mixture, rate_hz, neutral(), trim=False).signal
         latency = nano().frame.algorithmic_latency_s * rate_hz
         assert latency == int(latency)
         assert kept.shape[1] == mixture.shape[1] + int(latency)
@@ -111,7 +111,7 @@ class TestStreaming:
         live = Extractor(random_engine(), 2)
         stream = np.concatenate([live.push(signal), live.flush()], axis=1)
         delay = nano().frame.delay
-        assert np.array_equal(extract(signal, 16000, random_engine()).signal, stream[:, delay : delay + 5000])
+        assert np.array_equal(extract_signal(signal, 16000, random_engine()).signal, stream[:, delay : delay + 5000])
 
     def test_flush_starts_afresh(self) -> None:
         live = Extractor(random_engine(), 1)
@@ -121,70 +121,70 @@ class TestStreaming:
 
     def test_an_engine_extracts_twice_alike(self) -> None:
         engine = random_engine()
-        first = extract(noise(3000), 16000, engine).signal
-        extract(noise(3000, 2, seed=5), 16000, engine)
-        assert np.array_equal(extract(noise(3000), 16000, engine).signal, first)
+        first = extract_signal(noise(3000), 16000, engine).signal
+        extract_signal(noise(3000, 2, seed=5), 16000, engine)
+        assert np.array_equal(extract_signal(noise(3000), 16000, engine).signal, first)
 
     def test_engines_agree_bit_for_bit(self) -> None:
         signal = noise(16000, 2)
         assert np.array_equal(
-            extract(signal, 16000, random_engine("litert")).signal, extract(signal, 16000, random_engine()).signal
+            extract_signal(signal, 16000, random_engine("litert")).signal, extract_signal(signal, 16000, random_engine()).signal
         )
 
     def test_the_network_is_heard(self) -> None:
         """Half the gain, half the signal; and a random network changes the signal."""
         signal = noise(2000)
-        assert np.abs(extract(signal, 16000, neutral(mask=0, velocity=0)).signal - signal / 2).max() < 1e-5
-        assert np.abs(extract(signal, 16000, random_engine()).signal - signal).max() > 0.01
+        assert np.abs(extract_signal(signal, 16000, neutral(mask=0, velocity=0)).signal - signal / 2).max() < 1e-5
+        assert np.abs(extract_signal(signal, 16000, random_engine()).signal - signal).max() > 0.01
 
 
 class TestTwoEars:
     def test_same_channels_out_with_one_gain(self) -> None:
         left = noise(8000)
-        got = extract(np.concatenate([left, left * 0.25]), 16000, random_engine()).signal
+        got = extract_signal(np.concatenate([left, left * 0.25]), 16000, random_engine()).signal
         assert got.shape == (2, 8000)
         assert np.abs(got[1] - got[0] * 0.25).max() < 1e-6
 
     def test_equal_ears_are_mono(self) -> None:
         left = noise(8000)
-        both = extract(np.concatenate([left, left]), 16000, random_engine()).signal
+        both = extract_signal(np.concatenate([left, left]), 16000, random_engine()).signal
         assert np.array_equal(both[0], both[1])
-        assert np.abs(both[0] - extract(left, 16000, random_engine()).signal[0]).max() < 1e-5
+        assert np.abs(both[0] - extract_signal(left, 16000, random_engine()).signal[0]).max() < 1e-5
 
     @pytest.mark.parametrize("channels", [3, 8])
     def test_more_are_refused(self, channels: int) -> None:
         with pytest.raises(AudioError, match=f"{channels} channels, at most 2"):
-            extract(noise(100, channels), 16000, neutral())
+            extract_signal(noise(100, channels), 16000, neutral())
 
 
 class TestValues:
     def test_silence_stays_silence(self) -> None:
-        got = extract(np.zeros((1, 4000), np.float32), 16000, random_engine())
+        got = extract_signal(np.zeros((1, 4000), np.float32), 16000, random_engine())
         assert got.silent
         assert not got.signal.any()
 
     def test_clipping_is_a_value(self) -> None:
-        got = extract(np.clip(noise(8000) * 20, -1, 1), 16000, random_engine())
+        got = extract_signal(np.clip(noise(8000) * 20, -1, 1), 16000, random_engine())
         assert got.clipped_samples > 100
         assert not got.silent
-        assert extract(noise(8000), 16000, random_engine()).clipped_samples == 0
+        assert extract_signal(noise(8000), 16000, random_engine()).clipped_samples == 0
 
     @pytest.mark.parametrize("level", [1e-20, 1e-6, 1.0, 90.0])
     def test_any_level_gives_finite_sound(self, level: float) -> None:
-        assert np.isfinite(extract(np.float32(level) * noise(4000).clip(-1, 1), 16000, random_engine()).signal).all()
+        assert np.isfinite(extract_signal(np.float32(level) * noise(4000).clip(-1, 1), 16000, random_engine()).signal).all()
 
     def test_bad_signals_are_refused(self) -> None:
         bad = noise(100)
         bad[0, 3] = np.nan
         with pytest.raises(AudioError, match="NaN"):
-            extract(bad, 16000, neutral())
+            extract_signal(bad, 16000, neutral())
         with pytest.raises(AudioError, match="0 samples"):
-            extract(noise(0), 16000, neutral())
+            extract_signal(noise(0), 16000, neutral())
 
     def test_every_hop_is_timed_and_gains_are_kept_when_asked(self) -> None:
         frame = nano().frame
         seen: list[float] = []
-        got = extract(noise(16000), 16000, random_engine(), keep_gains=True, progress=seen.append)
+        got = extract_signal(noise(16000), 16000, random_engine(), keep_gains=True, progress=seen.append)
         hops = -(-(16000 + frame.delay) // frame.hop)
         assert got.timing.hop_s.shape == (hops,)
         assert (got.timing.hop_s > 0).all()
@@ -193,7 +193,7 @@ class TestValues:
         assert got.gains.std() > 0
         assert seen == sorted(seen)
         assert seen[-1] == 1
-        assert extract(noise(64), 16000, neutral()).gains is None
+        assert extract_signal(noise(64), 16000, neutral()).gains is None
 
     def test_times_come_from_the_clock(self) -> None:
         ticks = iter(range(1000))
@@ -231,10 +231,10 @@ def test_memory_does_not_grow(name: str, hops: int) -> None:
 def test_a_long_file_needs_memory_for_its_sound_only() -> None:
     """The output, a padded copy and the checks, at most four times the mixture: not 200 features a hop."""
     mixture = noise(16000 * 30)
-    extract(noise(1600), 16000, neutral())
+    extract_signal(noise(1600), 16000, neutral())
     tracemalloc.start()
     try:
-        extract(mixture, 16000, neutral())
+        extract_signal(mixture, 16000, neutral())
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

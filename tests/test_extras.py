@@ -28,6 +28,7 @@ MODULES = {
     "lightning-fabric": "lightning_fabric",
     "pip-audit": "pip_audit",
     "pyserial": "serial",
+    "pyyaml": "yaml",
     "pytest-cov": "pytest_cov",
     "pytest-randomly": "pytest_randomly",
     "pytest-xdist": "xdist",
@@ -50,12 +51,12 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 
 
 def test_extras_have_their_names() -> None:
-    together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval", "hearing"}
+    together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval", "hearing", "cluster"}
     assert set(EXTRAS) == together | {"live", "studio", "device-legacy", "all", "dev"}
 
 
 def test_all_is_all_that_goes_together() -> None:
-    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,tflm,firmware,eval,hearing]"]
+    assert EXTRAS["all"] == ["edge-tse[litert,audio,train,executorch,onnx,tflm,firmware,eval,hearing,cluster]"]
 
 
 def test_torch_has_one_version() -> None:

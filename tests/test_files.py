@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse.errors import ArtifactError, AudioError, EdgeTseError
-from edge_tse.files import erase, open_private, read_bytes, replacing, write_bytes
+from edge_tse.files import check_outputs, erase, open_private, read_bytes, replacing, write_bytes
 from edge_tse.voice import load_voice, save_voice
 from tests import graphs
 from tests.command import Run
@@ -167,7 +167,7 @@ class TestVoiceVerb:
         assert told["values"] == 128
         assert told["mode"] == "0600"
         assert told["shipped_models"] == []
-        assert told["model"] == graphs.voice_model().digest
+        assert told["encoder"] == graphs.voice_model().encoder_digest
         assert "its owner alone" in run("voice", voice, "--info").out
         voice.chmod(0o644)
         assert "others than its owner" in run("voice", voice).out
@@ -193,3 +193,9 @@ class TestVoiceVerb:
         assert voice.exists()
         with pytest.raises(EdgeTseError, match="cannot be overwritten"):
             erase(tmp_path / "link")
+
+
+def test_two_outputs_of_one_name(tmp_path: Path) -> None:
+    check_outputs([tmp_path / "a.json", tmp_path / "b.html"])
+    with pytest.raises(EdgeTseError, match="was given for two different outputs"):
+        check_outputs([tmp_path / "a.json", tmp_path / "." / "a.json"])

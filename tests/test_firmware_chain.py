@@ -189,7 +189,7 @@ def test_other_geometries(window: int, hop: int, ears: int, beam: bool) -> None:
 
 
 def voice_of(artifact: Artifact, seed: int) -> Voice:
-    return Voice(embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="", source="")
+    return Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
 
 
 def test_a_voice_set_is_a_voice_folded_in(nano: Artifact) -> None:

@@ -16,7 +16,7 @@ from edge_tse.operators import Pointwise  # noqa: E402
 from edge_tse.personalization import personalize  # noqa: E402
 from edge_tse.quant import dequantize  # noqa: E402
 from edge_tse.reference import ReferenceNetwork  # noqa: E402
-from edge_tse.voice import Voice, active_levels, enroll  # noqa: E402
+from edge_tse.voice import Voice, active_levels, enroll_signals  # noqa: E402
 from quantization.freeze import freeze  # noqa: E402
 from quantization.qat import CALIBRATIONS, WeightFormat, calibrate, quantized_twin  # noqa: E402
 from quantization.quantize import golden_features, packed_bytes  # noqa: E402
@@ -152,9 +152,7 @@ def test_only_one_layer_is_quantized_at_a_time(student, twin, features, voice):
 
 
 def test_personalizing_changes_constants_only(artifact, voice):
-    speaker = Voice(
-        embedding=voice[0].numpy(), model_digest=artifact.voice_model.digest, created="2026-01-01T00:00:00Z", source="test"
-    )
+    speaker = Voice(embedding=voice[0].numpy(), encoder_digest=artifact.voice_model.encoder_digest, created="", source="test")
     personal = personalize(artifact, speaker)
     before = [n for n in artifact.graph.nodes if isinstance(n, Pointwise)]
     after = [n for n in personal.graph.nodes if isinstance(n, Pointwise)]
@@ -202,7 +200,7 @@ def test_streaming_steps_equal_one_batch(artifact, student, features, voice):
 
 def test_enroll_and_extract_run_end_to_end(artifact):
     clip = utterance(3, 0, 4.0)
-    speaker = enroll(artifact.voice_model, [clip], "2026-01-01T00:00:00Z", "clip")
+    speaker = enroll_signals(artifact.voice_model, [clip], "2026-01-01T00:00:00Z", "clip")
     personal = personalize(artifact, speaker)
     step = Engine(personal, ReferenceNetwork(personal.graph)).start(2)
     out = [step(np.repeat(clip[None, i * 64 : i * 64 + 64], 2, 0)) for i in range(50)]

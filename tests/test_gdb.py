@@ -33,6 +33,7 @@ class Server:
         self.knows = knows
         self.damage_answers = 0
         self.refuse_packets = 0
+        self.map = b""
         self.staged: list[tuple[int, bytes]] = []
         self.packets: list[bytes] = []
         self._pending = b""
@@ -82,6 +83,10 @@ class Server:
         body = re.sub(rb"}(.)", lambda m: bytes([m[1][0] ^ 0x20]), packet, flags=re.DOTALL)
         if packet[:1] == b"?":
             return [b"T05thread:01;"]
+        if packet[:5] == b"qXfer":
+            at, most = (int(n, 16) for n in packet.rpartition(b":")[2].split(b","))
+            piece = self.map[at : at + min(most, 100)]
+            return [(b"m" if at + len(piece) < len(self.map) else b"l") + piece] if self.map else [b""]
         if packet[:5] == b"qRcmd":
             command = bytes.fromhex(packet[6:].decode()).decode()
             return [b"O" + b"reset\n".hex().encode(), b"OK"] if command == "reset" else [b""] if command == "what" else [b"E22"]
@@ -235,6 +240,79 @@ def test_a_program_is_written_compared_and_made_startable_last() -> None:
     assert writes[0].startswith(b"X%x,8:" % ORIGIN)
     assert bytes(8) in writes[0]
     assert b"vectors!" in writes[-1]
+
+
+MAP = b"""<?xml version="1.0"?><!DOCTYPE memory-map PUBLIC "+//IDN gnu.org//DTD GDB Memory Map V1.0//EN" "gdb-memory-map.dtd">
+<memory-map>
+  <memory type="flash" start="0x8000000" length="0x4000"><property name="blocksize">0x800</property></memory>
+  <memory type="ram" start="0x8004000" length="0x4000"/>
+</memory-map>"""
+
+
+class Chip(Server):
+    """A server that knows which memory is flash, and a flash of words of 32 bytes, each programmed once after it is erased."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map = MAP
+        self.programmed: set[int] = set()
+        self.lost_power_after: int | None = None
+
+    def execute(self, packet: bytes) -> list[bytes]:
+        if self.lost_power_after is not None and packet[:1] in b"vXM":
+            if self.lost_power_after == 0:
+                return [b"E01"]
+            self.lost_power_after -= 1
+        kind, _, rest = packet.partition(b":")
+        if kind == b"vFlashErase":
+            at, size = (int(n, 16) - base for n, base in zip(rest.split(b","), (ORIGIN, 0), strict=True))
+            assert at % 0x800 == size % 0x800 == 0, "whole sectors"
+            self.programmed -= set(range(at // 32, (at + size) // 32))
+        if kind == b"vFlashDone":
+            for at, content in self.staged:
+                words = set(range(at // 32, -(-(at + len(content)) // 32)))
+                assert at % 32 == 0, "a whole word"
+                assert not words & self.programmed, "a word is programmed once"
+                self.programmed |= words
+        if packet[:1] in b"XM":
+            assert int(packet[1:].partition(b",")[0], 16) >= ORIGIN + 0x4000, "flash is not written as memory"
+        return super().execute(packet)
+
+
+def test_flash_that_the_server_knows_is_erased_and_programmed_once() -> None:
+    chip, told = Chip(), list[FlashProgress]()
+    chip.memory[:0x4000] = b"old" * 5461 + b"!"
+    gdb = GdbRemote(chip.link())
+    assert [vars(region) for region in gdb.flash_regions()] == [{"origin": ORIGIN, "size_bytes": 0x4000, "sector_bytes": 0x800}]
+    code = bytes(range(256)) * 40
+    weights = ORIGIN + 8 + len(code) + 8  # in the same word as the end of the code
+    load(gdb, elf((ORIGIN + 0x4000, b"data" * 10), (weights, b"weights" * 99), (ORIGIN, b"vectors!" + code)), told.append)
+    assert chip.memory[: 8 + len(code)] == b"vectors!" + code
+    assert chip.memory[weights - ORIGIN :][:693] == b"weights" * 99
+    assert chip.memory[0x4000:0x4028] == b"data" * 10
+    assert chip.memory[0x3000:0x4000] == (b"old" * 5461 + b"!")[0x3000:], "sectors that nothing goes to are left alone"
+    assert [phase.phase for phase in told if phase.done_bytes == phase.total_bytes] == ["erase", "write", "compare", "mark"]
+    last = [packet for packet in chip.packets if packet[:11] == b"vFlashWrite"][-1]
+    assert last.startswith(b"vFlashWrite:%x:" % ORIGIN)
+
+
+def test_interrupted_flash_holds_no_vectors_until_all_is_there() -> None:
+    code = bytes(range(1, 251)) * 40
+    whole = Chip()
+    load(GdbRemote(whole.link()), elf((ORIGIN, b"vectors!" + code)))
+    steps = sum(packet[:1] in b"vXM" for packet in whole.packets)
+    assert steps > 10
+    for after in range(1, steps):
+        chip = Chip()
+        chip.memory[:8] = b"outdated"
+        chip.lost_power_after = after
+        with pytest.raises(DeviceError):
+            load(GdbRemote(chip.link()), elf((ORIGIN, b"vectors!" + code)))
+        assert chip.memory[:8] == b"\xff" * 8
+    chip.lost_power_after = None
+    chip.staged.clear()
+    load(GdbRemote(chip.link()), elf((ORIGIN, b"vectors!" + code)))
+    assert chip.memory[: 8 + len(code)] == b"vectors!" + code
 
 
 def test_memory_that_does_not_keep_what_is_written() -> None:

@@ -23,8 +23,8 @@ def fresh(program: str) -> str:
     "statement",
     [
         "import edge_tse",
-        "from edge_tse import Artifact, Engine, Extractor, FrameSpec, Voice, open_network, personalize",
-        "import edge_tse.reference, edge_tse.artifact, edge_tse.voice, edge_tse.engines, edge_tse.extract, edge_tse.demo",
+        "from edge_tse import Artifact, Engine, Extractor, FrameSpec, Voice, enroll, extract, open_network, personalize",
+        "import edge_tse.reference, edge_tse.artifact, edge_tse.voice, edge_tse.engines, edge_tse.arrays, edge_tse.demo",
     ],
 )
 def test_nothing_heavy_is_loaded(statement: str) -> None:

@@ -1,11 +1,10 @@
-"""The C library as somebody else's program has it: the example of the documentation, the Zephyr module, and documented names."""
+"""The C library as somebody else's program has it: the example of the documentation, and documented names."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -18,13 +17,14 @@ from numpy.typing import NDArray
 from benchmarks import contracts
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.fit import fits
+from edge_tse.deployment.offers import load_offers
 from edge_tse.deployment.runtime import runtime_named
 from edge_tse.deployment.target import load_target, targets
 from edge_tse.engines.litert import open_interpreter
 from edge_tse.graph import IntegerGraph
 from edge_tse.personalization import universal
 from edge_tse.voice import Voice
-from firmware_bridge.build import BOARD, LIBRARY, PROGRAMS, SOURCES, zig
+from firmware_bridge.build import BOARD, LIBRARY, PROGRAMS, zig
 from firmware_bridge.codegen import generate, voice_patch
 from firmware_bridge.native import NativeChain
 from targets import onnx as onnx_file
@@ -37,9 +37,7 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "docs" / "integration" / "example.c"
 INTEGRATION, PORTING = ROOT / "docs" / "integration.md", ROOT / "docs" / "porting.md"
-ZEPHYR = ROOT / "firmware_bridge" / "zephyr"
 STREAM = "etse_stream.c"
-GENERATED = ("model.h", "model.c", "frame.c")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +47,7 @@ def artifact() -> Artifact:
 
 @pytest.fixture(scope="module")
 def patch(artifact: Artifact) -> bytes:
-    voice = Voice(embedding=graphs.embedding(1), model_digest=artifact.voice_model.digest, created="", source="")
+    voice = Voice(embedding=graphs.embedding(1), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
     return voice_patch(artifact, voice)
 
 
@@ -58,10 +56,10 @@ def example(artifact: Artifact, tmp_path_factory: pytest.TempPathFactory) -> Run
     """The example, compiled by the command that docs/integration.md gives, with more warnings and all of them errors."""
     pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
     folder = tmp_path_factory.mktemp("example")
-    for name, text in generate(artifact).items():
-        (folder / name).write_text(text)
+    with zipfile.ZipFile(io.BytesIO(runtime_named("native-c").write(artifact, load_target("stm32h7")).content)) as archive:
+        archive.extractall(folder)
     (command,) = re.findall(r"^    cc ((?:.*\\\n)*.*)", INTEGRATION.read_text(), re.MULTILINE)
-    words = command.replace("\\\n", " ").replace("$C", str(LIBRARY)).replace("$MODEL", str(folder)).split()
+    words = command.replace("\\\n", " ").replace("$ETSE", str(folder)).split()
     words = [str(EXAMPLE) if word == "example.c" else word for word in words]
     words[words.index("-o") + 1] = str(folder / "example")
     done = subprocess.run(
@@ -106,7 +104,7 @@ def test_the_example_does_what_the_chain_does(
 
 def test_the_example_says_what_is_wrong(example: Run, patch: bytes, tmp_path: Path) -> None:
     foreign = graphs.artifact(seed=1)
-    other = Voice(embedding=graphs.embedding(1), model_digest=foreign.voice_model.digest, created="", source="")
+    other = Voice(embedding=graphs.embedding(1), encoder_digest=foreign.voice_model.encoder_digest, created="", source="")
     (tmp_path / "short").write_bytes(patch[:-1])
     (tmp_path / "foreign").write_bytes(voice_patch(foreign, other))
     for arguments, message in (
@@ -124,115 +122,6 @@ def test_the_example_says_what_is_wrong(example: Run, patch: bytes, tmp_path: Pa
 
 def test_the_example_is_short() -> None:
     assert len(EXAMPLE.read_text().splitlines()) <= 105
-
-
-def library_sources(text: str) -> list[str]:
-    """Files of ``c/`` that the module's CMake file names."""
-    return re.findall(r"\$\{EDGE_TSE_C\}/(\w+\.c)", text)
-
-
-def test_zephyr_builds_what_we_build() -> None:
-    text = (ZEPHYR / "CMakeLists.txt").read_text()
-    assert library_sources(text) == [*SOURCES, STREAM]
-    assert all((LIBRARY / name).is_file() for name in library_sources(text))
-    assert re.findall(r"\$\{EDGE_TSE_MODEL\}/(\w+\.c)", text) == sorted(n for n in GENERATED if n.endswith(".c"))[::-1]
-    # What the integers depend on.
-    assert "-ffp-contract=off" in text
-
-
-def test_the_archive_of_a_model_is_library_and_model_and_links_as_a_whole(artifact: Artifact, tmp_path: Path) -> None:
-    pytest.importorskip("ziglang", reason="compiling C needs ziglang: pip install '.[firmware]'")
-    content = runtime_named("native-c").write(artifact, load_target("stm32h7")).content
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert set(archive.namelist()) == {*GENERATED, "sbom.cdx.json", *(f"c/{path.name}" for path in LIBRARY.iterdir())}
-        archive.extractall(tmp_path)
-    sources = [str(path) for path in tmp_path.rglob("*.c")]
-    flags = (
-        "-std=c11",
-        "-O2",
-        "-ffp-contract=off",
-        "-shared",
-        "-fPIC",
-        "-Wl,--no-undefined",
-        f"-I{tmp_path}",
-        f"-I{tmp_path / 'c'}",
-    )
-    done = subprocess.run([*zig(), *flags, *sources, "-o", str(tmp_path / "all.so")], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_zephyr_module_description() -> None:
-    yaml = pytest.importorskip("yaml", reason="reading module.yml needs PyYAML: pip install pyyaml")
-    module = yaml.safe_load((ZEPHYR / "module.yml").read_text())
-    assert module == {"name": "edge-tse", "build": {"cmake": "zephyr", "kconfig": "zephyr/Kconfig"}}
-    assert (ZEPHYR.parent / module["build"]["cmake"] / "CMakeLists.txt").is_file()
-    assert (ZEPHYR.parent / module["build"]["kconfig"]).is_file()
-
-
-def test_zephyr_options_are_those_that_exist() -> None:
-    defined = set(re.findall(r"^config (\w+)$", (ZEPHYR / "Kconfig").read_text(), re.MULTILINE))
-    used = set(re.findall(r"CONFIG_(\w+)", (ZEPHYR / "CMakeLists.txt").read_text()))
-    assert used == defined
-    documented = set(re.findall(r"CONFIG_(EDGE_TSE\w*)", PORTING.read_text()))
-    assert documented <= defined
-    assert {"EDGE_TSE", "EDGE_TSE_MODEL_DIR"} <= documented
-
-
-STUBS = """
-cmake_minimum_required(VERSION 3.20)
-function(zephyr_library_named name)
-  message(STATUS "library ${name}")
-endfunction()
-function(zephyr_library_sources)
-  message(STATUS "sources ${ARGN}")
-endfunction()
-function(zephyr_library_sources_ifdef condition)
-  if(${${condition}})
-    message(STATUS "sources ${ARGN}")
-  endif()
-endfunction()
-foreach(kind library_compile_options library_compile_definitions compile_definitions include_directories)
-  cmake_language(EVAL CODE "function(zephyr_${kind})\\nmessage(STATUS \\"${kind} \\${ARGN}\\")\\nendfunction()")
-endforeach()
-"""
-
-
-def evaluated(folder: Path, model: str, **options: str) -> dict[str, list[str]]:
-    """What CMake makes of the module, in a Zephyr that only says what it is told; or ``{"error": message}``."""
-    settings = {"EDGE_TSE": "y", "EDGE_TSE_MODEL_DIR": model, "EDGE_TSE_STREAM": "y", "EDGE_TSE_STREAM_FRAMES": "0", **options}
-    lines = [f'set(CONFIG_{name} "{value}")' for name, value in settings.items()]
-    script = folder / "script.cmake"
-    script.write_text(
-        "\n".join([STUBS, f'set(APPLICATION_SOURCE_DIR "{folder}")', *lines, f'include("{ZEPHYR / "CMakeLists.txt"}")'])
-    )
-    done = subprocess.run(["cmake", "-P", str(script)], capture_output=True, text=True, check=False)
-    if done.returncode:
-        return {"error": [" ".join(done.stderr.split())]}
-    told: dict[str, list[str]] = {}
-    for line in done.stdout.splitlines():
-        kind, _, values = line.removeprefix("-- ").partition(" ")
-        told.setdefault(kind, []).extend(values.split(";"))
-    return told
-
-
-def test_cmake_evaluates_the_zephyr_module(artifact: Artifact, tmp_path: Path) -> None:
-    if shutil.which("cmake") is None:
-        pytest.skip("cmake is not installed: apt-get install cmake")
-    (tmp_path / "generated").mkdir()
-    assert "has no model.h" in evaluated(tmp_path, "generated")["error"][0]
-    for name, text in generate(artifact).items():
-        (tmp_path / "generated" / name).write_text(text)
-    told = evaluated(tmp_path, "generated")
-    assert told["library"] == ["edge_tse"]
-    assert all(Path(source).is_file() for source in told["sources"])
-    assert [Path(source).name for source in told["sources"]] == ["model.c", "frame.c", *SOURCES, STREAM]
-    assert "compile_definitions" not in told
-    assert "library_compile_definitions" not in told
-    other = evaluated(tmp_path, str(tmp_path / "generated"), EDGE_TSE_STREAM="", EDGE_TSE_PORTABLE="y")
-    assert [Path(source).name for source in other["sources"]] == ["model.c", "frame.c", *SOURCES]
-    assert other["library_compile_definitions"] == ["ETSE_PORTABLE"]
-    assert evaluated(tmp_path, "generated", EDGE_TSE_STREAM_FRAMES="2048")["compile_definitions"] == ["ETSE_STREAM_FRAMES=2048"]
-    assert evaluated(tmp_path, "generated", EDGE_TSE="") == {}
 
 
 def test_documented_names_are_those_of_the_shipped_model() -> None:
@@ -336,7 +225,7 @@ def test_the_documented_target_is_one(tmp_path: Path) -> None:
 def test_what_the_pages_point_at_exists(page: Path) -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", page.read_text()):
         assert (page.parent / link).exists(), link
-    known = targets()
+    known = {*targets(), *load_offers()}
     for name in re.findall(r"--target ([a-z][\w-]+)", page.read_text()):
         assert name in known, name
     for path in re.findall(r"`((?:edge_tse|firmware_bridge|benchmarks|targets|tests)/[\w/.]+)`", page.read_text()):

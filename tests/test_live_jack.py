@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import ctypes.util
 import json
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,61 +15,18 @@ import pytest
 from edge_tse.artifact import Artifact
 from edge_tse.cli import main
 from edge_tse.engines import Engine, open_network
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.personalization import personalize
 from edge_tse.voice import load_voice
 from tests import graphs
+from tests.jack_server import Server, jack, play_through
 from tests.speech import utterance
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-ROOT = Path(__file__).parent.parent
+__all__ = ["jack"]
 
 pytest.importorskip("pyaudio", reason="PyAudio is not installed: pip install '.[live]'")
-if shutil.which("jackd") is None or ctypes.util.find_library("jack") is None:
-    pytest.skip("no JACK here: apt-get install jackd2", allow_module_level=True)
-
-
-@dataclass(frozen=True)
-class Server:
-    name: str
-    rate_hz: int
-    process: subprocess.Popen[bytes]
-    apps: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return os.environ | {"JACK_DEFAULT_SERVER": self.name, "JACK_NO_START_SERVER": "1", "PYTHONPATH": str(ROOT)}
-
-
-@pytest.fixture
-def jack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """A server of one's own, at the rate asked for."""
-    rate_hz, period = getattr(request, "param", (16000, 64))
-    name = f"etse{os.getpid()}"
-    # -S: the server waits for its clients. Without real-time rights on a busy machine it would play on without them.
-    command = ["jackd", "-r", "-S", "-t", "5000", "--no-mlock", "-n", name, "-d", "dummy"]
-    command += ["-r", str(rate_hz), "-p", str(period), "-C", "2", "-P", "2"]
-    quiet = os.environ | {"JACK_NO_AUDIO_RESERVATION": "1"}
-    with (tmp_path / "jackd.log").open("wb") as log:
-        process = subprocess.Popen(command, env=quiet, stdout=log, stderr=log)
-        server = Server(name, rate_hz, process)
-        for _ in range(100):
-            ready = subprocess.run(["jack_lsp"], env=server.environment, capture_output=True, check=False)
-            if ready.returncode == 0:
-                break
-            time.sleep(0.1)
-        else:
-            process.kill()
-            pytest.skip(f"jackd does not start here: {(tmp_path / 'jackd.log').read_text()[-300:]}")
-        try:
-            yield server
-        finally:
-            for app in server.apps:  # those that a failed test left running
-                app.kill()
-                app.wait(10)
-            process.terminate()
-            process.wait(10)
 
 
 @pytest.fixture
@@ -106,11 +58,7 @@ def start(server: Server, folder: Path, *options: object) -> subprocess.Popen[st
 
 
 def harness(server: Server, folder: Path, signal_: np.ndarray, seconds: float) -> np.ndarray:
-    np.save(folder / "play.npy", signal_)
-    command = [sys.executable, ROOT / "tests" / "jack.py", folder / "play.npy", folder / "record.npy", str(seconds), "PortAudio"]
-    # The server waits for its clients: on a busy machine its seconds are longer.
-    subprocess.run(command, env=server.environment, check=True, timeout=5 * seconds + 90)
-    return np.load(folder / "record.npy")
+    return play_through(server, folder, signal_, seconds, "PortAudio")
 
 
 def finish(app: subprocess.Popen[str]) -> dict:
@@ -128,7 +76,7 @@ QUIET = 32000
 def wanted(folder: Path, mixture: np.ndarray) -> np.ndarray:
     """The file path."""
     model = personalize(Artifact.load(folder / "model.etse"), load_voice(folder / "a.voice"))
-    return extract(mixture, 16000, Engine(model, open_network(model, "litert"))).signal
+    return extract_signal(mixture, 16000, Engine(model, open_network(model, "litert"))).signal
 
 
 def check(server: Server, folder: Path, seconds: float) -> tuple[dict, int]:

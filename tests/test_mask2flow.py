@@ -375,18 +375,6 @@ def test_it_has_no_teacher(data, finished, tmp_path):
 # --- analysis and evaluation of a checkpoint
 
 
-@pytest.fixture(scope="module")
-def trials(tmp_path_factory):
-    """A pair of talkers, and one of them absent."""
-    folder = tmp_path_factory.mktemp("trials")
-    a, b = utterance(0, 0, 2.0), utterance(5, 0, 2.0)
-    for name, sound in {"a": a, "b": b, "mix": a + b, "enroll": utterance(0, 1, 8.0)}.items():
-        audio.write(folder / f"{name}.wav", sound[None], 16000)
-    rows = ("t0,mix.wav,enroll.wav,a.wav,b.wav,two", "t1,b.wav,enroll.wav,,b.wav,absent")
-    (folder / "trials.csv").write_text("\n".join(("id,mixture,enrollment,target,interferer,condition", *rows)) + "\n")
-    return folder / "trials.csv"
-
-
 def test_moves_of_a_flow_by_step(finished, trials):
     found = analyse_checkpoint(trials, finished)
     assert set(found) == {"two", "absent"}

@@ -18,9 +18,7 @@ from tests import graphs
 
 
 def voice(artifact: Artifact, seed: int = 0) -> Voice:
-    return Voice(
-        embedding=graphs.embedding(seed), model_digest=artifact.voice_model.digest, created="2026-01-01T00:00:00Z", source="x"
-    )
+    return Voice(embedding=graphs.embedding(seed), encoder_digest=artifact.voice_model.encoder_digest, created="", source="x")
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +70,9 @@ def test_a_personal_artifact_survives_its_file(artifact: Artifact) -> None:
     assert verify(again, ReferenceNetwork(again.graph)).worst_lsb == 0
 
 
-def test_voices_of_another_model_are_refused(artifact: Artifact) -> None:
-    foreign = replace(voice(artifact), model_digest="0" * 64)
-    with pytest.raises(ArtifactError, match="enrolled with model 000000000000, this artifact has"):
+def test_voices_of_another_encoder_are_refused(artifact: Artifact) -> None:
+    foreign = replace(voice(artifact), encoder_digest="0" * 64)
+    with pytest.raises(ArtifactError, match="made by encoder 000000000000, this model listens to voices of"):
         personalize(artifact, foreign)
 
 

@@ -29,6 +29,8 @@ def recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (wanted, rate_hz), (other, _) = (audio.read(CLIPS / f"{voice}-speech.flac") for voice in ("slt", "rms"))
     n = min(wanted.shape[1], other.shape[1])
     audio.write(tmp_path / "dinner.wav", wanted[:, :n] + other[:, :n], rate_hz)
+    (tmp_path / "evening").mkdir()
+    audio.write(tmp_path / "evening" / "supper.wav", wanted[:, :rate_hz] + other[:, :rate_hz], rate_hz)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -49,13 +51,14 @@ def test_the_commands_run(recordings: Path) -> None:
     """All but two: one needs a sound device, the other an emulator, and both have tests of their own."""
     lines = re.findall(r"^    \.venv/bin/(edge-tse .*)$", README, re.MULTILINE)
     commands = [shlex.split(line, comments=True)[1:] for line in lines]
-    assert [command[0] for command in commands] == ["enroll", "extract", "live", "compile", "flash"]
+    assert [command[0] for command in commands] == ["enroll", "extract", "extract", "live", "compile", "flash"]
     for command in commands:
         if command[0] not in ("live", "flash"):
             assert main(command) == 0
     talker, mixture = (audio.read(recordings / name)[0] for name in ("alice-only.wav", "dinner.wav"))
     assert talker.shape == mixture.shape
     assert not np.array_equal(talker, mixture)
+    assert sorted(path.name for path in (recordings / "alice-only").iterdir()) == ["dinner.wav", "supper.wav"]
 
 
 def test_the_example_runs(recordings: Path) -> None:
@@ -63,7 +66,14 @@ def test_the_example_runs(recordings: Path) -> None:
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
     mixture, _ = audio.read(recordings / "dinner.wav")
-    assert np.shape(names["talker"]) == mixture.shape
+    assert np.shape(names["talker"]) == mixture[0].shape
+
+
+def test_the_page_of_python_runs(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i, code in enumerate(re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)):
+        exec(compile(code, f"docs/python.md {i}", "exec"), {})
+    mixture, _ = audio.read(recordings / "dinner.wav")
+    assert sum(map(int, capsys.readouterr().out.split())) == mixture.shape[1]
 
 
 def test_what_it_names_exists() -> None:

@@ -122,7 +122,7 @@ class TestReplay:
         assert np.array_equal(replayed(recording, engine())[1], out)
 
 
-VOICE = Voice(embedding=np.array([0.6, 0.8], np.float32), model_digest="1" * 64, created="", source="a test")
+VOICE = Voice(embedding=np.array([0.6, 0.8], np.float32), encoder_digest="1" * 64, created="", source="a test")
 
 
 def head(hearing: Hearing = Hearing(), calibration: Calibration = UNCALIBRATED) -> Head:  # noqa: B008  # frozen

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.errors import AudioError
-from edge_tse.extract import extract
+from edge_tse.extraction import extract_signal
 from edge_tse.frame import FrameSpec
 from edge_tse.hearing.chain import Chain, Hearing
 from edge_tse.live.loop import Fate, Loop
@@ -98,7 +98,7 @@ class TestSameAsTheFile:
         heard = sound(6000, ears)
         session = Session(engine(), loop(max(sizes), ears, steady=False, margin_s=0.001 + margin / RATE))
         out = play(session, heard, sizes)
-        wanted = extract(np.ascontiguousarray(heard.T), RATE, engine()).signal.T
+        wanted = extract_signal(np.ascontiguousarray(heard.T), RATE, engine()).signal.T
         by = session.latency_samples
         assert session.health.flawless
         assert np.array_equal(out[by:], wanted[: max(0, len(out) - by)])
@@ -116,7 +116,7 @@ class TestSameAsTheFile:
             return Engine(other, open_network(other, "reference"))
 
         heard = sound(4000, 2)
-        wanted = extract(np.ascontiguousarray(heard.T), RATE, opened()).signal.T
+        wanted = extract_signal(np.ascontiguousarray(heard.T), RATE, opened()).signal.T
         session = Session(opened(), loop(block or hop, 2, margin_s=0.001))
         by = session.latency_samples
         out = play(session, heard)
@@ -478,7 +478,7 @@ class TestBoard:
         heard = sound(600 * hop)
         link = board(artifact)
         with closing(Device(link, timeout_s=0.5)) as device:
-            wanted = extract(np.ascontiguousarray(heard.T), RATE, DeviceEngine(device, artifact)).signal.T
+            wanted = extract_signal(np.ascontiguousarray(heard.T), RATE, DeviceEngine(device, artifact)).signal.T
             settings = Loop(rate_hz=RATE, ears=1, block=hop, margin_s=0.002)
             session = Session(DeviceEngine(device, artifact), settings)
             by = session.latency_samples

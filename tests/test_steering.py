@@ -22,6 +22,7 @@ from edge_tse.errors import AudioError, EngineError
 from edge_tse.frame import FrameSpec
 from edge_tse.hearing.calibration import UNCALIBRATED
 from edge_tse.hearing.chain import Chain, Hearing
+from edge_tse.hearing.prescription import parse_audiogram
 from edge_tse.live.console import COMMANDS, Console
 from edge_tse.live.recording import Recorder, Recording, load_recording, replay
 from edge_tse.live.recording_head import Head, HeardVoice
@@ -110,11 +111,52 @@ class TestMix:
             ({"ambient_db": "loud"}, "ambient_db is 'loud', a number of decibels is due"),
             ({"talker_db": "off"}, "talker_db is 'off', a number"),
             ({"bypass": 1}, "bypass is 1, true or false is due"),
+            ({"audiogram": 3}, "audiogram is 3, a text is due"),
+            ({"audiogram": "500"}, "test: '500' is not an audiogram"),
+            ({"audiogram": "500:300"}, "test: a threshold of 300 dB HL at 500 Hz cannot be"),
+            ({"audiogram": "500:30," * 100}, "an audiogram of 700 characters: give one of at most 500"),
             ({"mark": ""}, "a mark is a text of 1 to 200 characters"),
             ({"mark": "here", "mute": True}, "comes alone"),
         ):
             with pytest.raises(AudioError, match=why):
                 Change.from_json(told, "test")  # type: ignore[arg-type]
+
+
+class TestAudiogram:
+    LOSS = "500:30,1000:40,2000:50,4000:60 / 500:40,2000:60"
+
+    def wearer(self, text: str, *, compression: bool = False) -> Hearing:
+        left, right = parse_audiogram(text)
+        return Hearing(left=left, right=right, compression=compression)
+
+    def test_another_loss_is_made_up_for_as_if_it_had_been_from_the_start(self) -> None:
+        heard = 0.02 * sound(HOP * 400, 2)
+        session = steered(self.wearer("500:20,4000:30"), 2)
+        out = played(session, heard, {200: lambda: session.change(change(audiogram=self.LOSS))})
+        before = played(steered(self.wearer("500:20,4000:30"), 2), heard, {})
+        after = played(steered(self.wearer(self.LOSS), 2), heard, {})
+        assert np.array_equal(out[: 200 * HOP], before[: 200 * HOP])
+        np.testing.assert_allclose(out[210 * HOP :], after[210 * HOP :], atol=1e-6)
+        assert np.abs(after[210 * HOP :] - before[210 * HOP :]).max() > 1e-3, "the two losses are told apart"
+
+    def test_from_none_to_one_and_back_without_a_click(self) -> None:
+        heard = 0.02 * sound(HOP * 600, 2)
+        session = steered(ears=2)
+        steps = {200: lambda: session.change(change(audiogram=self.LOSS)), 400: lambda: session.change(change(audiogram="off"))}
+        out, still = played(session, heard, steps), played(steered(ears=2), heard, {})
+        louder = played(steered(self.wearer(self.LOSS, compression=True), 2), heard, {})
+        assert np.array_equal(out[: 200 * HOP], still[: 200 * HOP])
+        assert np.array_equal(out[410 * HOP :], still[410 * HOP :])
+        assert np.square(out[300 * HOP : 390 * HOP]).mean() > 4 * np.square(still[300 * HOP : 390 * HOP]).mean()
+        steepest = np.abs(np.diff(louder, axis=0)).max()
+        assert np.abs(np.diff(out, axis=0)).max() <= steepest * 1.01
+        assert session.steering.settings.to_json()["audiogram"] == "off"
+
+    def test_what_a_session_began_with_is_a_setting(self) -> None:
+        assert Settings.of(self.wearer("1000:40,500:30")).to_json()["audiogram"] == "500:30,1000:40"
+        assert Settings.of(self.wearer(self.LOSS)).audiogram == self.LOSS
+        assert Settings.of(Hearing()).to_json()["audiogram"] == "off"
+        assert change(audiogram="1000:40, 500:30 ").settings["audiogram"] == "500:30,1000:40"
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +165,7 @@ def voices() -> dict[str, Voice]:
     made = {}
     for name in ("alice", "bob"):
         unit = rng.normal(size=128).astype(np.float32)
-        made[name] = Voice(embedding=unit / np.linalg.norm(unit), model_digest=model.digest, created="", source="a test")
+        made[name] = Voice(embedding=unit / np.linalg.norm(unit), encoder_digest=model.encoder_digest, created="", source="a test")
     return made
 
 
@@ -191,6 +233,9 @@ class TestVoices:
             100: change(mark="here ü"),
             120: change(mute=True),
             140: change(mute=False),
+            150: change(audiogram="500:30,4000:60 / 500:20"),
+            155: change(audiogram="500:40"),  # while the one before is still coming
+            175: change(audiogram="off"),
         }
         played(session, sound(HOP * 200, 2), {block: lambda made=made: session.change(made) for block, made in steps.items()})  # type: ignore[misc]
         recorder.close()
@@ -216,6 +261,7 @@ class TestConsole:
         commands = [
             {"status": True},
             {"set": {"ambient_db": -12, "bypass": True}},
+            {"set": {"audiogram": "500:30,4000:60 / 500:20"}},
             {"preset": "quiet"},
             {"mark": "here"},
             {"record": str(tmp_path / "s.flac")},

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from dataclasses import replace
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,6 +32,7 @@ from tests import graphs
 
 REQUIRED = {
     "alif-e7",
+    "alif-e7-hp",
     "android-arm64",
     "apollo510",
     "ethos-u55-128",
@@ -40,11 +43,13 @@ REQUIRED = {
     "ios-arm64",
     "linux-aarch64",
     "nrf5340",
+    "phone-arm64",
     "qemu-aarch64",
     "qemu-mps2-an386",
     "qemu-mps2-an500",
     "qemu-mps3-an547",
     "stm32h7",
+    "stm32h743",
 }
 
 SOURCE = "latency_budget_ms = 'a paper'"
@@ -117,6 +122,55 @@ class TestBoards:
         assert (resources.files("targets") / "boards" / "host.toml").is_file()
 
 
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
+COUNTED_ON = {
+    "Cortex-M55": "Cortex-M55, Helium",
+    "Cortex-M7": "Cortex-M7",
+    "Cortex-M33": "Cortex-M4",
+    "Cortex-A72": "aarch64, without dot product",
+}
+"""The row of ``benchmarks.firmware`` that stands for a core."""
+
+
+def counted(model: str) -> dict[str, Any]:
+    figures: dict[str, Any] = json.loads((RESULTS / f"firmware-{model}.json").read_text())["figures"]
+    return figures
+
+
+class TestCountedFigures:
+    """What boards say was counted here is what was counted, of the models that are shipped now."""
+
+    @pytest.mark.parametrize(
+        "name", [name for name in targets() if "counted under QEMU" in load_target(name).sources.get("macs_per_cycle", "")]
+    )
+    def test_rate_of_a_core(self, name: str) -> None:
+        target = load_target(name)
+        said = re.search(r"([\d,]+) MACs of `(\w+)` and .* in ([\d,]+) instructions", target.sources["macs_per_cycle"])
+        assert said is not None
+        macs, model, instructions = int(said[1].replace(",", "")), said[2], int(said[3].replace(",", ""))
+        assert macs == Artifact.find(Path(model)).graph.macs == counted(model)["macs_per_hop"]
+        assert instructions == counted(model)["cores"][COUNTED_ON[target.core]]["instructions_per_hop"]
+        cycles = instructions * (2 if "two cycles each" in target.sources["macs_per_cycle"] else 1)
+        assert target.macs_per_cycle == pytest.approx(macs / cycles, abs=0.011)
+
+    @pytest.mark.parametrize("name", [name for name in targets() if load_target(name).code_bytes is not None])
+    def test_size_of_the_program(self, name: str) -> None:
+        target = load_target(name)
+        said = re.search(
+            r"([\d,]+) to ([\d,]+) bytes on M55, M7 and M4 .* up to ([\d,]+) with the server", target.sources["code_bytes"]
+        )
+        assert said is not None
+        sizes = [
+            core["sections"][".text"] + core["sections"][".rodata"]
+            for model in ("small", "nano")
+            for title, core in counted(model)["cores"].items()
+            if "sections" in core and "portable" not in title
+        ]
+        least, most, server = (int(number.replace(",", "")) for number in said.groups())
+        assert (least, most) == (min(sizes), max(sizes))
+        assert most < server <= (target.code_bytes or 0)
+
+
 class TestSchema:
     def load(self, tmp_path: Path, text: str) -> Target:
         path = tmp_path / "mine.toml"
@@ -174,7 +228,7 @@ class TestSchema:
             load_target(str(tmp_path / "binary.toml"))
 
     def test_an_unknown_name_comes_with_the_known_and_the_nearest(self) -> None:
-        with pytest.raises(TargetError, match=r"unknown target 'cortex-m4': one of .*, stm32h7$"):
+        with pytest.raises(TargetError, match=r"unknown target 'cortex-m4': one of .*, stm32h743$"):
             load_target("cortex-m4")  # nothing is near
         with pytest.raises(TargetError, match=r"unknown target 'stm32h8': one of litert, .*alif-e7.*: nearest is 'stm32h7'"):
             find_target("stm32h8")

@@ -374,7 +374,7 @@ class TestEnrollment:
     def test_patch_is_that_of_python(self, opened: Open, artifact: Artifact) -> None:
         """The same embedding: float32 exponentials differ in their last bit between libraries, and biases by one step with them."""
         page = opened()
-        voice = Voice(embedding=graphs.embedding(3), model_digest=artifact.voice_model.digest, created="", source="")
+        voice = Voice(embedding=graphs.embedding(3), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
         text = base64.b64encode(voice.embedding.astype("<f4").tobytes()).decode()
         made = base64.b64decode(page.evaluate(f"async (text) => ({ENCODE})(await voicePatch(floatsOf(text)))", text))
         wanted = voice_patch(artifact, voice)

@@ -201,8 +201,8 @@ def test_what_is_wrong_is_said(artifact: Artifact) -> None:
         voice_inputs(artifact, voice)
     with pytest.raises(ArtifactError, match="takes its voice while it runs"):
         personalize(form, voice)
-    with pytest.raises(ArtifactError, match="enrolled with model"):
-        voice_inputs(form, replace(voice, model_digest="0" * 64))
+    with pytest.raises(ArtifactError, match="made by encoder"):
+        voice_inputs(form, replace(voice, encoder_digest="0" * 64))
     with pytest.raises(ArtifactError, match="voice inputs where this model takes"):
         ReferenceNetwork(form.graph).set_voice({})
     name = next(iter(form.graph.voice))

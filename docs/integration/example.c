@@ -26,6 +26,8 @@ static const char *reason(etse_status status) {
         return "a value in the voice patch is out of range";
     case ETSE_VOICE_DAMAGED:
         return "the voice patch is damaged: make it again";
+    case ETSE_VOICE_FOLDED:
+        return "this model has a voice built in: compile it without one";
     default:
         return "unknown";
     }

@@ -1,8 +1,8 @@
 "use strict";
 /* Spectrograms of band levels: what the network hears, in its own bands. */
 
-/** Colours from quiet to loud, light enough at the top to be read in a dark room and by the colour-blind (after magma). */
-const COLOURS = [[0, 0, 4], [40, 17, 89], [114, 31, 129], [182, 54, 121], [241, 96, 93], [254, 175, 119], [252, 253, 191]];
+/** Colours from quiet to loud, those of all pictures of this project: cividis, which the colour-blind read as well. */
+const COLOURS = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
 const QUIETEST = -0.55, LOUDEST = 0.85; // -72 to -16 dB
 const MARKS_HZ = [500, 1000, 2000, 4000];
 

@@ -54,7 +54,9 @@ _DryRun = Annotated[bool, typer.Option("--dry-run", help="Build and check the im
 _Link = Annotated[
     str | None,
     typer.Option(
-        "--port", metavar="P", help="Port of the board: a serial device, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND."
+        "--port",
+        metavar="P",
+        help="Port of the board: a serial device, gdb://HOST:PORT, socket://HOST:PORT, fifo:FOLDER or exec:COMMAND.",
     ),
 ]
 _Mixture = Annotated[

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from edge_tse.cli.options import (
     ArtifactArgument,
     Json,
     Panel,
+    TraceOption,
     app,
     artifact_of,
     engine_names,
@@ -24,6 +26,7 @@ from edge_tse.cli.options import (
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.deployment.compiled_file import CompiledFile
+    from edge_tse.deployment.target import Target
 
 __all__ = ["compile_", "profile", "targets", "verify"]
 
@@ -40,7 +43,13 @@ _Folded = Annotated[Path | None, typer.Option("--voice", metavar="FILE", help="V
 _Universal = Annotated[bool, typer.Option("--universal", help="Make the voice a model input; --voice is used for the check.")]
 _Bill = Annotated[
     Path | None,
-    typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c only."),
+    typer.Option("--sbom", metavar="FILE", help="Bill of materials to write (CycloneDX, JSON); native-c and plugin."),
+]
+_Patch = Annotated[
+    Path | None,
+    typer.Option(
+        "--patch", metavar="FILE", help="Voice patch to write (.etsv); --voice is not folded in then. native-c and plugin."
+    ),
 ]
 _Checked = Annotated[
     Path | None,
@@ -104,6 +113,7 @@ def compile_(
     voice: _Folded = None,
     any_voice: _Universal = False,
     bill: _Bill = None,
+    patch: _Patch = None,
     as_json: Json = False,
 ) -> None:
     """Write the file that a device loads, if the model fits and the file computes the golden integers."""
@@ -112,23 +122,27 @@ def compile_(
     from edge_tse.deployment.compilation import check_suffix, compile_for
     from edge_tse.deployment.fit import fits, require_fit
     from edge_tse.deployment.target import find_target
-    from edge_tse.files import check_output
+    from edge_tse.files import check_output, write_bytes
 
     board = find_target(target)
     inputs = [*given_paths(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
     check_output(to, inputs)
     check_suffix(board, to)
-    model = _model(artifact, voice, any_voice=any_voice)
+    model = _model(artifact, None if patch else voice, any_voice=any_voice)
+    content = None if patch is None else _patch_of(board, model, voice, patch, [to, *inputs])
     fit = fits(board, model)
     if not fit.fits:
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
         require_fit(board, model)
     with output.steps(as_json) as tell, output.quietly():
         made = compile_for(board, model, to, inputs, bill=bill, tell=tell)
+    written = []
+    if patch is not None and content is not None:
+        write_bytes(patch, content, private=True)
+        written = [f"{patch}: the voice patch for it, {len(content)} bytes"]
     estimates = [] if made.emitted.estimate is None else [profiles.estimate_table(made.emitted.estimate)]
-    output.result(
-        {**made.figures(), "target": target, "sbom": bill}, as_json, shown.fit_table(made.fit), *estimates, made.summary(target)
-    )
+    figures = {**made.figures(), "target": target, "sbom": bill, "patch": patch}
+    output.result(figures, as_json, shown.fit_table(made.fit), *estimates, made.summary(target), *written)
 
 
 @app.command(rich_help_panel=Panel.DEPLOY)
@@ -141,13 +155,14 @@ def profile(
     voice: _Folded = None,
     to: _Report = None,
     against: _Earlier = None,
+    trace: TraceOption = None,
     describe: _Describe = False,
     as_json: Json = False,
 ) -> None:
     """Measure the time and memory of a step, operator by operator."""
     from edge_tse.cli import foreign, profiles
     from edge_tse.deployment.compiled_file import find_compiled
-    from edge_tse.files import check_output
+    from edge_tse.files import check_outputs
     from edge_tse.profiling import measurement
     from edge_tse.profiling.profile import load_profile
 
@@ -155,23 +170,63 @@ def profile(
     if artifact is not None and describe:
         _describe(artifact, as_json)
         return
-    if to is not None:
-        check_output(to, inputs)
+    check_outputs(given_paths(to, trace), inputs)
     compiled = find_compiled(artifact)
     if compiled is None and foreign.described(artifact):
         assert artifact is not None
-        figures, shown = foreign.profile_foreign(artifact, hops, to)
-        output.result(figures, as_json, shown)
+        _profile_foreign(artifact, hops, to, trace, as_json)
         return
     if compiled is not None:
         engine = _engine_of(compiled, engine, target, voice)
     asked = measurement.subject(engine, target, to)
     before = None if against is None else load_profile(against)
-    model, content = (compiled.artifact, compiled.content) if compiled is not None else (_model(artifact, voice), None)
-    report = measurement.measure(model, asked, hops, ears, before, content=content, quiet=output.quietly)
+    if compiled is None:
+        (model, loading), content = measurement.load(artifact, voice), None
+    else:
+        model, loading, content = compiled.artifact, None, compiled.content
+    report = measurement.measure(
+        model, asked, hops, ears, before, content=content, quiet=output.quietly, loading=loading, trace=trace
+    )
     if to is not None:
         measurement.save(report, before, to)
-    output.result(report, as_json, *profiles.tables(report), *([f"{to}: the whole report"] if to else []))
+    output.result(report, as_json, *profiles.tables(report), *_written(to, trace, report))
+
+
+def _patch_of(board: Target, model: Artifact, voice: Path | None, patch: Path, others: list[Path]) -> bytes:
+    """The voice patch to write beside a compiled model. ``TargetError`` if there is no voice, or no place for it."""
+    from edge_tse.deployment.compilation import patch_for
+    from edge_tse.errors import TargetError
+    from edge_tse.files import check_output
+    from edge_tse.voice import load_voice
+
+    if voice is None:
+        raise TargetError(f"{patch} would be the patch of a voice: give --voice FILE")
+    if patch.absolute() == others[0].absolute():
+        raise TargetError(f"{patch} is also the file to compile: choose another name for the voice patch")
+    check_output(patch, others[1:])
+    return patch_for(board, model, load_voice(voice))
+
+
+def _profile_foreign(artifact: Path, hops: int, to: Path | None, trace: Path | None, as_json: bool) -> None:
+    from edge_tse.cli import foreign
+    from edge_tse.errors import DataError
+
+    if trace is not None:
+        raise DataError(f"--trace {trace}: the steps of a foreign model are not taken apart: leave it out")
+    figures, shown = foreign.profile_foreign(artifact, hops, to)
+    output.result(figures, as_json, shown)
+
+
+def _written(to: Path | None, trace: Path | None, report: Mapping[str, Any]) -> list[str]:
+    """Lines about the files that a profile left."""
+    lines = [] if to is None else [f"{to}: the whole report"]
+    if trace is not None:
+        told = report["figures"]["trace"]
+        lines.append(
+            f"{trace}: {told['steps']} steps for https://ui.perfetto.dev; p50 {told['step_p50_us']:.1f} us while they were noted, "
+            f"{told['untraced_step_p50_us']:.1f} us in the figures above"
+        )
+    return lines
 
 
 @app.command(rich_help_panel=Panel.DEPLOY)

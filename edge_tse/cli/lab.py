@@ -60,13 +60,17 @@ _Audiograms = Annotated[
     Path | None,
     typer.Option("--hearing", metavar="TOML", help="Audiograms for HASPI and HASQI, which take seconds per mixture."),
 ]
-_Examples = Annotated[
+_ExamplesTo = Annotated[
     Path | None,
     typer.Option(
         "--examples", metavar="DIR", help="Folder for a page with sound and pictures of the worst, the median and the best."
     ),
 ]
-_Jobs = Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Number of processes that share the work.")]
+_Workers = Annotated[int, typer.Option("--workers", "--jobs", min=1, metavar="N", help="Number of processes that share the work.")]
+_Scheduler = Annotated[
+    str,
+    typer.Option("--scheduler", metavar="ADDRESS", help="Running Dask scheduler whose workers compute instead: tcp://host:8786."),
+]
 
 
 @contextmanager
@@ -153,13 +157,16 @@ def evaluate(
     to: Annotated[Path, typer.Option("--output", "-o", metavar="JSON", help="Report to write.")],
     artifact: ArtifactOption = None,
     engine: EngineOption = "litert",
-    jobs: _Jobs = 1,
+    workers: _Workers = 1,
+    scheduler: _Scheduler = "",
     hearing: _Audiograms = None,
-    examples: _Examples = None,
+    examples: _ExamplesTo = None,
     as_json: Json = False,
 ) -> None:
-    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and lost talkers."""
-    from edge_tse import demo as demonstration
+    """Score a list of mixtures: SI-SDR, PESQ, ESTOI, over-suppression and onsets per condition, and lost talkers.
+
+    A run that was killed goes on where it was: finished mixtures are kept beside the report until that is written.
+    """
     from edge_tse.files import check_output, write_bytes
     from edge_tse.report import to_json
 
@@ -169,19 +176,27 @@ def evaluate(
     with output.progress("evaluating", as_json) as tell:
         with needs("eval"):
             from quantization.evaluate import evaluate as evaluate_trials
-        figures = evaluate_trials(trials, model, engine, tell, jobs=jobs, ears=ears)
+            from quantization.workers import Workers
+        journal = to.with_name(f"{to.name}.journal")
+        who = Workers(count=workers, scheduler=scheduler)
+        figures = evaluate_trials(trials, model, engine, tell, workers=who, ears=ears, journal=journal)
     write_bytes(to, (to_json(figures) + "\n").encode())
-    listen = []
-    if examples is not None:
-        with needs("eval"):
-            from quantization.examples import examples as choose_examples
-        cases = choose_examples(trials, figures["items"])
-        with output.progress("extracting examples", as_json) as tell:
-            shown = demonstration.run(
-                cases, model, lambda own: output.open_quietly(own, engine), examples, tell, heading="What it does worst, and best"
-            )
-        listen.append(f"Open {shown.page} in a browser to listen.")
+    journal.unlink(missing_ok=True)
+    listen = [] if examples is None else [_examples(trials, figures, model, engine, examples, as_json)]
     output.result(figures, as_json, *condition_tables(figures), f"{to}: the whole report", *listen)
+
+
+def _examples(trials: Path, figures: dict[str, Any], model: Artifact, engine: str, to: Path, as_json: bool) -> str:
+    from edge_tse import demo as demonstration
+
+    with needs("eval"):
+        from quantization.examples import examples as choose_examples
+    cases = choose_examples(trials, figures["items"])
+    with output.progress("extracting examples", as_json) as tell:
+        shown = demonstration.run(
+            cases, model, lambda own: output.open_quietly(own, engine), to, tell, heading="What it does worst, and best"
+        )
+    return f"Open {shown.page} in a browser to listen."
 
 
 def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:

@@ -30,11 +30,13 @@ from edge_tse.cli.options import (
     Panel,
     PortOption,
     RateOption,
+    TraceOption,
     app,
     artifact_of,
+    given_paths,
 )
-from edge_tse.cli.sound import engine_for, until_interrupted, wire_devices
-from edge_tse.files import check_output
+from edge_tse.cli.sound import Opened, engine_for, until_interrupted, wire_ears
+from edge_tse.files import check_outputs
 
 if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
     from edge_tse.hearing.chain import Hearing
     from edge_tse.live.console import Console
     from edge_tse.live.devices import Wiring
+    from edge_tse.live.links import Links
     from edge_tse.live.running import Finished
-    from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
 __all__ = ["devices", "live"]
@@ -99,6 +101,20 @@ _Page = Annotated[
     Path | None,
     typer.Option("--report", metavar="HTML", rich_help_panel=Panel.RECORD, help="Page to write with timing and events."),
 ]
+_Links = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--link",
+        metavar="EAR=PORT",
+        rich_help_panel=Panel.DEVICES,
+        help="Ear that sends over a link of its own: left=PORT and right=PORT, with tcp://HOST:PORT, udp://HOST:PORT "
+        "or a --port of `edge-tse board`, in place of --input; --output may then be `none`.",
+    ),
+]
+_LinkBuffer = Annotated[
+    float,
+    typer.Option("--link-buffer-ms", metavar="MS", rich_help_panel=Panel.DEVICES, help="Time that a packet may be late, in ms."),
+]
 _Core = Annotated[
     int | None,
     typer.Option("--core", min=0, metavar="N", rich_help_panel=Panel.ENGINE, help="Keep the engine on this processor core."),
@@ -131,6 +147,8 @@ def live(
     voice: _Voices,
     input_device: InputOption = None,
     output_device: OutputOption = None,
+    link: _Links = None,
+    link_buffer_ms: _LinkBuffer = 10.0,
     channels: ChannelsOption = "",
     rate: RateOption = None,
     block: BlockOption = None,
@@ -148,6 +166,7 @@ def live(
     presets: _Presets = None,
     control: _Control = None,
     report: _Page = None,
+    trace: TraceOption = None,
     core: _Core = None,
     realtime: _Realtime = False,
     artifact: ArtifactOption = None,
@@ -158,15 +177,14 @@ def live(
     as_json: Json = False,
 ) -> None:
     """Play the enrolled talker into the ears, live."""
-    if report is not None:
-        check_output(report, voice)
+    check_outputs(given_paths(report, trace), voice)
     worn = _read_wearer(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
-    voices = _voices(voice, universal := artifact_of(artifact))
+    universal, voices = _model_and_voices(artifact, voice)
+    how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime, trace is not None)
     steered = _Steered(presets, control, as_json)
-    wiring = wire_devices(universal.frame, input_device, output_device, channels, rate, block)
-    with engine_for(universal, voices, engine, target, port, baud) as running, until_interrupted() as stopped:
-        how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime)
-        _show(_play(universal, voices, worn, wiring, running, stopped, how, steered), report, as_json)
+    heard = wire_ears(universal.frame, link or (), link_buffer_ms, input_device, output_device, channels, rate, block)
+    with heard as wired, engine_for(universal, voices, engine, target, port, baud) as running, until_interrupted() as stopped:
+        _show(_play(universal, voices, worn, wired, running, stopped, how, steered), report, trace, as_json)
 
 
 class _How(NamedTuple):
@@ -178,6 +196,7 @@ class _How(NamedTuple):
     seconds: float | None
     core: int | None
     realtime: bool
+    traced: bool
 
 
 class _Steered:
@@ -203,8 +222,8 @@ def _play(
     universal: Artifact,
     voices: Mapping[str, Voice],
     worn: tuple[Hearing, Calibration],
-    wiring: Wiring,
-    running: tuple[AnyEngine, str],
+    wired: tuple[Wiring, Links | None],
+    running: Opened,
     stopped: Callable[[], bool],
     how: _How,
     steered: _Steered,
@@ -212,35 +231,47 @@ def _play(
     """Run the session from its first block to its end. Ctrl-C asks for the end: a second one must not cut the recording."""
     from edge_tse.live.recording_head import Head, HeardVoice
     from edge_tse.live.running import run_live
-    from edge_tse.personalization import with_voices
+    from edge_tse.recognition import Recognizer
 
-    (engine, name), (wanted, levels) = running, worn
-    digest = with_voices(universal, list(voices.values())).digest
+    wanted, levels = worn
     heard = tuple(HeardVoice(name=name, digest=voice.digest, voice=voice) for name, voice in voices.items())
-    head = Head(engine=name, artifact=digest, voices=heard, hearing=wanted, calibration=levels)
+    head = Head(engine=running.name, artifact=running.digest, voices=heard, hearing=wanted, calibration=levels)
     return run_live(
-        engine,
+        running.engine,
         head,
-        wiring,
+        wired[0],
+        links=wired[1],
         stopped=stopped,
         tell=steered.panel,
         presets=steered.presets,
         steered=steered.by,
+        recognizer=Recognizer.of(universal, next(iter(voices.values()))),
         **how._asdict(),
     )
 
 
-def _show(finished: Finished, report: Path | None, as_json: bool) -> None:
+def _show(finished: Finished, report: Path | None, trace: Path | None, as_json: bool) -> None:
     from edge_tse.files import write_bytes
     from edge_tse.live.page import live_page
+    from edge_tse.live.tracing import save_session_trace
     from edge_tse.report import environment
 
     for line in finished.notes:
         output.warn(line)
     run, tables = finished.run, finished.tables()
     if report is not None:
-        page = live_page("Live session", tables, run.timing, finished.session.events, finished.began_s, environment())
+        page = live_page(
+            "Live session",
+            tables,
+            finished.lateness,
+            environment(),
+            timing=run.timing,
+            events=finished.session.events,
+            began_s=finished.began_s,
+        )
         write_bytes(report, page.encode())
+    if trace is not None:
+        save_session_trace(trace, finished)
     output.result(finished.figures(), as_json, *(output.table(title, rows) for title, rows in tables.items()))
 
 
@@ -275,16 +306,24 @@ def _read_wearer(
     return wanted, UNCALIBRATED
 
 
-def _voices(paths: Sequence[Path], universal: Artifact) -> dict[str, Voice]:
-    """Load the voices by the names of their files and check that the model knows them, before devices are looked for."""
+def _model_and_voices(artifact: Path | None, paths: Sequence[Path]) -> tuple[Artifact, dict[str, Voice]]:
+    """Load the model, and the voices by the names of their files, and check that it knows them, before devices are looked for.
+
+    A warning says which of them are alike.
+    """
+    from edge_tse.cli.voices import like_pairs
     from edge_tse.errors import ArtifactError
     from edge_tse.personalization import check_voice
     from edge_tse.voice import load_voice
 
+    universal = artifact_of(artifact)
     voices: dict[str, Voice] = {}
     for path in paths:
         if path.stem in voices:
             raise ArtifactError(f"two voices are named {path.stem}: a session switches by name, rename one of the files")
         voices[path.stem] = load_voice(path)
         check_voice(universal.voice_model, voices[path.stem])
-    return voices
+    for pair in like_pairs(universal, voices):
+        if pair.costly:
+            output.warn(pair.said)
+    return universal, voices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -26,11 +27,13 @@ from edge_tse.cli.options import (
     RateOption,
     app,
     artifact_of,
+    given_paths,
 )
 
 if TYPE_CHECKING:
     from edge_tse.live.devices import Wiring
     from edge_tse.live.loop import Latency
+    from edge_tse.live.recording import Recording, Replayed
     from edge_tse.live.round_trip import RoundTrip
 
 __all__ = ["calibrate", "latency", "replay"]
@@ -42,6 +45,12 @@ _AtReceivers = Annotated[str, typer.Option("--receiver", metavar="L,R", help="Me
 _Spoken = Annotated[
     list[Path] | None,
     typer.Option("--voice", metavar="FILE", help="Voice file of the session; recordings of `live --with-voice` hold the voice."),
+]
+_Replayed = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write the output of the replay to.")
+]
+_ThenPage = Annotated[
+    Path | None, typer.Option("--report", metavar="HTML", help="Page to write: when hops arrived then, and what was late.")
 ]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
 
@@ -146,10 +155,9 @@ def calibrate(
 @app.command(rich_help_panel=Panel.WEAR)
 def replay(
     recording: Annotated[Path, typer.Argument(metavar="SESSION", help="Recording made by `edge-tse live --record`.")],
-    to: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write the output of the replay to.")
-    ] = None,
+    to: _Replayed = None,
     voice: _Spoken = None,
+    report: _ThenPage = None,
     artifact: ArtifactOption = None,
     engine: AnyEngineOption = "litert",
     target: BoardOption = "",
@@ -160,30 +168,44 @@ def replay(
     """Run a recorded session again and compare its output, bit for bit."""
     from edge_tse import audio
     from edge_tse.errors import AudioError
-    from edge_tse.files import check_output
+    from edge_tse.files import check_outputs
     from edge_tse.live.recording import load_recording
     from edge_tse.live.recording_head import Head
     from edge_tse.live.running import replay_live
 
     if to is not None:
         audio.check_format(to)
-        check_output(to, [recording], AudioError)
+    check_outputs(given_paths(to, report), [recording], AudioError)
     session, universal = load_recording(recording), artifact_of(artifact)
     head = Head.from_json(session.head, str(recording))
     spoken = head.resolve_voices(voice or [], str(recording))
     model = head.model(universal, spoken, str(recording))
-    opened = sound.engine_for(universal, spoken, engine, target, port, baud)
-    with opened as (running, name), output.progress("replaying", as_json) as tell:
+    opened = sound.engine_for(universal, spoken, engine, target, port, baud, model)
+    with opened as (running, name, _), output.progress("replaying", as_json) as tell:
         if name != head.engine:
             output.warn(f"recorded on {head.engine}, replayed on {name}: differences may come from the engines")
         with nullcontext() if to is None else audio.writing(to, session.loop.rate_hz, session.loop.ears, [recording]) as file:
             got = replay_live(session, head, spoken, running, tell, (lambda played: None) if file is None else file.write)
     got.check(str(recording), f"recorded on {head.engine}, replayed on {name}")
-    counted = session.figures()
-    figures = {"recording": recording, "engine": name, "artifact": model.digest, "output": to, **got.figures(), **counted}
+    known = {"recording": recording, "engine": name, "artifact": model.digest, "output": to}
+    _show_replay(session, got, known, report, as_json)
+
+
+def _show_replay(session: Recording, got: Replayed, known: Mapping[str, object], report: Path | None, as_json: bool) -> None:
+    """Print a replay that made the same output, and write its page: what was late, as the recording tells it."""
+    from edge_tse.files import write_bytes
+    from edge_tse.live.lateness import recorded_lateness
+    from edge_tse.live.page import live_page
+    from edge_tse.report import environment
+
+    counted, lateness = session.figures(), recorded_lateness(session)
+    figures = {**known, **got.figures(), **counted, "lateness": lateness.figures()}
     as_then = f"{counted['late_blocks']} late blocks and {counted['not_extracted_hops']} hops not extracted, as then"
-    said = f"{recording}: {got.figures()['seconds']:.1f} s replayed on {name}, bit for bit; {as_then}"
-    output.result(figures, as_json, said)
+    said = f"{known['recording']}: {got.figures()['seconds']:.1f} s replayed on {known['engine']}, bit for bit; {as_then}"
+    if report is not None:
+        tables = {"Replay": {"what": said, **lateness.rows()}}
+        write_bytes(report, live_page("Recorded session", tables, lateness, environment()).encode())
+    output.result(figures, as_json, said, output.table("lateness, as recorded", lateness.rows()))
 
 
 def _pair(text: str) -> tuple[float, float]:

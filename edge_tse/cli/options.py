@@ -224,6 +224,10 @@ BaudOption = Annotated[
     ),
 ]
 
+TraceOption = Annotated[
+    Path | None, typer.Option("--trace", metavar="JSON", help="Trace of the steps to write, for Perfetto or chrome://tracing.")
+]
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:

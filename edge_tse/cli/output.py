@@ -32,7 +32,18 @@ if TYPE_CHECKING:
     from edge_tse.frame import FrameSpec
     from edge_tse.report import Timing
 
-__all__ = ["compute_rows", "open_quietly", "phases", "progress", "quietly", "result", "steps", "table", "warn"]
+__all__ = [
+    "compute_rows",
+    "open_quietly",
+    "phases",
+    "progress",
+    "quietly",
+    "result",
+    "steps",
+    "table",
+    "warn",
+    "warn_of_mixture",
+]
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
@@ -61,16 +72,28 @@ def warn(message: str) -> None:
     sys.stderr.write(f"edge-tse: warning: {message}\n")
 
 
+def warn_of_mixture(name: str, clipped: int, silent: bool) -> None:
+    """Warn about a mixture from which not everything can come back."""
+    if clipped:
+        warn(f"{name}: {clipped} samples are clipped; record at a lower level")
+    if silent:
+        warn(f"{name} is silent: there is nothing to extract")
+
+
 @contextmanager
-def progress(label: str, as_json: bool) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr for work of known length, told the fraction done; nothing with JSON or when nobody is watching."""
+def progress(label: str, as_json: bool) -> Iterator[Callable[..., None]]:
+    """A bar on stderr for work of known length, told the fraction done and, if it changes, another label.
+
+    Nothing with JSON or when nobody is watching.
+    """
     if as_json or not sys.stderr.isatty():
-        yield lambda _: None
+        yield lambda fraction, label="": None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    # The name of a file may hold square brackets: it is text, not markup.
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=1.0)
-        yield lambda fraction: bar.update(task, completed=fraction)
+        yield lambda fraction, now=label: bar.update(task, completed=fraction, description=now)
 
 
 @contextmanager

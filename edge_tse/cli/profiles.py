@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 
 from edge_tse.cli.output import table
+from edge_tse.profiling.page import beginning
 
 if TYPE_CHECKING:
     pass
@@ -19,7 +20,7 @@ __all__ = ["estimate_table", "tables"]
 def tables(report: Mapping[str, Any]) -> list[Table]:
     """Tables of parts, operators, sizes and the comparison, as far as the profile has them."""
     figures = report["figures"]
-    shown = [_parts(figures), _operators(figures["operators"]), _sizes(figures)]
+    shown = [_parts(figures), _beginning(figures["initialisation"]), _operators(figures["operators"]), _sizes(figures)]
     if figures.get("estimate"):
         shown.append(estimate_table(figures["estimate"]))
     if figures.get("counted"):
@@ -40,6 +41,11 @@ def _parts(figures: Mapping[str, Any]) -> Table:
             cells = [f"{part[k] * 1e3:.1f}" for k in ("p50_ms", "p90_ms", "p99_ms", "max_ms")] + [str(part["deadline_misses"])]
         out.add_row(name.replace("_", " "), *cells)
     return out
+
+
+def _beginning(times: Mapping[str, float | None]) -> Table:
+    """What comes before the steps above, once."""
+    return table("before the first steady step", {name: f"{ms:.2f} ms" for name, ms in beginning(times).items() if ms is not None})
 
 
 def _operators(operators: Mapping[str, Any]) -> Table:

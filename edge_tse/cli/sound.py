@@ -5,9 +5,9 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.frame import FrameSpec
     from edge_tse.live.devices import Wiring
+    from edge_tse.live.links import Links
     from edge_tse.stream import AnyEngine
     from edge_tse.voice import Voice
 
-__all__ = ["engine_for", "listen", "take_clip", "until_interrupted", "wire_devices"]
+__all__ = ["Opened", "engine_for", "listen", "take_clip", "until_interrupted", "wire_devices", "wire_ears"]
 
 Float = NDArray[np.float32]
+
+NOWHERE = "none"
+"""Output of a session over links that nobody hears."""
 
 
 def wire_devices(
@@ -55,6 +59,37 @@ def wire_devices(
     for remark in wiring.remarks:
         output.warn(remark)
     return wiring
+
+
+@contextmanager
+def wire_ears(
+    frame: FrameSpec,
+    given: Sequence[str],
+    buffer_ms: float,
+    input_device: str | None,
+    output_device: str | None,
+    channels: str,
+    rate: int | None,
+    block: int | None,
+) -> Iterator[tuple[Wiring, Links | None]]:
+    """The devices that the options name or, if links are ``given``, those and an earphone; the links are closed at the end."""
+    if not given:
+        yield wire_devices(frame, input_device, output_device, channels, rate, block), None
+        return
+    from edge_tse.deployment.boards import boards
+    from edge_tse.live import devices as capture
+    from edge_tse.live.linked_devices import wire_links
+    from edge_tse.live.links import Links, parse_links
+
+    if input_device is not None or channels:
+        raise AudioError("--link takes the place of --input and --channels: leave them out")
+    ports = parse_links(given)
+    earphone = None if output_device == NOWHERE else capture.choose(capture.devices(), output_device, "output")
+    with closing(Links(ports, boards().listen, buffer_s=buffer_ms / 1e3)) as links:
+        wiring = wire_links(links, earphone, frame=frame, rate_hz=rate, block=block)
+        for remark in wiring.remarks:
+            output.warn(remark)
+        yield wiring, links
 
 
 @contextmanager
@@ -107,27 +142,44 @@ def take_clip(frame: FrameSpec, seconds: float, input_device: str | None, as_jso
     return heard, wiring.rate_hz
 
 
+class Opened(NamedTuple):
+    """An engine that runs, its name, and the digest of its model as it runs: personalized, or universal."""
+
+    engine: AnyEngine
+    name: str
+    digest: str
+
+
 @contextmanager
 def engine_for(
-    universal: Artifact, voices: Mapping[str, Voice], engine: str, target: str, port: str | None, baud: int | None = None
-) -> Iterator[tuple[AnyEngine, str]]:
-    """The engine that runs the model with these voices, here or on a board, and its name; it hears the first."""
+    universal: Artifact,
+    voices: Mapping[str, Voice],
+    engine: str,
+    target: str,
+    port: str | None,
+    baud: int | None = None,
+    model: Artifact | None = None,
+) -> Iterator[Opened]:
+    """The engine that runs the model with these voices, here or on a board; it hears the first.
+
+    ``model`` is the model with the voices, if it has been made.
+    """
     from edge_tse.engines import Engine
     from edge_tse.personalization import with_voices
 
+    if engine == "device" and not target:
+        raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
+    if engine == "device" and len(voices) > 1:
+        raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
+    model = with_voices(universal, list(voices.values())) if model is None else model
     if engine == "device":
         from edge_tse.deployment.boards import boards, state_folder
         from edge_tse.deployment.target import find_target
 
-        if not target:
-            raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
-        if len(voices) > 1:
-            raise EngineError(f"a board holds one voice, {len(voices)} were given: give one --voice, or leave --engine device out")
         with boards().connect(find_target(target), port, state_folder(), baud) as board:
             board.use(universal, *voices.values())
             board.confirm()
-            yield board.engine(), board.name
+            yield Opened(board.engine(), board.name, model.digest)
         return
-    model = with_voices(universal, list(voices.values()))
     network = output.open_quietly(model, engine)
-    yield Engine(model, network), network.name
+    yield Opened(Engine(model, network), network.name, model.digest)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from edge_tse.audio import Stored
 from edge_tse.errors import AudioError
+from edge_tse.transcoding import opened
 
 __all__ = ["STANDARD", "incoming", "outgoing"]
 
@@ -24,7 +25,8 @@ _CHUNK_BYTES = 2**20
 def incoming(path: Path) -> Iterator[Stored]:
     """The sound of a file, or of standard input. ``AudioError`` if it is none, or a terminal."""
     if path != STANDARD:
-        yield Stored(path)
+        with opened(path) as sound:
+            yield sound
         return
     if sys.stdin is None or sys.stdin.isatty():
         raise AudioError("standard input is a terminal: pipe a WAV file into it, or give the name of a file")

@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edge_tse.cli import output
-from edge_tse.cli.options import ArtifactOption, EngineOption, Json, Panel, VoiceOption, app, artifact_of, given_paths
+from edge_tse.cli.options import (
+    AmbientOption,
+    ArtifactOption,
+    EngineOption,
+    Json,
+    Panel,
+    TraceOption,
+    VoiceOption,
+    app,
+    artifact_of,
+    given_paths,
+)
 
 if TYPE_CHECKING:
     from edge_tse.enrollment.quality import ClipQuality
     from edge_tse.enrollment.recordings import Clip, Judged
-    from edge_tse.extract_file import Examined
     from edge_tse.frame import FrameSpec
 
 __all__ = ["demo", "enroll", "extract"]
@@ -35,11 +45,32 @@ _Embeddings = Annotated[
     list[Path] | None,
     typer.Option("--embedding", metavar="FILE", help="Embeddings in place of clips, for a model that takes another's: .npy, .npz."),
 ]
-_Mixture = Annotated[
-    Path, typer.Argument(metavar="MIXTURE", help="Sound file, mono or left and right, any rate; - is standard input.")
+_Against = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--against", metavar="FILE", help="Voice of somebody who may talk, too: how alike are they, and what does it cost?"
+    ),
+]
+_ListedFolder = Annotated[
+    Path | None, typer.Option("--list", metavar="DIR", help="List the voice files of a folder: date, speech, encoder, models.")
+]
+_Mixtures = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="MIXTURE...", help="Sound files and folders of them, mono or left and right, any rate; - is standard input."
+    ),
 ]
 _Talker = Annotated[
-    Path, typer.Option("--output", "-o", metavar="FILE", help="Sound file to write, .wav or .flac; - is standard output.")
+    Path,
+    typer.Option(
+        "--output", "-o", metavar="FILE", help="Sound file to write, .wav or .flac, or a folder for several; - is standard output."
+    ),
+]
+_Strength = Annotated[
+    float | None,
+    typer.Option(
+        "--strength", metavar="S", help="From 0, the mixture, to 1, the talker alone (the default): the rest falls to 1 - S."
+    ),
 ]
 
 _TAKE = "microphone"
@@ -65,50 +96,91 @@ def demo(
     with output.progress("extracting", as_json) as tell:
         shown = demonstration.run(cases, artifact_of(artifact), lambda personal: output.open_quietly(personal, engine), out, tell)
     for outcome in shown.outcomes:
-        _warn_about(outcome.case.mixture.name, outcome.extraction.clipped_samples, silent=outcome.extraction.silent)
+        output.warn_of_mixture(outcome.case.mixture.name, outcome.extraction.clipped_samples, silent=outcome.extraction.silent)
     tables = [output.table(outcome.case.title, outcome.rows()) for outcome in shown.outcomes]
     output.result(shown.figures(), as_json, *tables, f"Open {shown.page} in a browser to listen.")
 
 
 @app.command(rich_help_panel=Panel.HEAR)
 def enroll(
-    to: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")],
     clips: _Clips = None,
+    to: Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Voice file to write.")] = None,
+    listed: _ListedFolder = None,
     record: _Seconds = None,
     input_device: _Microphone = None,
     scene: _Scene = False,
     embedding: _Embeddings = None,
+    against: _Against = None,
     artifact: ArtifactOption = None,
     as_json: Json = False,
 ) -> None:
-    """Make a voice file from recordings of one talker, or by microphone."""
-    from edge_tse import audio
-    from edge_tse.enrollment.recordings import enroll_judged, load_clip
+    """Make a voice file from recordings of one talker, or by microphone; or list the voices there are."""
     from edge_tse.errors import AudioError
-    from edge_tse.files import check_output
-    from edge_tse.voice import save_voice
 
     clips = clips or []
+    if listed is not None:
+        if clips or record is not None or embedding or against or to is not None:
+            raise AudioError("--list makes no voice: give it a folder and nothing else")
+        _list_voices(listed, as_json)
+        return
+    if to is None:
+        raise AudioError("there is no name for the voice: give -o alice.voice")
     if embedding:
-        if clips or record is not None:
-            raise AudioError("a voice is made of recordings or of --embedding, not of both: give one of them")
+        if clips or against or record is not None:
+            raise AudioError("a voice is made of recordings (and compared --against others) or of --embedding: give one of them")
         _enroll_embeddings(embedding, to, artifact, as_json)
         return
     if not clips and record is None:
         raise AudioError("nothing to enroll from: give clips, or --record 10")
-    check_output(to, [*clips, *given_paths(artifact)])
-    model = artifact_of(artifact).voice_model
-    recordings = [_clip(path, model.frame) for path in clips]
-    if record is not None:
-        from edge_tse.cli.sound import take_clip
+    take = None if record is None else (record, input_device)
+    _enroll_recordings(clips, take, to, against or [], artifact, scene=scene, as_json=as_json)
 
-        take = audio.Held(*take_clip(model.frame, record, input_device, as_json, scene), _TAKE)
-        recordings.append(load_clip(take, model.frame))
+
+def _enroll_recordings(
+    clips: list[Path],
+    take: tuple[float, str | None] | None,
+    to: Path,
+    against: list[Path],
+    artifact: Path | None,
+    *,
+    scene: bool,
+    as_json: bool,
+) -> None:
+    """Enroll from clips and from a ``take`` of so many seconds by a microphone."""
+    from edge_tse.cli.voices import like_pairs, read_voices
+    from edge_tse.enrollment.recordings import enroll_judged
+    from edge_tse.files import check_output
+    from edge_tse.voice import save_voice
+
+    check_output(to, [*clips, *against, *given_paths(artifact)])
+    universal = artifact_of(artifact)
+    model = universal.voice_model
+    recordings = [_clip(path, model.frame) for path in clips]
+    if take is not None:
+        recordings.append(_take(model.frame, *take, as_json, scene))
+    others = read_voices(against, model)
     judged = enroll_judged(model, recordings, scene=scene, tell=lambda name, quality: _remark_on_take(name, quality, scene))
     _remark_on(judged, clips=not scene)
     save_voice(judged.enrollment.voice, to)
-    figures = {"voice": to, "clips": clips, "recorded_s": record, **judged.figures(), "model": model.digest}
-    output.result(figures, as_json, f"{to}: {judged.summary}")
+    alike = like_pairs(universal, {str(to): judged.enrollment.voice, **others}, of=str(to))
+    known = {"voice": to, "clips": clips, "recorded_s": take and take[0], **judged.figures(), "encoder": model.encoder_digest}
+    figures = {**known, "likeness": [pair.figures() for pair in alike]}
+    output.result(figures, as_json, f"{to}: {judged.summary}", *(pair.said for pair in alike))
+
+
+def _list_voices(folder: Path, as_json: bool) -> None:
+    from edge_tse.enrollment.voice_file import list_voices
+
+    found, refused = list_voices(folder)
+    for failure in refused.values():
+        output.warn(failure)
+    rows = {
+        each.path.name: f"{each.voice.created}, speech {each.speech}, encoder {each.encoder}, from {each.voice.source}"
+        for each in found
+    }
+    figures = {"folder": folder, "voices": [each.figures() for each in found], "refused": refused}
+    shown = output.table(f"voices in {folder}: {len(found)}", rows) if found else f"{folder}: no voices"
+    output.result(figures, as_json, shown)
 
 
 def _clip(path: Path, frame: FrameSpec) -> Clip:
@@ -118,6 +190,15 @@ def _clip(path: Path, frame: FrameSpec) -> Clip:
 
     with incoming(path) as sound:
         return load_clip(sound, frame)
+
+
+def _take(frame: FrameSpec, seconds: float, microphone: str | None, as_json: bool, scene: bool) -> Clip:
+    """A clip that is recorded now."""
+    from edge_tse import audio
+    from edge_tse.cli.sound import take_clip
+    from edge_tse.enrollment.recordings import load_clip
+
+    return load_clip(audio.Held(*take_clip(frame, seconds, microphone, as_json, scene), _TAKE), frame)
 
 
 def _remark_on_take(name: str, quality: ClipQuality, scene: bool) -> None:
@@ -144,61 +225,28 @@ def _enroll_embeddings(files: list[Path], to: Path, artifact: Path | None, as_js
     check_output(to, [*files, *given_paths(artifact)])
     model = artifact_of(artifact).voice_model
     save_voice(voice_from_embeddings(model, files, datetime.now(UTC).isoformat(timespec="seconds")), to)
-    figures = {"voice": to, "embeddings": files, "size": model.size, "model": model.digest}
+    figures = {"voice": to, "embeddings": files, "size": model.size, "encoder": model.encoder_digest}
     output.result(figures, as_json, f"{to}: a voice from {len(files)} embeddings of {model.size} values")
 
 
 @app.command(rich_help_panel=Panel.HEAR)
 def extract(
-    mixture: _Mixture,
+    mixtures: _Mixtures,
     voice: VoiceOption,
     to: _Talker,
     artifact: ArtifactOption = None,
     engine: EngineOption = "litert",
+    strength: _Strength = None,
+    ambient_db: AmbientOption = None,
     no_trim: Annotated[bool, typer.Option("--no-trim", help="Keep the algorithmic latency that a live device has.")] = False,
+    trace: TraceOption = None,
     as_json: Json = False,
 ) -> None:
-    """Write the enrolled talker alone, aligned with the mixture sample for sample."""
-    from edge_tse import audio
-    from edge_tse.cli.standard import STANDARD, incoming, outgoing
-    from edge_tse.engines import Engine
-    from edge_tse.errors import AudioError
-    from edge_tse.extract_file import extract_file
-    from edge_tse.files import check_output
-    from edge_tse.personalization import personalize
-    from edge_tse.voice import load_voice
+    """Write the enrolled talker alone, aligned with the mixture sample for sample; of several files, or folders, into a folder."""
+    from edge_tse.cli.extraction import Asked, extract_one, extract_several
 
-    if to != STANDARD:
-        audio.check_format(to)
-        check_output(to, [mixture, voice, *given_paths(artifact)], AudioError)
-    with outgoing(to, as_json) as written, incoming(mixture) as recording:
-        model = personalize(artifact_of(artifact), load_voice(voice))
-        network = output.open_quietly(model, engine)
-        with output.progress("extracting", as_json) as tell:
-            got = extract_file(recording, written, Engine(model, network), trim=not no_trim, progress=tell, inputs=[mixture])
-    _remark_on_mixture(got, recording.name, to, model.frame.level_invariant)
-    known = {"output": to, "trimmed": not no_trim, "engine": network.name, "artifact": model.digest}
-    rows = {
-        "talker": f"{to} ({got.seconds:.2f} s, {got.channels} ch, {got.rate_hz} Hz)",
-        "engine": network.name,
-        **output.compute_rows(got.timing, model.frame),
-    }
-    figures = {**known, **got.figures(model.frame), "output_clipped_samples": got.clipped_output}
-    if to != STANDARD:
-        output.result(figures, as_json, output.table("extracted", rows))
-
-
-def _remark_on_mixture(got: Examined, name: str, to: Path, level_invariant: bool) -> None:
-    """Warn about a mixture, and about the talker that was extracted from it."""
-    _warn_about(name, got.clipped_samples, silent=got.silent)
-    for remark in got.remarks(level_invariant):
-        output.warn(f"{name}: {remark}")
-    if got.clipped_output:
-        output.warn(f"{to}: {got.clipped_output} samples were over full scale and are clipped: lower the level of the mixture")
-
-
-def _warn_about(name: str, clipped: int, silent: bool = False) -> None:
-    if clipped:
-        output.warn(f"{name}: {clipped} samples are clipped; record at a lower level")
-    if silent:
-        output.warn(f"{name} is silent: there is nothing to extract")
+    asked = Asked.of(voice, artifact, engine, strength, ambient_db, trim=not no_trim, trace=trace)
+    if len(mixtures) == 1 and not mixtures[0].is_dir() and not to.is_dir():
+        extract_one(mixtures[0], to, asked, as_json)
+    else:
+        extract_several(mixtures, to, asked, as_json)

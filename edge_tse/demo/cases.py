@@ -14,7 +14,8 @@ from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError
-from edge_tse.extract import Extraction
+from edge_tse.extraction import Extraction
+from edge_tse.transcoding import opened
 from edge_tse.voice import Voice, VoiceModel
 
 __all__ = ["Case", "Outcome", "Shown", "Sound", "case_of", "own_case", "shipped_cases"]
@@ -174,7 +175,8 @@ def case_of(name: str, title: str, talkers: str, mixture: Path, enrollments: Seq
 
 
 def _file(path: Path) -> Sound:
-    signal, rate_hz = audio.read(path)
+    with opened(path) as sound:
+        signal, rate_hz = audio.hold(sound)
     return Sound(name=path.name, signal=signal, rate_hz=rate_hz, path=path)
 
 

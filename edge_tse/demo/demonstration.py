@@ -18,7 +18,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import Case, Outcome, Shown
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import AudioError
-from edge_tse.extract import Extraction, extract
+from edge_tse.extraction import Extraction, extract_signal
 from edge_tse.files import check_output, write_bytes
 from edge_tse.metrics import si_sdr
 from edge_tse.personalization import personalize
@@ -95,7 +95,7 @@ def _extract(
     network = opened(personal)
     engine = Engine(personal, network)
     voice_switch_s = time.perf_counter() - began
-    got = extract(mixture.signal, mixture.rate_hz, engine, keep_gains=True, name=mixture.name, progress=progress)
+    got = extract_signal(mixture.signal, mixture.rate_hz, engine, keep_gains=True, name=mixture.name, progress=progress)
     audio.write(folder / "mixture.wav", mixture.signal, mixture.rate_hz, inputs)
     audio.write(folder / "estimate.wav", got.signal, got.rate_hz, inputs)
     if case.reference is not None:

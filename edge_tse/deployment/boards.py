@@ -14,6 +14,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError
 from edge_tse.install_line import install_line
+from edge_tse.live.links import EarLink
 from edge_tse.stream import AnyEngine
 from edge_tse.voice import Voice
 
@@ -149,6 +150,9 @@ class Boards(Protocol):
 
         ``DeviceError`` if the board is another target's.
         """
+
+    def listen(self, port: str) -> EarLink:
+        """The earbud that sends at ``port``. ``LinkError`` if it does not open."""
 
 
 def boards() -> Boards:

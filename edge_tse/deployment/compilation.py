@@ -21,8 +21,9 @@ from edge_tse.errors import EngineError, TargetError
 from edge_tse.files import check_output, write_bytes
 from edge_tse.golden import Network, Parity
 from edge_tse.install_line import install_line
+from edge_tse.voice import Voice
 
-__all__ = ["Compiled", "compile_for", "emit", "open_here"]
+__all__ = ["Compiled", "compile_for", "emit", "open_here", "patch_for"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +112,7 @@ def compile_for(
     if bill is not None and emitted.bill is None:
         raise TargetError(
             f"target {target.name}: what its {emitted.kind} is made of is not listed here: leave out --sbom, or choose a target of "
-            "runtime native-c"
+            "runtime native-c or plugin"
         )
     fit = require_fit(target, artifact, emitted)
     replay = _first(target, runtime.replays)
@@ -132,6 +133,17 @@ def compile_for(
         target=target,
         artifact=artifact,
     )
+
+
+def patch_for(target: Target, artifact: Artifact, voice: Voice) -> bytes:
+    """The voice patch that a compiled ``artifact`` without a voice takes on this target.
+
+    ``TargetError`` if its runtime has none, ``ArtifactError`` if the voice is another model's.
+    """
+    make = runtime_named(target.runtime).patch
+    if make is None:
+        raise TargetError(f"runtime {target.runtime} has no voice patches: leave out --patch, and the voice is folded in")
+    return make(artifact, voice)
 
 
 def check_suffix(target: Target, to: Path) -> None:

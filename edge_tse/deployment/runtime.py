@@ -21,6 +21,7 @@ from edge_tse.deployment.target import Target
 from edge_tse.errors import EngineError
 from edge_tse.golden import Network
 from edge_tse.graph import IntegerGraph
+from edge_tse.voice import Voice
 
 __all__ = ["OPERATORS", "Emitted", "HostEngine", "Replay", "Runtime", "file_of", "host_engines", "runtime_named", "runtime_of"]
 
@@ -135,6 +136,8 @@ class Runtime:
     """Name and microseconds of each operator over features ``[steps, n]``, from graph and file, where the runtime measures them."""
     count: Callable[[Artifact, Target, int], dict[str, Any]] | None = None
     """Instructions of a step with so many ears on the target's kind of core, where they can be counted. ``TargetError`` if not."""
+    patch: Callable[[Artifact, Voice], bytes] | None = None
+    """Makes the patch that gives a running model without a voice this one, where the runtime has patches."""
     operators: frozenset[str] = OPERATORS
     """Names of the operators that the emitter knows."""
     opens_quickly: bool = True

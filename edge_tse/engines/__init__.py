@@ -85,7 +85,7 @@ class Engine:
         """Hear this talker from the next step on, with the past kept: the network goes on, and nothing is built anew.
 
         For the :func:`~edge_tse.personalization.universal` form. ``ArtifactError`` if the artifact is not in it, or the voice is
-        another model's, ``EngineError`` if this network cannot.
+        another encoder's, ``EngineError`` if this network cannot.
         """
         self.switch_to(voice)()
 

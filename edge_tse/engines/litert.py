@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
+from edge_tse.golden import TimedStep
 from edge_tse.graph import IntegerGraph
 from edge_tse.install_line import install_line
 from edge_tse.quiet import quietly
@@ -88,16 +89,16 @@ class LiteRTNetwork:
         """Run one step: int8 features ``[n]`` to the outputs, each ``[channels]``, in graph order and valid until the next step."""
         self._features[:] = features
         self._invoke()
-        self._remember()
-        return self._outputs
+        return self._give()
 
-    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
-        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
-        return time_step(clock, lambda: np.copyto(self._features, features), self._invoke, self._remember)
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> TimedStep:
+        """:meth:`run`, with the times by ``clock``."""
+        return time_step(clock, lambda: np.copyto(self._features, features), self._invoke, self._give)
 
-    def _remember(self) -> None:
+    def _give(self) -> tuple[Int8, ...]:
         for history, remembered in self._states:
             history[:] = remembered
+        return self._outputs
 
     def _invoke(self) -> None:
         self._interpreter.invoke()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
+from edge_tse.golden import TimedStep
 from edge_tse.graph import IntegerGraph
 from edge_tse.install_line import install_line
 
@@ -73,11 +74,11 @@ class OnnxNetwork:
         self._turn ^= 1
         return self._outputs
 
-    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
-        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> TimedStep:
+        """:meth:`run`, with the times by ``clock``."""
         binding = self._bindings[self._turn]
         self._turn ^= 1
-        return time_step(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding))
+        return time_step(clock, lambda: np.copyto(self._features, features), lambda: self._invoke(binding), lambda: self._outputs)
 
     def _invoke(self, binding: Any) -> None:
         self._session.run_with_iobinding(binding)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge_tse.deployment.runtime import file_of
 from edge_tse.engines.timing import time_step
 from edge_tse.errors import EngineError
+from edge_tse.golden import TimedStep
 from edge_tse.graph import IntegerGraph
 from edge_tse.install_line import install_line
 
@@ -75,8 +76,8 @@ class TflmNetwork:
         self._interpreter.invoke()
         return self._give()
 
-    def run_timed(self, features: Int8, clock: Callable[[], float]) -> tuple[float, float]:
-        """:meth:`run`, returning seconds spent (marshalling, invoking) by ``clock``."""
+    def run_timed(self, features: Int8, clock: Callable[[], float]) -> TimedStep:
+        """:meth:`run`, with the times by ``clock``."""
         return time_step(clock, lambda: self._take(features), self._interpreter.invoke, self._give)
 
     def _take(self, features: Int8) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_tse.golden import TimedStep
+
 __all__ = ["time_step"]
 
 
@@ -11,15 +16,13 @@ def time_step(
     clock: Callable[[], float],
     take: Callable[[], object],
     invoke: Callable[[], object],
-    give: Callable[[], object] | None = None,
-) -> tuple[float, float]:
-    """Run one step and return seconds spent (marshalling, invoking) by ``clock``; without ``give`` nothing is carried back."""
-    start = clock()
+    give: Callable[[], tuple[NDArray[np.int8], ...]],
+) -> TimedStep:
+    """Run one step: ``take`` carries tensors to the runtime, ``give`` the outputs back."""
+    began_s = clock()
     take()
-    called = clock()
+    called_s = clock()
     invoke()
-    returned = clock()
-    if give is None:
-        return called - start, returned - called
-    give()
-    return called - start + clock() - returned, returned - called
+    returned_s = clock()
+    outputs = give()
+    return TimedStep(outputs, began_s, called_s, returned_s, clock())

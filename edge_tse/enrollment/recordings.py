@@ -17,7 +17,8 @@ from edge_tse.enrollment.quality import CHANGING, ClipQuality, assess, least_ali
 from edge_tse.enrollment.scene import in_front
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.voice import POOL, Voice, VoiceModel, enroll, speech_levels
+from edge_tse.transcoding import opened
+from edge_tse.voice import POOL, Voice, VoiceModel, enroll_signals, speech_levels
 
 __all__ = ["LONGEST_S", "Clip", "Enrollment", "Judged", "enroll_clips", "enroll_files", "enroll_judged", "load_clip"]
 
@@ -75,9 +76,14 @@ def load_clip(sound: audio.Sound, frame: FrameSpec) -> Clip:
 
 def enroll_files(model: VoiceModel, clips: Sequence[Path], now: datetime | None = None) -> Enrollment:
     """Read, check and enroll. ``AudioError`` as of :func:`load_clip`, or for too little speech."""
-    loaded = [load_clip(audio.Stored(path), model.frame) for path in clips]
+    loaded = [_load_file(path, model.frame) for path in clips]
     made = enroll_clips(model, [(clip.name, clip.signal, clip.rate_hz) for clip in loaded], now)
     return replace(made, clipped_samples=tuple(clip.clipped_samples for clip in loaded))
+
+
+def _load_file(path: Path, frame: FrameSpec) -> Clip:
+    with opened(path) as sound:
+        return load_clip(sound, frame)
 
 
 def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now: datetime | None = None) -> Enrollment:
@@ -89,7 +95,7 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
         ear = audio.better_ear(audio.resample(signal, rate_hz, frame.sample_rate_hz))
         signals.append(for_enrollment(ear, frame.sample_rate_hz))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")
-    voice = enroll(model, signals, created, ", ".join(Path(name).name for name, _, _ in clips))
+    voice = enroll_signals(model, signals, created, ", ".join(Path(name).name for name, _, _ in clips))
     speech_s = sum(len(speech_levels(frame, signal)) for signal in signals) * POOL * frame.period_s
     clipped = tuple(audio.clipped_samples(signal) for _, signal, _ in clips)
     return Enrollment(voice=voice, speech_s=speech_s, clipped_samples=clipped)

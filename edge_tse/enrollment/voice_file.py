@@ -8,9 +8,12 @@ from pathlib import Path
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.errors import ArtifactError
 from edge_tse.files import erase, read_bytes
-from edge_tse.voice import Voice, load_voice
+from edge_tse.voice import Voice, VoiceModel, load_voice
 
-__all__ = ["VoiceFile", "describe_voice", "erase_voice"]
+__all__ = ["VoiceFile", "describe_voice", "erase_voice", "list_voices"]
+
+SUFFIX = ".voice"
+"""Suffix by which voice files are found in a folder."""
 
 _HEAD_BYTES = 64
 _MAGIC = b'"edge_tse_voice"'
@@ -23,7 +26,7 @@ class VoiceFile:
     path: Path
     voice: Voice
     shipped_models: tuple[str, ...]
-    """Names of the shipped models that it was enrolled with."""
+    """Names of the shipped models that hear it."""
     mode: int
     """Permissions of the file."""
 
@@ -35,19 +38,30 @@ class VoiceFile:
             "source": self.voice.source,
             "created": self.voice.created,
             "values": len(self.voice.embedding),
-            "model": self.voice.model_digest,
+            "speech_s": self.voice.speech_s,
+            "encoder": self.voice.encoder,
             "shipped_models": list(self.shipped_models),
             "mode": f"{self.mode:04o}",
         }
 
+    @property
+    def speech(self) -> str:
+        """Seconds of speech that the voice rests on, for people."""
+        return "not counted" if self.voice.speech_s is None else f"{self.voice.speech_s:.1f} s"
+
+    @property
+    def encoder(self) -> str:
+        """The encoder that made it and the models that hear it, for people."""
+        return f"{self.voice.encoder[:12]} ({', '.join(self.shipped_models) or 'of no model that is shipped'})"
+
     def rows(self) -> dict[str, str]:
         """Rows of the same figures, for people."""
-        models = ", ".join(self.shipped_models) or "none that is shipped"
         private = not self.mode & 0o077
         return {
             "made from": self.voice.source,
             "on": self.voice.created,
-            "for the model": f"{self.voice.model_digest[:12]} ({models})",
+            "speech": self.speech,
+            "of the encoder": self.encoder,
             "digest": self.voice.digest[:12],
             "read by": "its owner alone" if private else "others than its owner, too: `chmod 600` changes that",
         }
@@ -55,9 +69,34 @@ class VoiceFile:
 
 def describe_voice(path: Path) -> VoiceFile:
     """Inspect a voice file; errors are those of :func:`edge_tse.voice.load_voice`."""
+    return _described(path, _shipped_models())
+
+
+def list_voices(folder: Path) -> tuple[list[VoiceFile], dict[Path, str]]:
+    """Inspect the voice files of a folder, by name: those that can be read, and why others cannot.
+
+    ``ArtifactError`` if it is no folder.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(f"{folder} is no folder: give one that holds {SUFFIX} files, or `edge-tse voice` a single file")
+    models = _shipped_models()
+    found, refused = [], {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            found.append(_described(path, models))
+        except ArtifactError as failure:
+            refused[path] = str(failure)
+    return found, refused
+
+
+def _shipped_models() -> dict[str, VoiceModel]:
+    return {name: Artifact.shipped(name).voice_model for name in shipped_names()}
+
+
+def _described(path: Path, models: dict[str, VoiceModel]) -> VoiceFile:
     voice = load_voice(path)
-    models = tuple(name for name in shipped_names() if Artifact.shipped(name).voice_model.digest == voice.model_digest)
-    return VoiceFile(path=path, voice=voice, shipped_models=models, mode=path.stat().st_mode & 0o777)
+    names = tuple(name for name, model in models.items() if model.hears(voice))
+    return VoiceFile(path=path, voice=voice, shipped_models=names, mode=path.stat().st_mode & 0o777)
 
 
 def erase_voice(path: Path) -> int:

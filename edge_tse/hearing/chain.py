@@ -91,14 +91,18 @@ class Chain:
         self._mix = _Mix(frame, hearing.talker_db, hearing.ambient_db)
         self.limiter = Limiter(calibration.ceiling(hearing.max_output_db_spl), frame.hop, frame.sample_rate_hz)
         microphones, receivers = (np.array(pair[:ears]) for pair in (calibration.microphones_db_spl, calibration.receivers_db_spl))
-        self._transducers_db = microphones - receivers
+        self._microphones, self._transducers_db = microphones, microphones - receivers
+        self._frame = frame
         self.openings: Openings | None = None
         if hearing.own_voice_db is not None or hearing.alarm_db is not None:
             self.openings = Openings(frame, ears, microphones, hearing.own_voice_db, hearing.alarm_db)
         self._shaper: _Shaper | None = None
         if hearing.left is not None and hearing.right is not None:
-            audiograms = (hearing.left, hearing.right)[:ears]
-            self._shaper = _Shaper(hearing, audiograms, frame, microphones, self._transducers_db)
+            self._shaper = self._shaper_for((hearing.left, hearing.right))
+        self._coming: _Shaper | None = None
+        self._wait = 0
+        """Hops until the shaper that is coming is heard; 0 if none is."""
+        self._ramp = (np.arange(frame.hop, dtype=np.float32) + 1) / np.float32(frame.hop)
         self._level = (10 ** (self._transducers_db / 20)).astype(np.float32)[:, None]
 
     @property
@@ -110,11 +114,33 @@ class Chain:
         """Mix otherwise, from the next hop on and gradually over it. ``bypass`` plays the room as loud as the mix was."""
         self._mix.steer(talker_db, ambient_db, bypass=bypass, mute=mute)
 
+    def prescribe(self, audiograms: tuple[Audiogram, Audiogram] | None) -> None:
+        """Make up for the losses of these ears, left and right, or for none: two hops later, and gradually over the third.
+
+        Until then the filters that come hear the sound and are not heard, so that their past is whole.
+        """
+        self._coming = None if audiograms is None else self._shaper_for(audiograms)
+        if self._coming is not None and self._shaper is not None:
+            self._coming.follow(self._shaper)
+        self._wait = 1 + -(-(_TAPS - 1) // self._frame.hop)
+
+    def _shaper_for(self, audiograms: tuple[Audiogram, Audiogram]) -> _Shaper:
+        ears = len(self._microphones)
+        return _Shaper(self.hearing, audiograms[:ears], self._frame, self._microphones, self._transducers_db)
+
     def __call__(self, talker: Float, ambient: Float) -> Float:
         talker, room = scrub(talker), scrub(ambient)
         mixed = self._mix(talker, room, None if self.openings is None else self.openings(room))
-        shaped = mixed * self._level if self._shaper is None else self._shaper(mixed)
+        shaped = self._through(self._shaper, mixed)
+        if self._wait:
+            coming = self._through(self._coming, mixed)
+            self._wait -= 1
+            if not self._wait:
+                self._shaper, shaped = self._coming, shaped + (coming - shaped) * self._ramp
         return self.limiter(shaped)
+
+    def _through(self, shaper: _Shaper | None, mixed: Float) -> Float:
+        return mixed * self._level if shaper is None else shaper(mixed)
 
 
 class _Mix:
@@ -209,6 +235,10 @@ class _Shaper:
             self._heard = np.concatenate([self._heard, hop], axis=1)[:, -_LOOK:] if n < _LOOK else hop[:, -_LOOK:]
             self.gain_db = self._gains(self._levels_db())
         return self._filter(hop, self.gain_db + self._transducers)
+
+    def follow(self, other: _Shaper) -> None:
+        """Begin at the levels that another has measured."""
+        self._smooth, self._heard = other._smooth.copy(), other._heard.copy()
 
     def _levels_db(self) -> Array:
         """Band levels in dB SPL at the louder ear, rising and falling with the time constants of a compressor."""

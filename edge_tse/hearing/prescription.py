@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from edge_tse.errors import AudioError
 from edge_tse.table import quote
 
-__all__ = ["BANDS_HZ", "Audiogram", "compression_ratio", "nal_r_db", "parse_audiogram", "speech_levels_db", "take"]
+__all__ = [
+    "BANDS_HZ",
+    "Audiogram",
+    "audiogram_text",
+    "compression_ratio",
+    "nal_r_db",
+    "parse_audiogram",
+    "speech_levels_db",
+    "take",
+]
 
 Array = NDArray[np.float64]
 
@@ -75,6 +84,12 @@ def parse_audiogram(text: str) -> tuple[Audiogram, Audiogram]:
         except ValueError:
             raise AudioError(f"'{side}' is not an audiogram: give for instance 500:30,1000:40,2000:55,4000:60") from None
     return ears[0], ears[-1]
+
+
+def audiogram_text(left: Audiogram, right: Audiogram) -> str:
+    """Inverse of :func:`parse_audiogram`."""
+    sides = [",".join(f"{hz:g}:{db:g}" for hz, db in ear.thresholds) for ear in (left, right)]
+    return " / ".join(sides if left != right else sides[:1])
 
 
 def nal_r_db(audiogram: Audiogram, frequencies_hz: Sequence[float] = BANDS_HZ) -> Array:

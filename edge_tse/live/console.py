@@ -19,6 +19,7 @@ from edge_tse.hearing.calibration import UNCALIBRATED, Calibration
 from edge_tse.live.recording import Recorder
 from edge_tse.live.session import Session
 from edge_tse.live.steering import Change
+from edge_tse.recognition import Recognizer
 from edge_tse.table import nearest, quote
 
 __all__ = ["COMMANDS", "SPECTRUM_HZ", "Console"]
@@ -42,13 +43,17 @@ class Console:
         recorder: Recorder | None = None,
         record: Callable[[Path, int], Recorder] | None = None,
         calibration: Calibration = UNCALIBRATED,
+        recognizer: Recognizer | None = None,
     ) -> None:
-        """``recorder`` is the one that the session began with; ``record`` begins another, from a hop on."""
+        """``recorder`` is the one that the session began with; ``record`` begins another, from a hop on.
+
+        ``recognizer`` tells the confidence in the talker.
+        """
         known = calibration != UNCALIBRATED
         full = {"heard": list(calibration.microphones_db_spl), "played": list(calibration.receivers_db_spl)}
         self._full_scale = full if known else None
         self.session, self.presets = session, dict(presets or {})
-        self._recorder, self._record = recorder, record
+        self._recorder, self._record, self._recognizer = recorder, record, recognizer
         self._lock = threading.Lock()
         self.ended = threading.Event()
         """Whether a command asked for the end of the session."""
@@ -135,6 +140,7 @@ class Console:
             "latency_ms": session.latency.total_s * 1e3,
             "health": asdict(health),
             "recording": self.recording,
+            "confidence": None if self._recognizer is None else self._recognizer.last,
         }
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.install_line import install_line
 from edge_tse.live.ring import Ring
 
-__all__ = ["Device", "Duplex", "Exchange", "Wiring", "choose", "devices", "wire"]
+__all__ = ["Device", "Duplex", "Exchange", "Wiring", "choose", "devices", "takes", "wire"]
 
 Float = NDArray[np.float32]
 
@@ -139,7 +139,7 @@ def wire(
         if len(channels) < ears:
             remarks.append(f"{input_device.name} has {input_device.inputs} channel: one ear is heard, and played to both")
     if len(channels) > ears or len(set(channels)) != len(channels):
-        raise AudioError(f"channels {_in_a_row(channels)}: give 1 to {ears} different ones")
+        raise AudioError(f"channels {','.join(map(str, channels))}: give 1 to {ears} different ones")
     bad = [channel for channel in channels if not 1 <= channel <= min(input_device.inputs, MOST_CHANNELS)]
     if bad:
         raise AudioError(
@@ -156,13 +156,13 @@ def wire(
         remarks=tuple(remarks),
     )
     for rate in (rate_hz,) if rate_hz else (model_hz, input_device.rate_hz):
-        if _takes(replace(wiring, rate_hz=rate)):
+        if takes(replace(wiring, rate_hz=rate)):
             if rate != model_hz:
                 remarks.append(f"{input_device.name} runs at {rate} Hz: resampled to {model_hz} Hz and back")
             return replace(wiring, rate_hz=rate, block=block or -(-frame.hop * rate // model_hz), remarks=tuple(remarks))
     asked = f"{rate_hz} Hz" if rate_hz else f"{model_hz} Hz, nor {input_device.rate_hz} Hz"
-    possible = [rate for rate in _USUAL_RATES_HZ if _takes(replace(wiring, rate_hz=rate))]
-    raise AudioError(f"{input_device.name} does not run at {asked}: choose {_in_a_row(possible) or 'another'} with --rate")
+    possible = [rate for rate in _USUAL_RATES_HZ if takes(replace(wiring, rate_hz=rate))]
+    raise AudioError(f"{input_device.name} does not run at {asked}: choose {','.join(map(str, possible)) or 'another'} with --rate")
 
 
 class Duplex:
@@ -178,7 +178,7 @@ class Duplex:
         """What ended the stream from within: a bug of ours."""
         self._exchange, self._wiring = exchange, wiring
         self._map = np.array(wiring.channels) - 1
-        self._inputs, self._outputs, together = _channels(wiring)
+        self._inputs, self._outputs, self._together = _channels(wiring)
         self._heard, self._taken, self._out = (np.zeros((block, ears), np.float32) for _ in range(3))
         self._played = np.zeros((block, max(1, self._outputs)), np.float32)
         self._waiting = Ring(16 * block, ears)
@@ -187,16 +187,9 @@ class Duplex:
         self._pa, self._module = self._portaudio.__enter__()
         self._streams: list[Any] = []
 
-        def opening() -> None:
-            if together or not self._outputs:
-                self._open(self._both, self._inputs, input=True, output=bool(self._outputs))
-            else:
-                self._open(self._listen, self._inputs, input=True, output=False)
-                self._open(self._play, self._outputs, input=False, output=True)
-
         try:
             with _silence_hosts():
-                if not _answers_in_time(opening):
+                if not _answers_in_time(self._open_streams):
                     raise OSError("the sound system does not answer")
         except (OSError, ValueError) as failure:
             self.close()
@@ -234,6 +227,13 @@ class Duplex:
                 stream.close()
         self._portaudio.__exit__(None, None, None)
 
+    def _open_streams(self) -> None:
+        if self._together or not self._outputs:
+            self._open(self._both, self._inputs, input=True, output=bool(self._outputs))
+        else:
+            self._open(self._listen, self._inputs, input=True, output=False)
+            self._open(self._play, self._outputs, input=False, output=True)
+
     def _open(self, call: Callable[[Any, int, int], bytes | None], channels: int, **ways: bool) -> None:
         def callback(data: bytes | None, frames: int, when: object, status: int) -> tuple[bytes | None, int]:
             try:
@@ -266,16 +266,18 @@ class Duplex:
 
     def _play(self, data: object, frames: int, status: int) -> bytes:
         self._fit(frames)
-        flags = _flags(status)
+        self._exchange(self._taken[:frames], self._out[:frames], self._take(frames, _flags(status)))
+        return self._spread(frames)
+
+    def _take(self, frames: int, flags: int) -> int:
+        """Fill ``_taken`` with what was heard; returns the flags of the block."""
         lead = self._waiting.end - self._position
         if lead < frames or lead > 8 * self._wiring.block:  # two clocks never agree for ever
             flags |= 1 if self._position >= 0 else 0
             self._position = self._waiting.end - max(frames, self._wiring.block)
-        heard = self._taken[:frames]
-        self._waiting.read(self._position, heard)
+        self._waiting.read(self._position, self._taken[:frames])
         self._position += frames
-        self._exchange(heard, self._out[:frames], flags)
-        return self._spread(frames)
+        return flags
 
     def _fit(self, frames: int) -> None:
         if frames > len(self._out):  # PortAudio keeps to what was asked for; a host that does not is served all the same
@@ -354,11 +356,13 @@ def _device(audio: Any, index: int, first: dict[str, int]) -> Device:
     )
 
 
-def _takes(wiring: Wiring) -> bool:
+def takes(wiring: Wiring) -> bool:
     """Whether the devices can be opened like this."""
     with _portaudio() as (audio, module):
         inputs, outputs, _ = _channels(wiring)
-        ask: dict[str, object] = {"input_device": wiring.input.index, "input_channels": inputs, "input_format": module.paFloat32}
+        ask: dict[str, object] = {}
+        if wiring.input.index >= 0:  # links are no device
+            ask |= {"input_device": wiring.input.index, "input_channels": inputs, "input_format": module.paFloat32}
         if wiring.output:
             ask |= {"output_device": wiring.output.index, "output_channels": outputs, "output_format": module.paFloat32}
         try:
@@ -395,7 +399,3 @@ def _silence_hosts() -> Iterator[None]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(nowhere)
-
-
-def _in_a_row(channels: Sequence[int]) -> str:
-    return ",".join(map(str, channels))

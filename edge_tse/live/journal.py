@@ -7,34 +7,58 @@ changed at which hop. A word is 23 bits at one sample: its kind in the three low
 from __future__ import annotations
 
 import json
+from array import array
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
-from edge_tse.live.loop import Fate
+from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.steering import Change
 from edge_tse.table import parse_json
 
-__all__ = ["BLOCK", "END", "Journal", "block_word", "change_words", "fate_word", "read_block"]
+__all__ = ["BLOCK", "END", "BlockCode", "Journal", "change_words", "fate_word"]
 
 Int32 = NDArray[np.int32]
 
 BLOCK, _SKIPPED, END, _CHANGE, _TEXT = 1, 2, 5, 6, 7
 """Kinds; from the second on the fates in their order. A change is a hop, and then words of two characters of its text."""
 _PAYLOAD = 2**20
-_LONGEST_SHORTAGE = _PAYLOAD // 4 - 1
+_MOST = 2**17 - 1
+"""Most samples that a word can say a block was late by; no device has blocks that are longer."""
 
 
-def block_word(shortage: int, flags: int) -> int:
-    """Word at the first sample of a block."""
-    return BLOCK + 8 * (flags + 4 * min(shortage, _LONGEST_SHORTAGE))
+class BlockCode:
+    """How a block is written: by how many samples it was late or, in quarters of a millisecond, early.
 
+    How early is told by what it differs from the usual, rounded down: so that the journal is not heard.
+    """
 
-def read_block(word: int) -> tuple[int, int] | None:
-    """Shortage and flags of the block that begins here; None if none does."""
-    return (word // 8 // 4, word // 8 % 4) if word % 8 == BLOCK else None
+    def __init__(self, loop: Loop, *, reserves: bool = True) -> None:
+        """Without ``reserves``, before schema 3, no block is told to be early."""
+        self._calm, self._step, self._reserves = loop.calm, max(1, loop.rate_hz // 4000), reserves
+
+    def word(self, shortage: int, flags: int) -> int:
+        """Word at the first sample of a block; its shortage is negative if it was early."""
+        if shortage > 0:
+            said = 2 * min(shortage, _MOST)
+        else:
+            less = max(-_MOST // 2, min(-((-shortage - self._calm) // self._step), _MOST // 2))
+            said = 1 + 2 * (2 * less if less >= 0 else -2 * less - 1)
+        return BLOCK + 8 * (flags + 4 * said)
+
+    def read(self, word: int) -> tuple[int, int] | None:
+        """Shortage and flags of the block that begins here; None if none does."""
+        if word % 8 != BLOCK:
+            return None
+        said, flags = word // 8 // 4, word // 8 % 4
+        if not self._reserves:
+            return said, flags
+        if said % 2 == 0:
+            return said // 2, flags
+        less = said // 4 if said // 2 % 2 == 0 else -(said // 4 + 1)
+        return min(0, less * self._step - self._calm), flags
 
 
 def fate_word(hop: int, fate: Fate) -> int:
@@ -53,12 +77,15 @@ def change_words(hop: int, change: Change) -> list[int]:
 class Journal:
     """What the journal of a recording says of the whole of it: :meth:`push` all its words, then :meth:`close`."""
 
-    def __init__(self, path: Path, hops_per_sample: float) -> None:
+    def __init__(self, path: Path, hops_per_sample: float, code: BlockCode) -> None:
+        self.starts, self.shortages, self.flags = array("q"), array("i"), array("b")
+        """First sample, shortage and flags of each block."""
+        self._code = code
         self.fates: dict[int, Fate] = {}
         self.changes: dict[int, list[Change]] = {}
         """Changes at the beginning of a hop, in their order."""
         self._path, self._hops_per_sample = path, hops_per_sample
-        self._at = self._blocks = self._late = 0
+        self._at = self._late = 0
         self._last = self._ended = (0, 0, 0)
         self._has_end = False
         self._hop, self._place, self._text = -1, 0, b""
@@ -70,9 +97,12 @@ class Journal:
         for i in np.flatnonzero(words % 8):
             place, kind, value = self._at + int(i), int(words[i]) % 8, int(words[i]) // 8
             if kind == BLOCK:
-                self._last = (place, self._blocks, self._late)
-                self._blocks += 1
-                self._late += value // 4 > 0
+                self._last = (place, len(self.starts), self._late)
+                shortage, flags = self._code.read(int(words[i])) or (0, 0)
+                self.starts.append(place)
+                self.shortages.append(shortage)
+                self.flags.append(flags)
+                self._late += shortage > 0
             elif kind == _TEXT:
                 if value >= 2**16:
                     raise self._damage(f"the change at {self._place} samples holds {value}, which no session writes")
@@ -82,7 +112,7 @@ class Journal:
                 if kind == _CHANGE:
                     self._hop, self._place = self._hop_at(place, value), place
                 elif kind == END:
-                    self._has_end, self._ended = True, (place, self._blocks, self._late)
+                    self._has_end, self._ended = True, (place, len(self.starts), self._late)
                 else:
                     self.fates[self._hop_at(place, value)] = Fate(kind - _SKIPPED + 1)
         self._at += len(words)

@@ -10,6 +10,9 @@ from edge_tse.errors import AudioError
 __all__ = ["Event", "Fate", "Health", "Latency", "Loop"]
 
 
+CHANGE, ENGINE, DEVICE = "change", "engine", "device"
+"""Kinds of events."""
+
 LONGEST_BLOCK_S = 0.5
 MOST_BACKLOG = 10_000
 
@@ -63,6 +66,16 @@ class Loop:
                 f"a margin of {self.margin_s * 1e3:g} ms cannot hold a fade of {self.fade_s * 1e3:g} ms: "
                 f"choose a margin from {self.fade_s * 1e3:g} to 1000 ms"
             )
+
+    @property
+    def fade(self) -> int:
+        """Samples of the device in a fade."""
+        return max(1, round(self.fade_s * self.rate_hz))
+
+    @property
+    def calm(self) -> int:
+        """Samples by which blocks that are hops are early while nothing is late."""
+        return round(self.margin_s * self.rate_hz) - self.fade
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,5 +133,8 @@ class Event:
     """Something that people should read."""
 
     at_s: float
-    """Time by the session's clock."""
+    """Time by the session's clock at which it was over."""
     what: str
+    kind: str = ""
+    """:data:`CHANGE`, :data:`ENGINE` or :data:`DEVICE` where it may have made blocks late; else empty."""
+    took_s: float = 0.0

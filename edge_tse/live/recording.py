@@ -23,7 +23,8 @@ from edge_tse import audio
 from edge_tse.errors import ArtifactError, AudioError, ParityError
 from edge_tse.files import open_private
 from edge_tse.frame import FrameSpec
-from edge_tse.live.journal import BLOCK, END, Journal, block_word, change_words, fate_word, read_block
+from edge_tse.live.arrivals import Asked
+from edge_tse.live.journal import BLOCK, END, BlockCode, Journal, change_words, fate_word
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.ring import Ring
 from edge_tse.live.session import GRID, Session
@@ -36,7 +37,9 @@ __all__ = ["Recorder", "Recording", "Replayed", "load_recording", "replay"]
 Float = NDArray[np.float32]
 Int32 = NDArray[np.int32]
 
-SCHEMA = 2
+SCHEMA = 3
+_RESERVES = 3
+"""Schema from which on a recording tells by how much a block was early."""
 _HELD_S = 5.0  # what may wait for a disk
 _RESERVE_BYTES = 2**20
 
@@ -51,7 +54,7 @@ class Recorder:
         """``tell`` is given a line if the recording has to end before the session. ``AudioError`` if ``path`` cannot be written."""
         if path.suffix.lower() != ".flac":
             raise AudioError(f"{path}: a session is recorded as FLAC, give a name that ends in .flac")
-        self._path, self._tell, self._rate_hz = path, tell, loop.rate_hz
+        self._path, self._tell, self._rate_hz, self._code = path, tell, loop.rate_hz, BlockCode(loop)
         width = 2 * loop.ears + 1
         self._ears = loop.ears
         self._rows = np.zeros((loop.block, width), np.float32)
@@ -69,7 +72,7 @@ class Recorder:
         self._thread.start()
 
     def block(self, heard: Float, played: Float, shortage: int, flags: int) -> None:
-        """Record a block as it passes; called by the device's thread."""
+        """Record a block as it passes; called by the device's thread. The shortage is negative where output was early."""
         n, ears = len(heard), self._ears
         if self.ended:
             return
@@ -80,7 +83,7 @@ class Recorder:
         rows[:, :ears] = heard
         rows[:, ears : 2 * ears] = played
         rows[:, -1] = 0
-        rows[0, -1] = block_word(shortage, flags) / GRID
+        rows[0, -1] = self._code.word(shortage, flags) / GRID
         for i in range(1, min(n, 1 + len(self._words))):
             rows[i, -1] = self._words.popleft() / GRID
         self._ring.write(rows)
@@ -210,6 +213,11 @@ class Recording:
     fates: Mapping[int, Fate]
     changes: Mapping[int, Sequence[Change]]
     """Changes at the beginning of a hop, in their order."""
+    asked: Asked
+    """Blocks as the device asked for them; at the times that their places in the sound have."""
+    code: BlockCode
+    tells_reserves: bool
+    """Whether it tells by how much the engine's output was early; earlier recordings tell only by how much it was late."""
     sound: audio.StoredIntegers
 
     def figures(self) -> dict[str, int]:
@@ -247,7 +255,7 @@ class Recording:
     def _stretch(self, rows: Int32) -> Stretch:
         word, ears = int(rows[0, -1]), self.loop.ears
         heard = (rows[:, :ears] / GRID).astype(np.float32)
-        return Stretch(heard, rows[:, ears : 2 * ears], read_block(word))
+        return Stretch(heard, rows[:, ears : 2 * ears], self.code.read(word))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -301,7 +309,8 @@ def load_recording(path: Path) -> Recording:
         )
     if type(from_hop := head.get("from_hop", 0)) is not int or from_hop < 0:
         raise AudioError(f"{path}: it begins at hop {quote(from_hop)}, which cannot be: {wanted}")
-    journal = Journal(path, hop_rate_hz / rate_hz)
+    code = BlockCode(loop, reserves=schema >= _RESERVES)
+    journal = Journal(path, hop_rate_hz / rate_hz, code)
     for rows in sound.blocks():
         journal.push(rows[:, -1])
     samples, blocks, late = journal.close()
@@ -313,8 +322,18 @@ def load_recording(path: Path) -> Recording:
         late=late,
         fates=journal.fates,
         changes=journal.changes,
+        asked=_asked(journal, loop, blocks),
+        code=code,
+        tells_reserves=schema >= _RESERVES,
         sound=sound,
     )
+
+
+def _asked(journal: Journal, loop: Loop, blocks: int) -> Asked:
+    starts = np.array(journal.starts[:blocks], np.int64)
+    ends = np.minimum(np.append(starts[1:], 2**62), starts + loop.block)
+    shortages, flags = (np.array(each[:blocks], np.int64) for each in (journal.shortages, journal.flags))
+    return Asked(starts / loop.rate_hz, ends, shortages, flags)
 
 
 def replay(
@@ -336,7 +355,6 @@ def replay(
             "or listen to this one with any player"
         )
     session = Session(engine, recording.loop, shape=shape, steering=steering, fates=recording.fates, changes=recording.changes)
-    fade = max(1, round(recording.loop.fade_s * recording.loop.rate_hz))
     at = differing = 0
     first: int | None = None
     gathered: list[Float] = []
@@ -345,7 +363,7 @@ def replay(
         out = np.zeros_like(heard)
         if block is not None:
             shortage, flags = block
-            session.exchange(heard, out, flags, fade - shortage)
+            session.exchange(heard, out, flags, recording.loop.fade - shortage)
             session.work()
         differ = (_to_grid(out) != played).any(axis=1)
         if first is None and differ.any():

@@ -7,12 +7,13 @@ Processing, section 7.5) of 32 samples of the lower rate, so 1 ms of delay at 16
 
 from __future__ import annotations
 
+from functools import cache
 from math import gcd
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Resampler"]
+__all__ = ["REACH", "Resampler", "interpolate"]
 
 Float = NDArray[np.float32]
 
@@ -73,3 +74,26 @@ def _filters(up: int, reach: int, cutoff: float) -> Float:
     taps = window * cutoff * np.sinc(cutoff * offset)
     filters: Float = (taps / taps.sum(axis=1, keepdims=True)).astype(np.float32)
     return filters
+
+
+_PHASES = 512  # between two of them filters are interpolated: -106 dB
+
+
+def interpolate(window: Float, at: NDArray[np.float64]) -> Float:
+    """Values ``[m]`` between the samples ``[n]`` of a window, at positions with :data:`REACH` samples on either side."""
+    whole = at.astype(np.int64)
+    phase = (at - whole) * _PHASES
+    below = phase.astype(np.int64)
+    towards = (phase - below).astype(np.float32)[:, None]
+    filters = _phases()
+    taps = filters[below] + towards * (filters[below + 1] - filters[below])
+    rows = window[(whole - REACH + 1)[:, None] + np.arange(2 * REACH)]
+    out: Float = np.einsum("mt,mt->m", rows, taps)
+    return out
+
+
+@cache
+def _phases() -> Float:
+    """``[_PHASES + 1, 2 * REACH]``: filters from one sample to the next."""
+    filters = _filters(_PHASES, REACH, 1.0)
+    return np.concatenate([filters, np.roll(filters[:1], 1, axis=1)])

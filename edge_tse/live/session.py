@@ -10,6 +10,7 @@ where the engine was late it is that same input itself, cross-faded. docs/decisi
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -21,8 +22,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.live.arrivals import Arrivals, Garbage, Requests
 from edge_tse.live.latency import ahead, device_hop
-from edge_tse.live.loop import Event, Fate, Health, Loop
+from edge_tse.live.loop import CHANGE, ENGINE, Event, Fate, Health, Loop
 from edge_tse.live.resampling import Resampler
 from edge_tse.live.ring import Ring
 from edge_tse.live.steering import Change, Settings, Steering
@@ -35,7 +37,6 @@ Float = NDArray[np.float32]
 
 GRID = np.float32(2.0**23)
 """Grid of 24 bits for everything that enters and leaves: no converter exceeds it and every recording holds it."""
-_TIMED_HOPS = 2**20  # 70 minutes of hops of 4 ms, 4 MB
 _HISTORY_S = 2.0  # of input: what may wait for an engine that hangs before it is given up
 _LONGEST_PAUSE = 256  # hops: one second between attempts on an engine that keeps failing
 
@@ -66,6 +67,7 @@ class Session:
         shape: Callable[[Float, Float], Float] | None = None,
         tap: Tap | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        cpu_clock: Callable[[], float] = time.thread_time,
         steering: Steering | None = None,
         fates: Mapping[int, Fate] | None = None,
         changes: Mapping[int, Sequence[Change]] | None = None,
@@ -86,7 +88,7 @@ class Session:
         self._up = Resampler(frame.sample_rate_hz, loop.rate_hz, ears)
         start, self.latency_samples, self.latency = ahead(frame, loop)
         hop = device_hop(frame, loop)
-        self._fade = max(1, round(loop.fade_s * loop.rate_hz))
+        self._fade = loop.fade
         capacity = round(_HISTORY_S * loop.rate_hz) + 2 * self.latency_samples + 4 * loop.block
         self._heard = Ring(capacity, ears)
         self._talker = Ring(capacity, ears, start)
@@ -107,8 +109,10 @@ class Session:
         self._before = np.zeros((ears, frame.delay), np.float32)
         self._last, self._was = np.zeros(ears, np.float32), Fate.EXTRACTED
         self._ramp = 1 - (np.arange(frame.hop, dtype=np.float32) + 1) / np.float32(frame.hop)
-        self._hop_s = np.full(_TIMED_HOPS, np.nan, np.float32)  # written now, so that no page of it is new later
-        self._timed = self._hops = 0
+        self.requests, self.arrivals, self.garbage = Requests(), Arrivals(), Garbage(clock)
+        """Logs of the device's thread, of the engine's, and of Python's collector."""
+        self._cpu_clock, self._step_s = cpu_clock, math.nan
+        self._hops = 0
         self._rest = self._failures = 0
         self._fated = [0] * len(Fate)
         self._blocks = self._late = self._short = self._lost = self._overruns = self._underruns = 0
@@ -131,14 +135,14 @@ class Session:
         began = self._clock()
         size = self.loop.block
         for at in range(0, len(heard), size):
-            self._exchange(heard[at : at + size], out[at : at + size], flags if not at else 0, available)
+            self._exchange(heard[at : at + size], out[at : at + size], flags if not at else 0, available, began)
         self._overruns += flags & self.INPUT_OVERRUN
         self._underruns += (flags & self.OUTPUT_UNDERRUN) >> 1
         if self._bell.locked():  # only this thread opens it: releasing never waits
             self._bell.release()
         self._longest_s = max(self._longest_s, self._clock() - began)
 
-    def _exchange(self, heard: Float, out: Float, flags: int, available: int | None) -> None:
+    def _exchange(self, heard: Float, out: Float, flags: int, available: int | None, began: float) -> None:
         n = len(heard)
         clean = self._in[:n]
         _clean(heard, clean, self._finite[:n])
@@ -153,8 +157,9 @@ class Session:
         np.clip(wet, -self.loop.ceiling, self.loop.ceiling, out=out)
         self._played = position + n
         self._blocks += 1
+        self.requests.add(began, self._played, shortage, flags)
         if self.tap is not None:
-            self.tap.block(clean, out, max(0, shortage), flags)
+            self.tap.block(clean, out, shortage, flags)
 
     def _blend(self, wet: Float, position: int, reach: int, late: bool) -> None:
         """Replace samples that the engine did not deliver by those heard at that moment; the weight moves by at most 1 / fade."""
@@ -179,6 +184,7 @@ class Session:
 
     def work(self) -> None:
         """Extract everything that has arrived."""
+        used_s = self._cpu_clock()
         while (waiting := self._heard.end - self._taken) > 0:
             chunk = self._chunk[: min(waiting, len(self._chunk))]
             self._heard.read(self._taken, chunk)
@@ -193,8 +199,10 @@ class Session:
                 self._filled += n
                 inner = inner[n:]
                 if self._filled == self.frame.hop:
-                    self._filled = 0
+                    self._filled, self._step_s, start = 0, math.nan, self._talker.end
                     self._talker.write(self._up.push(self._hop(np.ascontiguousarray(self._pending.T)).T))
+                    before_s, used_s = used_s, self._cpu_clock()
+                    self.arrivals.add(self._clock(), start, self._step_s, used_s - before_s)
 
     def _hop(self, hop: Float) -> Float:
         """The samples that are played for one hop ``[ears, hop]``."""
@@ -225,7 +233,8 @@ class Session:
             except Exception as failure:  # as with an engine that fails: the wearer must go on hearing
                 self.note(f"{change.said}: not done ({' '.join(str(failure).split())})")
                 continue
-            self.note(f"{change.said} ({(self._clock() - began) * 1e3:.2f} ms)")
+            took_s = self._clock() - began
+            self.note(f"{change.said} ({took_s * 1e3:.2f} ms)", CHANGE, took_s)
             if self.tap is not None:
                 self.tap.change(self._hops, change)
 
@@ -242,8 +251,7 @@ class Session:
             reason = "" if sound else f"{list(talker.shape)} samples that are not all finite, where {list(hop.shape)} were due"
         except Exception as failure:  # whatever an engine raises, the wearer must go on hearing
             sound, reason = False, f"{type(failure).__name__}: {failure}"
-        self._hop_s[self._timed % _TIMED_HOPS] = self._clock() - began
-        self._timed += 1
+        self._step_s = self._clock() - began
         if not sound:
             self._recover(reason)
             return None, Fate.FAILED
@@ -264,14 +272,14 @@ class Session:
     def _recover(self, reason: str) -> None:
         """Begin a new stream after a failure, later and later while it does not help."""
         if not self._failures:
-            self.note(f"the engine failed ({' '.join(reason.split())}): the dry signal is played until it runs again")
+            self.note(f"the engine failed ({' '.join(reason.split())}): the dry signal is played until it runs again", ENGINE)
         self._failures += 1
         self._rest = min(2**self._failures, _LONGEST_PAUSE)
         try:
             self._step = self._engine.start(self.loop.ears)
         except Exception as failure:  # as above; the next attempt will tell
             if self._failures == 1:
-                self.note(f"the engine does not start again ({' '.join(str(failure).split())})")
+                self.note(f"the engine does not start again ({' '.join(str(failure).split())})", ENGINE)
 
     def _give_up(self) -> None:
         """Go on from now, at the right positions, after the input was overwritten while the engine hung."""
@@ -280,7 +288,7 @@ class Session:
         period = self.frame.hop * self.loop.rate_hz // gcd(self.frame.hop * self.loop.rate_hz, self.frame.sample_rate_hz)
         resumed = now // period * period
         self._lost += resumed - self._taken
-        self.note(f"the engine hung: {(resumed - self._taken) / self.loop.rate_hz:.1f} s were played dry")
+        self.note(f"the engine hung: {(resumed - self._taken) / self.loop.rate_hz:.1f} s were played dry", ENGINE)
         ears = self.loop.ears
         self._down = Resampler(self.loop.rate_hz, self.frame.sample_rate_hz, ears)
         self._up = Resampler(self.frame.sample_rate_hz, self.loop.rate_hz, ears)
@@ -324,9 +332,9 @@ class Session:
         self.steering.check(change)
         self._asked.append(change)
 
-    def note(self, what: str) -> None:
-        """Add an event, now."""
-        self._events.append(Event(at_s=self._clock(), what=what))
+    def note(self, what: str, kind: str = "", took_s: float = 0.0) -> None:
+        """Add an event that has just taken so long; its ``kind`` says what could be late because of it."""
+        self._events.append(Event(at_s=self._clock(), what=what, kind=kind, took_s=took_s))
 
     def recent(self, seconds: float) -> Float:
         """Sound heard last, ``[ears, samples]``: of two seconds at most, and of no more than there is."""
@@ -355,11 +363,9 @@ class Session:
     @property
     def timing(self) -> Timing | None:
         """Times of the last steps, in order; None before the first."""
-        n = min(self._timed, _TIMED_HOPS)
-        if not n:
-            return None
-        in_order = np.roll(self._hop_s[:n], -(self._timed % n))
-        return Timing(hop_s=in_order.astype(np.float64), period_s=self.frame.period_s)
+        step_s = self.arrivals.read().step_s
+        taken = step_s[np.isfinite(step_s)]
+        return Timing(hop_s=taken, period_s=self.frame.period_s) if len(taken) else None
 
     @property
     def health(self) -> Health:

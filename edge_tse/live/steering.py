@@ -14,12 +14,14 @@ from typing import Any
 
 from edge_tse.errors import AudioError
 from edge_tse.hearing.chain import LEVELS_DB, Hearing
+from edge_tse.hearing.prescription import audiogram_text, parse_audiogram
 from edge_tse.table import load_table, nearest, quote
 
 __all__ = ["Change", "Settings", "Steering", "load_presets"]
 
 SILENT = "off"
-"""Level of a room that is left out, in JSON and TOML, which have no infinity."""
+"""Level of a room that is left out, in JSON and TOML, which have no infinity; and an audiogram of nobody."""
+_LONGEST_AUDIOGRAM = 500
 LONGEST_MARK = 200
 _FOR_INSTANCE = "write [quiet], and under it for instance ambient_db = -12"
 
@@ -36,15 +38,20 @@ class Settings:
     bypass: bool = False
     """Whether the room is heard as it is, as loud as what it stands in for: to compare."""
     mute: bool = False
+    audiogram: str = ""
+    """Thresholds of the wearer that are made up for, as :func:`~edge_tse.hearing.prescription.parse_audiogram` reads them; empty
+    for none."""
 
     @classmethod
     def of(cls, hearing: Hearing, voice: str = "") -> Settings:
         """Settings that a session begins with."""
-        return cls(voice=voice, talker_db=hearing.talker_db, ambient_db=hearing.ambient_db)
+        known = hearing.left is not None and hearing.right is not None
+        audiogram = audiogram_text(hearing.left, hearing.right) if known else ""  # type: ignore[arg-type]
+        return cls(voice=voice, talker_db=hearing.talker_db, ambient_db=hearing.ambient_db, audiogram=audiogram)
 
     def to_json(self) -> dict[str, object]:
         """The settings as JSON holds them."""
-        return {name: SILENT if value == -math.inf else value for name, value in asdict(self).items()}
+        return _stated(asdict(self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +63,7 @@ class Change:
 
     def to_json(self) -> dict[str, object]:
         """The change as JSON holds it: settings by name, or ``mark``."""
-        told = {name: SILENT if value == -math.inf else value for name, value in self.settings.items()}
+        told = _stated(self.settings)
         return {**told, "mark": self.mark} if self.mark else told
 
     @property
@@ -75,7 +82,20 @@ class Change:
         return cls(settings={name: _value(name, value, where) for name, value in told.items()})
 
 
-_KINDS: dict[str, type] = {"voice": str, "talker_db": float, "ambient_db": float, "bypass": bool, "mute": bool}
+_KINDS: dict[str, type] = {
+    "voice": str,
+    "talker_db": float,
+    "ambient_db": float,
+    "bypass": bool,
+    "mute": bool,
+    "audiogram": str,
+}
+
+
+def _stated(settings: Mapping[str, Any]) -> dict[str, object]:
+    """Settings as JSON holds them."""
+    off = {"ambient_db": -math.inf, "audiogram": ""}
+    return {name: SILENT if off.get(name) == value else value for name, value in settings.items()}
 
 
 def _value(name: str, value: object, where: str) -> object:
@@ -93,7 +113,18 @@ def _value(name: str, value: object, where: str) -> object:
     if type(value) is not kind:
         wanted = {str: "a text", float: "a number of decibels", bool: "true or false"}[kind]
         raise AudioError(f"{where}: {name} is {quote(value)}, {wanted} is due")
-    return value
+    return _audiogram(str(value), where) if name == "audiogram" else value
+
+
+def _audiogram(text: str, where: str) -> str:
+    if text == SILENT:
+        return ""
+    if len(text) > _LONGEST_AUDIOGRAM:
+        raise AudioError(f"{where}: an audiogram of {len(text)} characters: give one of at most {_LONGEST_AUDIOGRAM}")
+    try:
+        return audiogram_text(*parse_audiogram(text))
+    except AudioError as failure:
+        raise AudioError(f"{where}: {failure}") from failure
 
 
 class Steering:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse.errors import AudioError
-from edge_tse.live.loop import Health, Latency
+from edge_tse.live.loop import DEVICE, Health, Latency
 from edge_tse.live.session import Session
 from edge_tse.report import Timing
 
@@ -74,7 +74,7 @@ def supervise(
     ``opened`` opens the device with the session. ``AudioError`` if the device cannot be opened, or vanishes and does not come back
     within :data:`RETURN_S`, or is open that long and delivers nothing; whatever happens, device and engine are given back.
     """
-    with _prompt_threads():
+    with _prompt_threads(), session.garbage.watched():
         device: Opened | None = None
         reopened = 0
         began = opened_s = heard_s = clock()
@@ -91,14 +91,14 @@ def supervise(
                 now, blocks = clock(), session.health.blocks
                 if device.active and blocks != seen:
                     if lost:
-                        session.note("the device is back")
+                        session.note("the device is back", DEVICE)
                         reopened, lost = reopened + 1, False
                     seen, opened_s, heard_s = blocks, now, now
                 elif now - heard_s > RETURN_S:
                     raise _mute(now - heard_s, blocks)
                 elif now - opened_s > PATIENCE_S or not device.active:
                     if not lost:
-                        session.note("the device vanished" if seen else "the device delivers nothing: it is opened again")
+                        session.note("the device vanished" if seen else "the device delivers nothing: it is opened again", DEVICE)
                         lost = True
                     device.close()
                     device = _again(session, opened, clock, wait, stopped)

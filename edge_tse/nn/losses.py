@@ -1,4 +1,4 @@
-"""Training losses of the student. ``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``G`` bands."""
+"""Training losses of the student, and of baselines. ``B`` items, ``E`` ears, ``N`` samples, ``T`` frames, ``G`` bands."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 
-__all__ = ["Losses", "Taught", "Teaching", "Weights", "extraction_losses"]
+__all__ = ["Losses", "SoundLosses", "Taught", "Teaching", "Weights", "extraction_losses", "sound_losses"]
 
 _CEILING = 1e-3  # -30 dB: an item better than this no longer pulls
 _ABSENT_CEILING = 10**-2.5  # an absent target is suppressed by 25 dB at most: silence costs onsets elsewhere
@@ -96,12 +97,7 @@ def extraction_losses(
     estimate = front.synthesize(talker)
 
     # output and mask: relative errors of the waveform, and of the first stage in the band domain.
-    delay = front.frame.delay
-    aligned = target_BEN[..., :-delay]
-    error = (estimate[..., delay:] - aligned).square().sum(dim=(1, 2))
-    energy = aligned.square().sum(dim=(1, 2))
-    mixed = mixture_BEN.square().sum(dim=(1, 2))
-    output_db = _decibel(error, energy, mixed)
+    output_db = _sound_error(estimate, target_BEN, mixture_BEN, front.frame.delay)
     banded = (mask.square() * power - 2 * mask * cross + clean).clamp_min(0).sum(dim=(1, 2))
     mask_db = _decibel(banded, clean.sum(dim=(1, 2)), power.sum(dim=(1, 2)))
 
@@ -124,9 +120,7 @@ def extraction_losses(
         heard = (front.energy(talker).sum(dim=1) + 1e-12).sqrt()
 
     # magnitude: compressed, what is missing weighs more than what is left over.
-    surplus = (heard + 1e-6).pow(_COMPRESSION) - (clean.sqrt() + 1e-6).pow(_COMPRESSION)
-    magnitude = surplus.square() + weights.suppression * functional.relu(-surplus).square()
-    magnitude = (magnitude.mean(dim=(1, 2)) / loud.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
+    magnitude = _magnitude_error(heard, clean.sqrt(), loud, weights.suppression)
     total = output_db.mean() + weights.mask * mask_db.mean() + weights.flow * flow + weights.magnitude * magnitude
     # teacher: moves against a teacher's, where there is one.
     teacher = torch.zeros_like(total)
@@ -140,6 +134,43 @@ def extraction_losses(
             if weight:
                 teacher = teacher + weight * (importance * (own - theirs).square()).mean()
     return Losses(total + teacher, output_db.mean(), mask_db.mean(), flow, magnitude, teacher)
+
+
+class SoundLosses(NamedTuple):
+    """Losses of a baseline as scalars, and their weighted sum."""
+
+    total: Tensor
+    output_db: Tensor
+    magnitude: Tensor
+
+
+def sound_losses(baseline: Baseline, mixture_BEN: Tensor, target_BEN: Tensor, voice_BV: Tensor, weights: Weights) -> SoundLosses:
+    """The terms of :func:`extraction_losses` that need only sound: the output's error, and compressed magnitudes of bands."""
+    front, delay = baseline.front, baseline.delay
+    estimate = baseline(mixture_BEN, voice_BV)
+    output_db = _sound_error(estimate, target_BEN, mixture_BEN, delay)
+
+    def amplitude(sound_BEN: Tensor) -> Tensor:
+        return (front.energy(front.analyze(sound_BEN)).sum(dim=1) + 1e-12).sqrt()
+
+    aligned = functional.pad(estimate[..., delay:], (0, delay))
+    magnitude = _magnitude_error(amplitude(aligned), amplitude(target_BEN), amplitude(mixture_BEN) + 1e-5, weights.suppression)
+    return SoundLosses(output_db.mean() + weights.magnitude * magnitude, output_db.mean(), magnitude)
+
+
+def _sound_error(estimate_BEN: Tensor, target_BEN: Tensor, mixture_BEN: Tensor, delay: int) -> Tensor:
+    """Error ``[B]`` in dB of an output that is ``delay`` samples late."""
+    aligned = target_BEN[..., :-delay]
+    error = (estimate_BEN[..., delay:] - aligned).square().sum(dim=(1, 2))
+    energy = aligned.square().sum(dim=(1, 2))
+    return _decibel(error, energy, mixture_BEN.square().sum(dim=(1, 2)))
+
+
+def _magnitude_error(heard_BTG: Tensor, clean_BTG: Tensor, loud_BTG: Tensor, suppression: float) -> Tensor:
+    """Squared difference of compressed amplitudes of bands, relative to the mixture's, what is missing weighing more."""
+    surplus = (heard_BTG + 1e-6).pow(_COMPRESSION) - (clean_BTG + 1e-6).pow(_COMPRESSION)
+    error = surplus.square() + suppression * functional.relu(-surplus).square()
+    return (error.mean(dim=(1, 2)) / loud_BTG.pow(2 * _COMPRESSION).mean(dim=(1, 2))).mean()
 
 
 def _decibel(error_B: Tensor, wanted_B: Tensor, mixture_B: Tensor) -> Tensor:

@@ -20,13 +20,16 @@ from edge_tse.engines import Network, open_network
 from edge_tse.errors import DataError, TargetError
 from edge_tse.files import write_bytes
 from edge_tse.graph import IntegerGraph
+from edge_tse.personalization import personalize
 from edge_tse.profiling.operator_times import OperatorTime
 from edge_tse.profiling.page import page
 from edge_tse.profiling.profile import compare, profile
+from edge_tse.profiling.tracing import write_trace
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import to_json
+from edge_tse.voice import load_voice
 
-__all__ = ["Subject", "measure", "save", "subject"]
+__all__ = ["Subject", "load", "measure", "save", "subject"]
 
 Quiet = Callable[[], AbstractContextManager[None]]
 
@@ -52,6 +55,20 @@ def subject(engine: str | None, target: str | None, to: Path | None) -> Subject:
     return Subject(runtime_named(board.runtime).engine, board)
 
 
+def load(artifact: Path | None, voice: Path | None) -> tuple[Artifact, dict[str, float | None]]:
+    """The model (the shipped one if None) with a voice folded in if there is one, and the milliseconds that each took."""
+    began_s = time.perf_counter()
+    model = Artifact.find(artifact)
+    loaded_s = time.perf_counter()
+    if voice is None:
+        return model, {"artifact_load_ms": (loaded_s - began_s) * 1e3, "personalization_ms": None}
+    spoken = load_voice(voice)
+    known_s = time.perf_counter()
+    model = personalize(model, spoken)
+    folded_s = time.perf_counter()
+    return model, {"artifact_load_ms": (loaded_s - began_s) * 1e3, "personalization_ms": (folded_s - known_s) * 1e3}
+
+
 def measure(
     model: Artifact,
     what: Subject,
@@ -61,15 +78,18 @@ def measure(
     *,
     content: bytes | None = None,
     quiet: Quiet = nullcontext,
+    loading: Mapping[str, float | None] | None = None,
+    trace: Path | None = None,
 ) -> dict[str, Any]:
     """Measure and return the report as JSON, compared with ``before``.
 
     ``content`` is a file that was compiled from the model before, in place of one emitted now. ``quiet`` surrounds runtimes that
-    print greetings.
+    print greetings. ``loading`` is what :func:`load` measured; ``trace`` is a file for a trace of a second of steps.
     """
     board = what.target if what.target is not None else _target_of(what.engine)
     emitted = None
     with ExitStack() as opened:
+        began_s = time.perf_counter()
         if board is None:
             with quiet():
                 network = open_network(model, what.engine)
@@ -77,6 +97,7 @@ def measure(
             with quiet():
                 emitted = emit(board, model) if content is None else Emitted(content=content, kind="a file compiled before")
                 network = opened.enter_context(open_here(board, model, emitted.content))
+        open_ms = (time.perf_counter() - began_s) * 1e3
         made = profile(
             model,
             network,
@@ -89,8 +110,11 @@ def measure(
             emitted=emitted,
             arena_bytes=None if board is None else runtime_named(board.runtime).needs_bytes(model)["arena"],
             target=what.target,
+            opening={**(loading or {}), "engine_open_ms": open_ms},
         )
-    report: dict[str, Any] = json.loads(made.to_json())
+        report: dict[str, Any] = json.loads(made.to_json())
+        if trace is not None:
+            report["figures"]["trace"] = write_trace(trace, model, network, report["figures"], time.perf_counter)
     report["figures"]["counted"] = _count(model, board, ears)
     if before is not None:
         report["figures"]["against"] = compare(before, report)

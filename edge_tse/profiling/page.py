@@ -10,7 +10,7 @@ from typing import Any
 from edge_tse.deployment.fit import count
 from edge_tse.web_page import cards, document, fragment
 
-__all__ = ["page"]
+__all__ = ["beginning", "page"]
 
 _WIDTH, _HEIGHT, _LEFT, _BASE, _TOP = 900, 260, 44, 220, 28
 _BINS = 72
@@ -19,7 +19,7 @@ _BINS = 72
 def page(report: Mapping[str, Any], comparison: Mapping[str, Any] | None = None, before: Mapping[str, Any] | None = None) -> str:
     """HTML of a profile's JSON; with ``comparison`` (:func:`edge_tse.profiling.compare`) and the profile it was made with."""
     figures, here = report["figures"], report["environment"]
-    sections = [_jitter(figures, None if before is None else before["figures"]), _parts(figures)]
+    sections = [_jitter(figures, None if before is None else before["figures"]), _parts(figures), _beginning(figures)]
     if comparison is not None:
         sections.append(_comparison(comparison))
     sections += [_operators(figures["operators"]), _sizes(figures)]
@@ -100,8 +100,9 @@ def _jitter(figures: Mapping[str, Any], before: Mapping[str, Any] | None) -> str
     legend = "Filled: whole step. Line: the network in it." + (" Dashed: the whole step before." if len(series) > 2 else "")
     label = f"Histogram of the time of {figures['step']['hops']} steps; deadline {_duration(deadline_us)}"
     return (
-        f'<h2>Jitter</h2><p>Steps by the time they took. {escape(legend)} Both axes are logarithmic.</p><figure><svg role="img" '
-        f'aria-label="{escape(label)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">{"".join(drawn)}</svg></figure>'
+        f"<h2>Jitter</h2><p>Steps by the time they took. {escape(legend)} Both axes are logarithmic.</p>"
+        f'<figure class="scroll"><svg role="img" aria-label="{escape(label)}" viewBox="0 0 {_WIDTH} {_HEIGHT}">'
+        f"{''.join(drawn)}</svg></figure>"
     )
 
 
@@ -126,6 +127,25 @@ def _parts(figures: Mapping[str, Any]) -> str:
         cells = ["unavailable"] * 4 if part is None else [f"{part[k] * 1e3:.1f}" for k in ("p50_ms", "p90_ms", "p99_ms", "max_ms")]
         rows.append([name, *cells])
     return f"<h2>Parts, in microseconds</h2>{_table(['', 'p50', 'p90', 'p99', 'max'], rows)}"
+
+
+def beginning(times: Mapping[str, float | None]) -> dict[str, float | None]:
+    """Names and milliseconds of what comes before the first steady step, in order."""
+    names = {
+        "artifact_load_ms": "artifact, read and checked",
+        "personalization_ms": "voice, folded in",
+        "engine_open_ms": "engine, its file written and opened",
+        "stream_start_ms": "stream, begun",
+        "first_hop_ms": "first hop",
+    }
+    return {name: times[key] for key, name in names.items() if key in times}
+
+
+def _beginning(figures: Mapping[str, Any]) -> str:
+    told = beginning(figures.get("initialisation") or {})
+    rows = [[name, "not asked for" if ms is None else f"{ms:.2f}"] for name, ms in told.items()]
+    note = "<p>Once, in this process and with the files in the system's cache; the packages had been imported.</p>"
+    return f"<h2>Before the first steady step, in milliseconds</h2>{note}{_table(['', 'ms'], rows)}" if rows else ""
 
 
 def _operators(operators: Mapping[str, Any]) -> str:

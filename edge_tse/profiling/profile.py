@@ -19,7 +19,7 @@ from edge_tse.deployment.arena import plan
 from edge_tse.deployment.fit import fits
 from edge_tse.engines import Engine, Network
 from edge_tse.errors import DataError
-from edge_tse.extract import Extractor
+from edge_tse.extraction import Extractor
 from edge_tse.files import read_bytes
 from edge_tse.front import features_of
 from edge_tse.golden import TimedNetwork
@@ -77,6 +77,10 @@ class Steps:
     """Time of the network, with marshalling to the runtime and back."""
     front_end: Timing
     """Time of the front end: analysis, features, gains, synthesis, the rest of the step."""
+    start_s: float
+    """Time that beginning a stream took."""
+    first_s: float
+    """Time of the very first step, before the warm-up."""
 
 
 def sound(artifact: Artifact, hops: int, ears: int, seed: int = 0) -> Float:
@@ -92,15 +96,13 @@ def steps(artifact: Artifact, network: Network, signal: Float, clock: Callable[[
     """Time every step over ``signal`` ``[ears, samples]`` after the first ``warm_up``."""
     watched = Watched(network, clock)
     whole: list[float] = []
+    began_s = clock()
     live = Extractor(Engine(artifact, watched), len(signal), whole.append, clock)
-    warm = warm_up * artifact.frame.hop
-    live.push(signal[:, :warm])
-    whole.clear()
-    watched.step_s.clear()
-    live.push(signal[:, warm:])
-    step_s, network_s = np.array(whole), np.array(watched.step_s)
+    start_s = clock() - began_s
+    live.push(signal)
+    first_s, step_s, network_s = whole[0], np.array(whole[warm_up:]), np.array(watched.step_s[warm_up:])
     step, part, rest = (Timing(hop_s=s, period_s=artifact.frame.period_s) for s in (step_s, network_s, step_s - network_s))
-    return Steps(step=step, network=part, front_end=rest)
+    return Steps(step=step, network=part, front_end=rest, start_s=start_s, first_s=first_s)
 
 
 def network_parts(artifact: Artifact, network: Network, signal: Float, clock: Callable[[], float]) -> tuple[Timing, Timing] | None:
@@ -112,7 +114,8 @@ def network_parts(artifact: Artifact, network: Network, signal: Float, clock: Ca
         return None
     rows = features_of(artifact.frame, artifact.graph.tensors, signal, network)
     network.reset()
-    marshalling, inference = np.array([network.run_timed(row, clock) for row in rows]).T
+    timed = (network.run_timed(row, clock) for row in rows)
+    marshalling, inference = np.array([(taken.marshalling_s, taken.inference_s) for taken in timed]).T
     period_s = artifact.frame.period_s
     return Timing(hop_s=marshalling, period_s=period_s), Timing(hop_s=inference, period_s=period_s)
 
@@ -130,13 +133,14 @@ def profile(
     emitted: Emitted | None = None,
     arena_bytes: int | None = None,
     target: Target | None = None,
+    opening: Mapping[str, float | None] | None = None,
 ) -> Report:
     """Measure ``network``, which runs the artifact's graph, by ``clock`` over ``hops`` steps.
 
     Times of operators come from ``trace``, the runtime's own profiler over features ``[steps, n]``, else from ``open_graph``, which
     opens other graphs on the same engine; without either they are unavailable.
     ``emitted`` is the file that the engine loads, ``arena_bytes`` what its runtime plans for activations, if not
-    what :mod:`edge_tse.deployment.arena` does. ``target`` adds its fit.
+    what :mod:`edge_tse.deployment.arena` does. ``target`` adds its fit. ``opening`` has the milliseconds of what came before.
     """
     signal = sound(artifact, WARM_UP + hops, ears)
     taken = steps(artifact, network, signal, clock)
@@ -157,6 +161,11 @@ def profile(
         "personalized": artifact.personalized,
         "ears": ears,
         "algorithmic_latency_ms": artifact.frame.algorithmic_latency_s * 1e3,
+        "initialisation": {
+            **(opening or {}),
+            "stream_start_ms": taken.start_s * 1e3,
+            "first_hop_ms": taken.first_s * 1e3,
+        },
         "step": taken.step.figures(),
         "front_end": taken.front_end.figures(),
         "network": taken.network.figures(),
@@ -224,6 +233,10 @@ def load_profile(path: Path) -> dict[str, Any]:
 
 _COMPARED = (
     *((part, f"{name}_ms") for part in ("step", "front_end", "network") for name in ("p50", "p90", "p99", "max")),
+    *(
+        ("initialisation", f"{name}_ms")
+        for name in ("artifact_load", "personalization", "engine_open", "stream_start", "first_hop")
+    ),
     ("marshalling", "p50_ms"),
     ("inference", "p50_ms"),
     ("memory", "peak_rss_bytes"),

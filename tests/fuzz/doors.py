@@ -171,7 +171,7 @@ def _load_model(content: bytes, folder: Path) -> None:
     ReferenceNetwork(model.graph).run(model.golden.features[0])
     voice_model = model.voice_model
     embedding = voice_model.describe(rng.normal(size=(60, model.frame.bands)).astype(np.float32))
-    voice = Voice(embedding=embedding, model_digest=voice_model.digest, created="", source="")
+    voice = Voice(embedding=embedding, encoder_digest=voice_model.encoder_digest, created="", source="")
     model.to_bytes()
     with contextlib.suppress(EdgeTseError):
         personalize(model, voice).to_bytes()

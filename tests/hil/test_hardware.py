@@ -75,6 +75,6 @@ def test_golden_frames_for_nobody_and_then_for_a_voice(artifact: Artifact, devic
     assert device.damaged == device.stats().damaged_frames == 0
     model = artifact.voice_model
     levels = np.random.default_rng(2).uniform(-1, 1, (200, artifact.frame.bands)).astype(np.float32)
-    voice = Voice(embedding=model.describe(levels), model_digest=model.digest, created="2026-01-01T00:00:00Z", source="nobody")
+    voice = Voice(embedding=model.describe(levels), encoder_digest=model.encoder_digest, created="", source="nobody")
     device.set_voice(voice_patch(artifact, voice))
     assert verify(personalize(artifact, voice), DeviceNetwork(device, artifact)).worst_lsb == 0

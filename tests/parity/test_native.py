@@ -38,7 +38,7 @@ def test_bit_exact_with_state_feedback(sizes: graphs.Sizes, seed: int) -> None:
 
 def test_personalized_is_bit_exact() -> None:
     artifact = graphs.artifact(frames=200)
-    voice = Voice(embedding=graphs.embedding(1), model_digest=artifact.voice_model.digest, created="", source="")
+    voice = Voice(embedding=graphs.embedding(1), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
     own = personalize(artifact, voice)
     assert verify(own, NativeNetwork(own.graph), 0).worst_lsb == 0
 

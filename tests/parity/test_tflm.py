@@ -46,7 +46,7 @@ def test_near_the_golden_integers_and_reset() -> None:
 def test_the_shipped_model_stays_within_its_tolerance() -> None:
     """With a voice in it: without one it is a network that nobody trained, and two roundings are amplified past all bounds."""
     artifact = Artifact.shipped()
-    voice = Voice(embedding=graphs.embedding(0), model_digest=artifact.voice_model.digest, created="", source="")
+    voice = Voice(embedding=graphs.embedding(0), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
     personal = personalize(artifact, voice)
     assert verify(personal, open_network(personal, "tflm")).worst_lsb > 0
 
@@ -76,7 +76,8 @@ def test_time_is_told_apart() -> None:
     network, plain = TflmNetwork(graph), TflmNetwork(graph)
     ticks = iter(range(100))
     row = graphs.features(graphs.TINY, 1)[0]
-    assert network.run_timed(row, lambda: next(ticks)) == (2, 1)
+    taken = network.run_timed(row, lambda: next(ticks))
+    assert (taken.marshalling_s, taken.inference_s) == (2, 1)
     plain.run(row)
     for a, b in zip(network.run(row), plain.run(row), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -125,7 +125,7 @@ function drawAudiogram(focus) {
         class: "ear" + ear, cx: x(hz) + (ear ? 4 : -4), cy: y(db), r: 7, tabindex: 0, role: "slider", "aria-valuemin": -10, "aria-valuemax": 110,
         "aria-valuenow": db, "aria-label": `${side} ear, ${hz} Hz, dB HL`, id: `point-${ear}-${i}`,
       });
-      const move = to => { thresholds[ear][i] = Math.max(-10, Math.min(110, Math.round(to / 5) * 5)); drawAudiogram(point.id); prescribe(); };
+      const move = to => { thresholds[ear][i] = Math.max(-10, Math.min(110, Math.round(to / 5) * 5)); drawAudiogram(point.id); prescribe(); tellLoss(); };
       point.onkeydown = event => {
         const step = { ArrowUp: -5, ArrowDown: 5 }[event.key];
         if (step) { event.preventDefault(); move(thresholds[ear][i] + step); }
@@ -158,9 +158,17 @@ function prescribe() {
   });
 }
 
+// A running session is told once the hand rests
+let telling = 0;
+function tellLoss() {
+  clearTimeout(telling);
+  telling = setTimeout(() => set({ audiogram: $("loss").checked ? audiogram() : "off" }), 150);
+}
+
 $("loss").onchange = () => {
   $("audiogram").toggleAttribute("hidden", !$("loss").checked);
   if ($("loss").checked) { drawAudiogram(); prescribe(); } else $("prescribed").textContent = "";
+  tellLoss();
 };
 
 // The session

@@ -20,6 +20,7 @@ enum {
     ETSE_STATUS_VOICE_FOREIGN = 3,
     ETSE_STATUS_VOICE_OUT_OF_RANGE = 4,
     ETSE_STATUS_VOICE_DAMAGED = 5,
+    ETSE_STATUS_VOICE_FOLDED = 6,
     ETSE_STATUS_UNKNOWN_COMMAND = 16,
     ETSE_STATUS_WRONG_SIZE = 17,
     ETSE_STATUS_VOICE_OUT_OF_ORDER = 18,
@@ -135,6 +136,18 @@ enum {
     ETSE_STATS_STATE_BYTES = 68,
     ETSE_STATS_WEIGHT_BYTES = 72,
     ETSE_STATS_BYTES = 76,
+};
+
+/* Sound of one ear, which an earbud sends unasked, packet after packet; the frame's sequence number counts the packets. */
+enum {
+    ETSE_MESSAGE_EAR_SOUND = 0xc0,
+    ETSE_EAR_SOUND_COUNTER = 0,
+    ETSE_EAR_SOUND_RATE_HZ = 8,
+    ETSE_EAR_SOUND_WAITED_US = 12,
+    ETSE_EAR_SOUND_EAR = 16,
+    ETSE_EAR_SOUND_CHANNELS = 17,
+    ETSE_EAR_SOUND_SAMPLES = 18,
+    ETSE_EAR_SOUND_BYTES = 18,
 };
 
 /* Answer: the request was refused; nothing changed. */

@@ -16,6 +16,7 @@ _Static_assert((int)ETSE_EARS_UNSUPPORTED == (int)ETSE_STATUS_EARS_UNSUPPORTED, 
 _Static_assert((int)ETSE_VOICE_MALFORMED == (int)ETSE_STATUS_VOICE_MALFORMED, "statuses differ");
 _Static_assert((int)ETSE_VOICE_FOREIGN == (int)ETSE_STATUS_VOICE_FOREIGN, "statuses differ");
 _Static_assert((int)ETSE_VOICE_DAMAGED == (int)ETSE_STATUS_VOICE_DAMAGED, "statuses differ");
+_Static_assert((int)ETSE_VOICE_FOLDED == (int)ETSE_STATUS_VOICE_FOLDED, "statuses differ");
 _Static_assert((int)ETSE_VOICE_OUT_OF_RANGE == (int)ETSE_STATUS_VOICE_OUT_OF_RANGE, "statuses differ");
 
 enum { HOP_BYTES = ETSE_EARS * ETSE_HOP * 2, GAINS_BYTES = ETSE_MOVES * ETSE_BANDS };
@@ -92,7 +93,7 @@ static size_t set_voice(const uint8_t *payload, size_t size) {
     const uint32_t offset = get32(payload + ETSE_SET_VOICE_OFFSET), whole = get32(payload + ETSE_SET_VOICE_SIZE_BYTES);
     const uint32_t part = (uint32_t)(size - ETSE_SET_VOICE_DATA);
     if (ETSE_VOICE_CHANNELS == 0)
-        return refuse(ETSE_STATUS_VOICE_MALFORMED, "this model has a voice built in");
+        return refuse(ETSE_STATUS_VOICE_FOLDED, "this model has a voice built in: make the image without one");
     if (whole != ETSE_VOICE_PATCH_BYTES || part > whole || offset > whole - part)
         return refuse(ETSE_STATUS_VOICE_MALFORMED, "a voice of this model has another size");
     if (offset != 0 && offset != voice_bytes)

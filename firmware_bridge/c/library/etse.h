@@ -32,6 +32,8 @@ typedef enum {
     ETSE_VOICE_OUT_OF_RANGE = 4,
     /* the patch is not what was written: its CRC-32 differs */
     ETSE_VOICE_DAMAGED = 5,
+    /* the model has a voice folded in and listens to that talker only: it has no room for a patch */
+    ETSE_VOICE_FOLDED = 6,
 } etse_status;
 
 /* Initialize: call this first, and again to change the number of ears. It forgets the voice and the past.
@@ -40,7 +42,8 @@ etse_status etse_init(int ears);
 
 /* Listen to this talker from the next hop on. The past is kept: no click, no pause. A refused patch changes nothing.
  * patch: little-endian bytes made by firmware_bridge.codegen.voice_patch, any alignment, read before the call returns.
- * size: ETSE_VOICE_PATCH_BYTES. Models without voice slots (a voice is built in) refuse every patch as malformed. */
+ * size: ETSE_VOICE_PATCH_BYTES. A model that was compiled with a voice (ETSE_VOICE_CHANNELS is 0) refuses every patch as
+ * ETSE_VOICE_FOLDED: compile it again without one. */
 etse_status etse_set_voice(const uint8_t *patch, size_t size);
 
 /* Forget the past, keep the voice: the next hop is the first. */

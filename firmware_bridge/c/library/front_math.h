@@ -11,12 +11,7 @@
 
 #include <stdint.h>
 
-#if defined(__FAST_MATH__)
-#error "the integers of the network depend on how floats are rounded: compile without -ffast-math"
-#endif
-#if defined(__FLT_EVAL_METHOD__) && __FLT_EVAL_METHOD__ != 0
-#error "floats must be rounded to float32 after each operation"
-#endif
+#include "exact.h"
 
 #define ETSE_INLINE __attribute__((always_inline)) static inline
 

@@ -9,6 +9,8 @@
 
 #include <stdint.h>
 
+#include "exact.h"
+
 /* Pointwise layer: out[o] = requantize(sum_i weight[o][i] * in[i] + bias[o]) */
 typedef struct {
     /* [out_blocks][in_blocks][4][16]: four output channels advance together through sixteen input channels */

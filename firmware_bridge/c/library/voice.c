@@ -48,7 +48,7 @@ void etse_voice_clear(void) {}
 etse_status etse_set_voice(const uint8_t *patch, size_t size) {
     (void)patch;
     (void)size;
-    return ETSE_VOICE_MALFORMED;
+    return ETSE_VOICE_FOLDED;
 }
 
 #endif

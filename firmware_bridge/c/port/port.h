@@ -40,6 +40,12 @@ static inline void port_number(const char *name, int32_t value) {
 /* Highest use of the stack so far, or -1 where nobody knows. */
 int32_t port_stack_bytes(void);
 
+/* Nanoseconds of the host since some moment. */
+uint64_t port_elapsed_ns(void);
+
+/* Rest for about a millisecond. */
+void port_rest(void);
+
 /* The program itself. */
 int program(int count, const char **words);
 

@@ -3,10 +3,15 @@
 
 #include "port.h"
 
-enum { OPEN = 0x01, CLOSE = 0x02, WRITE0 = 0x04, WRITE = 0x05, READ = 0x06, GET_CMDLINE = 0x15, EXIT_EXTENDED = 0x20 };
+enum { OPEN = 0x01, CLOSE = 0x02, WRITE0 = 0x04, WRITE = 0x05, READ = 0x06, GET_CMDLINE = 0x15, EXIT_EXTENDED = 0x20, ELAPSED = 0x30 };
 enum { READ_BINARY = 1, WRITE_BINARY = 5, APPLICATION_EXIT = 0x20026 };
 
-extern uint32_t etse_stack_low[], etse_stack_top[];
+/* SysTick (Armv7-M and Armv8-M architecture reference manuals). */
+#define SYST_CSR (*(volatile uint32_t *)0xE000E010u)
+#define SYST_RVR (*(volatile uint32_t *)0xE000E014u)
+#define SYST_CVR (*(volatile uint32_t *)0xE000E018u)
+#define ICSR (*(volatile uint32_t *)0xE000ED04u)
+enum { RUNS = 1, INTERRUPTS = 2, OF_THE_CORE = 4, TICKS = 25000, NO_LONGER_PENDS = 1 << 25 };
 
 void start(void);
 
@@ -39,13 +44,21 @@ int port_close(int file) {
 
 void port_print(const char *text) { call(WRITE0, text); }
 
-/* startup.c painted all of it. */
-int32_t port_stack_bytes(void) {
-    const uint32_t words = (uint32_t)((uintptr_t)etse_stack_top - (uintptr_t)etse_stack_low) / 4;
-    uint32_t untouched = 0;
-    while (untouched < words && etse_stack_low[untouched] == 0xA5A5A5A5u)
-        untouched++;
-    return (int32_t)(4 * (words - untouched));
+/* QEMU's unit is the nanosecond. */
+uint64_t port_elapsed_ns(void) {
+    uint64_t elapsed = 0;
+    return call(ELAPSED, &elapsed) == 0 ? elapsed : 0;
+}
+
+/* The core sleeps until SysTick asks for an interrupt, which is masked and never taken. */
+void port_rest(void) {
+    __asm__ volatile("cpsid i" ::: "memory");
+    SYST_RVR = TICKS;
+    SYST_CVR = 0;
+    SYST_CSR = RUNS | INTERRUPTS | OF_THE_CORE;
+    __asm__ volatile("wfi" ::: "memory");
+    SYST_CSR = 0;
+    ICSR = NO_LONGER_PENDS;
 }
 
 static int words_of(char *line, int room, const char **words) {

@@ -1,5 +1,7 @@
 /* Programs on a system with files. */
+#define _POSIX_C_SOURCE 200809L
 #include <stdio.h>
+#include <time.h>
 
 #include "port.h"
 
@@ -26,6 +28,19 @@ int port_close(int file) {
 }
 
 void port_print(const char *text) { (void)fputs(text, stdout); }
+
+uint64_t port_elapsed_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What was written goes out first. */
+void port_rest(void) {
+    (void)fflush(NULL);
+    const struct timespec millisecond = {.tv_nsec = 1000000};
+    nanosleep(&millisecond, NULL);
+}
 
 int32_t port_stack_bytes(void) { return -1; }
 

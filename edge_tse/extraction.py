@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_tse import audio
+from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
+from edge_tse.mix import TALKER_ALONE, Mix, Passing
 from edge_tse.report import Timing, memory
 from edge_tse.stream import AnyEngine, AnyStep, GainStep
 
-__all__ = ["Extraction", "Extractor", "Hops", "Passage", "extract", "extract_blocks"]
+__all__ = ["Extraction", "Extractor", "Hops", "Passage", "extract_blocks", "extract_signal"]
 
 Float = NDArray[np.float32]
 
@@ -116,12 +118,13 @@ class Extractor:
         self.step.reset()
 
 
-def extract(
+def extract_signal(
     mixture: Float,
     rate_hz: int,
     engine: AnyEngine,
     *,
     trim: bool = True,
+    mix: Mix = TALKER_ALONE,
     keep_gains: bool = False,
     name: str = "the mixture",
     progress: Callable[[float], None] | None = None,
@@ -129,14 +132,14 @@ def extract(
     """Extract the talker that ``engine`` is personalized for from ``[channels, samples]`` at any rate.
 
     ``trim`` removes the delay; without it the output begins with the algorithmic latency that a live device has, and is longer by
-    it. ``progress`` is called about once per second of sound with the fraction done. ``AudioError`` for more channels
-    than ears and for what :func:`edge_tse.audio.check` refuses.
+    it. ``mix`` leaves some of the mixture in. ``progress`` is called about once per second of sound with the fraction done.
+    ``AudioError`` for more channels than ears and for what :func:`edge_tse.audio.check` refuses.
     """
     sound = audio.Held(mixture, rate_hz, name)
     audio.check_ears(len(mixture), engine.frame.ears, name)
     audio.check(mixture, rate_hz, name)
     hops = Hops(engine.frame, mixture.shape[1], rate_hz, keep_gains, progress)
-    blocks = extract_blocks(sound.blocks(), mixture.shape[1], rate_hz, engine, len(mixture), hops, trim=trim)
+    blocks = extract_blocks(sound.blocks(), rate_hz, engine, len(mixture), hops, trim=trim, mix=mix)
     signal: Float = np.concatenate(list(blocks), axis=1)
     return Extraction(
         channels=signal.shape[0],
@@ -189,23 +192,37 @@ class Hops:
 
 
 def extract_blocks(
-    blocks: Iterable[Float], samples: int, rate_hz: int, engine: AnyEngine, channels: int, hops: Hops, *, trim: bool = True
+    blocks: Iterable[Float],
+    rate_hz: int,
+    engine: AnyEngine,
+    channels: int,
+    hops: Hops | None = None,
+    *,
+    trim: bool = True,
+    mix: Mix = TALKER_ALONE,
 ) -> Iterator[Float]:
-    """:func:`extract` of ``samples`` in blocks ``[channels, any]``, checked before: gives the talker in blocks, to the same bits.
+    """:func:`extract_signal` of sound in blocks ``[channels, any]``, checked before: gives the talker in blocks, to the same bits.
 
-    However long it is, a few blocks are held. ``hops`` are of that length, and see every step.
+    However long it is, a few blocks are held. ``hops`` are of that length, and see every step. ``AudioError`` for a mix that is
+    not trimmed: it would not be aligned.
     """
+    if not trim and mix != TALKER_ALONE:
+        raise AudioError("the latency is kept, and a mix is aligned with the mixture: ask for one of both")
     frame = engine.frame
-    extractor = Extractor(engine, channels, lambda seconds: hops.add(seconds, extractor.step))
-    n = _at_rate(frame, samples, rate_hz)
-    streamed = _streamed(extractor, audio.resampled(blocks, rate_hz, frame.sample_rate_hz), n, hops)
-    if trim:
-        back = audio.resampled(_between(streamed, frame.delay, frame.delay + n), frame.sample_rate_hz, rate_hz)
-        yield from _between(back, 0, samples)
-    else:
+    passing = Passing(blocks, keep=mix.room != 0)
+    extractor = Extractor(engine, channels, None if hops is None else lambda seconds: hops.add(seconds, extractor.step))
+    streamed = _streamed(extractor, audio.resampled(passing, rate_hz, frame.sample_rate_hz), channels, hops)
+    if not trim:
         # A live device also waits for a hop to fill before it can start: together with the delay, the algorithmic latency.
         waited = np.zeros((channels, frame.synthesis - frame.delay), np.float32)
-        yield from audio.resampled(chain([waited], _between(streamed, 0, n + frame.delay)), frame.sample_rate_hz, rate_hz)
+        yield from audio.resampled(chain([waited], streamed), frame.sample_rate_hz, rate_hz)
+        return
+    given = 0
+    for block in audio.resampled(_without(streamed, frame.delay), frame.sample_rate_hz, rate_hz):
+        talker = block[:, : passing.samples - given]  # the last one may be longer, by what resampling rounds up
+        given += talker.shape[1]
+        if talker.shape[1]:
+            yield mix(talker, passing)
 
 
 def _at_rate(frame: FrameSpec, samples: int, rate_hz: int) -> int:
@@ -213,24 +230,27 @@ def _at_rate(frame: FrameSpec, samples: int, rate_hz: int) -> int:
     return -(-samples * frame.sample_rate_hz // rate_hz)
 
 
-def _streamed(extractor: Extractor, blocks: Iterable[Float], samples: int, hops: Hops) -> Iterator[Float]:
-    """Whole hops of the talker for ``samples`` at the geometry's rate, then for silence until all of it has come out."""
+def _streamed(extractor: Extractor, blocks: Iterable[Float], ears: int, hops: Hops | None) -> Iterator[Float]:
+    """The talker in blocks at the geometry's rate: as long as the sound, and its delay longer."""
     frame = extractor.frame
-    ears = 0
+    taken = given = 0
     for block in blocks:
-        ears = len(block)
-        yield extractor.push(block)
+        taken += block.shape[1]
+        out = extractor.push(block)
+        given += out.shape[1]
+        yield out
+        if hops is not None:
+            hops.tell()
+    whole = -(-(taken + frame.delay) // frame.hop) * frame.hop
+    yield extractor.push(np.zeros((ears, whole - taken), np.float32))[:, : taken + frame.delay - given]
+    if hops is not None:
         hops.tell()
-    more = -(-(samples + frame.delay) // frame.hop) * frame.hop - samples
-    yield extractor.push(np.zeros((ears, more), np.float32))
-    hops.tell()
 
 
-def _between(blocks: Iterable[Float], start: int, stop: int) -> Iterator[Float]:
-    """Samples from ``start`` up to ``stop`` of a signal in blocks."""
-    at = 0
+def _without(blocks: Iterable[Float], samples: int) -> Iterator[Float]:
+    """A signal in blocks without its first ``samples``."""
     for block in blocks:
-        part = block[:, max(0, start - at) : max(0, stop - at)]
-        at += block.shape[1]
-        if part.shape[1]:
-            yield part
+        rest = block[:, samples:]
+        samples = max(0, samples - block.shape[1])
+        if rest.shape[1]:
+            yield rest
