@@ -20,7 +20,7 @@ from edge_tse.deployment.compilation import compile_for
 from edge_tse.deployment.compiled_file import find_compiled, record_path
 from edge_tse.deployment.target import find_target, load_target
 from edge_tse.errors import ArtifactError, EngineError
-from edge_tse.voice import Voice, save_voice
+from edge_tse.voice import save_voice
 from tests import graphs
 from tests.command import Run
 
@@ -73,8 +73,7 @@ def test_profile_times_it(run: Run, file: Path, model: Artifact) -> None:
 
 
 def test_with_a_voice_folded_in(run: Run, model: Artifact, tmp_path: Path) -> None:
-    voice = Voice(embedding=graphs.embedding(), model_digest=model.voice_model.digest, created="2026-01-01", source="a clip")
-    save_voice(voice, tmp_path / "a.voice")
+    save_voice(graphs.voice(model.voice_model), tmp_path / "a.voice")
     model.save(tmp_path / "model.etse")
     to = tmp_path / "a.tflite"
     made = run("compile", tmp_path / "model.etse", "--target", "host", "--voice", tmp_path / "a.voice", "-o", to, "--json").json

@@ -188,8 +188,9 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 
 def test_verbs_are_thin() -> None:
+    """Lines of what they do; what they take is as long as the options are many."""
     verbs = {
-        node.name: node.end_lineno - node.lineno + 1
+        node.name: node.end_lineno - node.body[0].lineno + 1
         for path in sources()
         if path.as_posix().startswith("edge_tse/cli/")
         for node in ast.walk(ast.parse((ROOT / path).read_text()))
@@ -198,7 +199,7 @@ def test_verbs_are_thin() -> None:
         and any("app.command" in ast.unparse(d) for d in node.decorator_list)
     }
     assert len(verbs) >= 19
-    assert {name: lines for name, lines in verbs.items() if lines > 40} == {}
+    assert {name: lines for name, lines in verbs.items() if lines > 30} == {}
 
 
 def test_c_includes_headers_of_its_own_package() -> None:

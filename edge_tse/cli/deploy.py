@@ -180,10 +180,8 @@ def profile(
         engine = _engine_of(compiled, engine, target, voice)
     asked = measurement.subject(engine, target, to)
     before = None if against is None else load_profile(against)
-    if compiled is None:
-        (model, loading), content = measurement.load(artifact, voice), None
-    else:
-        model, loading, content = compiled.artifact, None, compiled.content
+    model, loading = measurement.load(artifact, voice) if compiled is None else (compiled.artifact, None)
+    content = None if compiled is None else compiled.content
     report = measurement.measure(
         model, asked, hops, ears, before, content=content, quiet=output.quietly, loading=loading, trace=trace
     )
