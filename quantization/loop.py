@@ -181,7 +181,10 @@ class Averaged:
         self._steps += 1
         keeps = min(self._keeps, (1 + self._steps) / (10 + self._steps))
         current = self._network.state_dict()
-        torch._foreach_lerp_(list(self.state.values()), [current[name] for name in self.state], 1 - keeps)
+        averaged = [name for name, value in self.state.items() if value.is_floating_point()]
+        torch._foreach_lerp_([self.state[name] for name in averaged], [current[name] for name in averaged], 1 - keeps)
+        for name in self.state.keys() - set(averaged):  # counts of batches
+            self.state[name].copy_(current[name])
 
     @contextmanager
     def swap_in(self) -> Iterator[None]:
