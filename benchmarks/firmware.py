@@ -26,8 +26,9 @@ from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, environment
 from edge_tse.voice import Voice
-from firmware_bridge.build import CORES, Core, Program, build_program
+from firmware_bridge.build import Program, build_program
 from firmware_bridge.codegen import generate, plan_memory, voice_patch
+from firmware_bridge.cores import CORES, Core
 from firmware_bridge.meter import count_instructions, emulate
 from firmware_bridge.native import NativeChain
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from edge_tse.artifact import Artifact
 from edge_tse.version import __version__
-from firmware_bridge.build import BOOT, SOURCES, Core, c_source, image_sources
+from firmware_bridge.build import BOOT, SOURCES, c_source, image_sources
+from firmware_bridge.cores import Core
 from firmware_bridge.image import Image, pack_image
 
 __all__ = ["archive_bill", "boot_bill", "image_bill", "plugin_bill"]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 from edge_tse.deployment.fit import require_fit
 from edge_tse.errors import ArtifactError, DeviceError, LinkError, TargetError
 from firmware_bridge import emulator
-from firmware_bridge.build import CORES, Core, build_program
+from firmware_bridge.build import build_program
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES, Core
 from firmware_bridge.debug_port import SCHEME, flash_program, open_mailbox
 from firmware_bridge.flash import (
     BootRecord,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from edge_tse.errors import DeviceError, LinkError
-from firmware_bridge.build import Core
+from firmware_bridge.cores import Core
 from firmware_bridge.flash import FlashProgress
 from firmware_bridge.gdb import GdbRemote, load
 from firmware_bridge.link import SocketLink

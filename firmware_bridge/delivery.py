@@ -15,8 +15,8 @@ from edge_tse.files import write_bytes
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, load_voice
 from firmware_bridge.board import flash, image_for, open_board
-from firmware_bridge.build import CORES
 from firmware_bridge.codegen import voice_patch
+from firmware_bridge.cores import CORES
 from firmware_bridge.device import Device, DeviceEngine, DeviceNetwork, stats_figures
 from firmware_bridge.earbud import Earbud
 from firmware_bridge.flash import FlashProgress

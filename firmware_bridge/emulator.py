@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_tse.errors import LinkError, TargetError
-from firmware_bridge.build import Core
+from firmware_bridge.cores import Core
 from firmware_bridge.link import FifoLink, Link, ProcessLink
 
 __all__ = ["start"]

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.target import Target, load_target, targets
 from edge_tse.errors import TargetError
-from firmware_bridge.build import CORES, PROGRAMS, Core, Program, build_program, zig
+from firmware_bridge.build import PROGRAMS, Program, build_program, zig
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES, Core
 from firmware_bridge.elf import read_sections, read_symbols
 
 __all__ = ["Counts", "count_hop", "count_instructions", "emulate", "emulated_core"]

@@ -20,8 +20,9 @@ from edge_tse.errors import TargetError
 from edge_tse.personalization import personalize
 from firmware_bridge.bill import archive_bill, boot_bill, image_bill
 from firmware_bridge.board import program_of
-from firmware_bridge.build import BOARD, BOOT, CORES, build_program, c_source
+from firmware_bridge.build import BOARD, BOOT, build_program, c_source
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES
 from firmware_bridge.elf import read_symbols
 from firmware_bridge.image import make
 from tests import graphs

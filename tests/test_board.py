@@ -27,8 +27,9 @@ from firmware_bridge import board as boards
 from firmware_bridge import delivery, flash_memory, flash_tools
 from firmware_bridge import flash as flashing
 from firmware_bridge.board import EmulatedBoard, core_of, flash, image_for, open_board
-from firmware_bridge.build import CORES, build_program
+from firmware_bridge.build import build_program
 from firmware_bridge.codegen import generate, voice_patch
+from firmware_bridge.cores import CORES
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install

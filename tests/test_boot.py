@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from edge_tse.errors import ArtifactError, TargetError
-from firmware_bridge.build import CORES, build_program
+from firmware_bridge.build import build_program
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES
 from firmware_bridge.flash import (
     CONFIRMED_AT,
     MARK_BYTES,

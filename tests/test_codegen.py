@@ -22,9 +22,10 @@ from edge_tse.graph import Add, Append, IntegerGraph, Pointwise, State, Tail, Te
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice
 from firmware_bridge import front_end
-from firmware_bridge.build import CORES, INCLUDES, Core, LinkerRegion, build_program, c_source, linker_script, shared_library
+from firmware_bridge.build import INCLUDES, build_program, c_source, shared_library
 from firmware_bridge.c_source import array, real
 from firmware_bridge.codegen import generate, generate_network, pack_pointwise, plan_memory, voice_patch
+from firmware_bridge.cores import CORES, Core, LinkerRegion, linker_script
 from tests import graphs
 
 ZIG = "compiling C needs ziglang: pip install '.[firmware]'"

@@ -33,8 +33,9 @@ from edge_tse.live.supervision import supervise
 from edge_tse.metrics import si_sdr
 from edge_tse.personalization import personalize
 from firmware_bridge import emulator
-from firmware_bridge.build import CORES, INCLUDES, build_program, c_source
+from firmware_bridge.build import INCLUDES, build_program, c_source
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES
 from firmware_bridge.earbud import Earbud, ear_frame
 from firmware_bridge.layout import pack
 from firmware_bridge.link import DatagramLink, Link, MemoryLink, open_link

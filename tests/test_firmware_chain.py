@@ -18,8 +18,9 @@ from edge_tse.frame import FrameSpec
 from edge_tse.personalization import personalize
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.voice import Voice
-from firmware_bridge.build import CORES, Program, build_program
+from firmware_bridge.build import Program, build_program
 from firmware_bridge.codegen import generate, voice_patch
+from firmware_bridge.cores import CORES
 from firmware_bridge.meter import count_instructions, emulate
 from firmware_bridge.native import NativeChain
 from tests import graphs

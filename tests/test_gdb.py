@@ -13,8 +13,9 @@ import pytest
 
 from edge_tse.artifact import verify
 from edge_tse.errors import DeviceError, LinkError, TargetError
-from firmware_bridge.build import CORES, build_program
+from firmware_bridge.build import build_program
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.flash import FlashProgress, Slots, install, installed_image
 from firmware_bridge.gdb import GdbFlash, GdbRemote, load, segments

@@ -12,8 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.quant import requantize
-from firmware_bridge.build import CORES, KERNEL_CASES, build_program
+from firmware_bridge.build import KERNEL_CASES, build_program
 from firmware_bridge.codegen import pack_pointwise
+from firmware_bridge.cores import CORES
 from firmware_bridge.meter import emulate
 from firmware_bridge.plan import round_up
 

@@ -17,10 +17,11 @@ import pytest
 from edge_tse.artifact import Artifact
 from edge_tse.deployment.target import find_target
 from edge_tse.errors import LinkError
-from firmware_bridge import build, debug_port
+from firmware_bridge import cores, debug_port
 from firmware_bridge.board import image_for, program_of
-from firmware_bridge.build import CORES, LinkerRegion, build_program
+from firmware_bridge.build import build_program
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES, LinkerRegion
 from firmware_bridge.elf import read_sections
 from firmware_bridge.gdb import GdbRemote, segments
 from firmware_bridge.layout import pack
@@ -238,7 +239,7 @@ def emulated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, elsewhere in TWINS.items():
         core = CORES[name]
         twin = replace(core, regions=tuple(elsewhere.get(region.name, region) for region in core.regions))
-        monkeypatch.setitem(build.CORES, name, twin)  # type: ignore[arg-type]
+        monkeypatch.setitem(cores.CORES, name, twin)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -289,8 +290,8 @@ def test_flash_verify_and_profile_through_the_debug_port_alone(run: Run, name: s
 def test_a_fault_leaves_a_record(name: str, model: Artifact, tmp_path: Path) -> None:
     payload = image_for(model, find_target(name)).payload
     with debug_server(name, tmp_path) as port:
-        debug_port.flash_program(port, payload, build.CORES[name], lambda told: None)
-        with closing(debug_port.open_mailbox(port, build.CORES[name])):
+        debug_port.flash_program(port, payload, cores.CORES[name], lambda told: None)
+        with closing(debug_port.open_mailbox(port, cores.CORES[name])):
             pass
         host, _, number = port.removeprefix("gdb://").rpartition(":")
         with closing(GdbRemote(SocketLink(host, int(number)))) as gdb:
@@ -299,7 +300,7 @@ def test_a_fault_leaves_a_record(name: str, model: Artifact, tmp_path: Path) -> 
             gdb.resume()
             time.sleep(0.2)
         with pytest.raises(LinkError, match=f"faulted at {place:#010x}"):
-            debug_port.open_mailbox(port, build.CORES[name])
+            debug_port.open_mailbox(port, cores.CORES[name])
 
 
 @pytest.mark.parametrize("gcc", [pytest.param(True, marks=pytest.mark.slow), False], ids=["gcc", "zig"])

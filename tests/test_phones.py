@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
 from edge_tse.voice import Voice
-from firmware_bridge.build import CORES, LIBRARY, PORT, SOURCES, zig
+from firmware_bridge.build import LIBRARY, PORT, SOURCES, zig
 from firmware_bridge.codegen import voice_patch
+from firmware_bridge.cores import CORES
 from firmware_bridge.native import NativeChain
 from tests import graphs
 from tests.board import compiler

@@ -17,8 +17,9 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from firmware_bridge.build import CORES, LIBRARY, PORT, PROGRAMS, build_program, c_source, shared_library, zig
+from firmware_bridge.build import LIBRARY, PORT, PROGRAMS, build_program, c_source, shared_library, zig
 from firmware_bridge.codegen import generate
+from firmware_bridge.cores import CORES
 from firmware_bridge.meter import emulate
 from firmware_bridge.native import NativeChain
 from tests import graphs

@@ -317,7 +317,7 @@ def test_bad_checkpoints_are_refused(tmp_path, content):
 
 
 def test_unknown_recipe_lists_the_known_ones(data, tmp_path):
-    with pytest.raises(DataError, match="nano, nano_gains, small, .*, teacher, teacher_s, voicefilter"):
+    with pytest.raises(DataError, match=r"nano, nano_gains, small, .*, teacher, teacher_s, voicefilter"):
         train("tiny", tmp_path / "run", data)
 
 
