@@ -1,4 +1,5 @@
-"""Long and under load: a paced device, an engine on its thread, and another process that wants the same core.
+"""Long and under load: a paced device, an engine on its thread, a client that never stops asking, and another process that wants
+the same core.
 
 A minute by default, half an hour with ``EDGE_TSE_SOAK_S=1800``.
 """
@@ -11,12 +12,15 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_tse.engines import Engine, open_network
 from edge_tse.hearing.chain import Chain, Hearing
+from edge_tse.live import socket
+from edge_tse.live.console import Console
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.session import Session
 from edge_tse.live.supervision import supervise
@@ -27,6 +31,25 @@ from tests.test_session import HOP, RATE, sound
 SECONDS = float(os.environ.get("EDGE_TSE_SOAK_S", "60"))
 MARGIN_S = 0.008
 CEILING = 0.25
+
+
+CLIENT = """
+import json, socket, sys, time
+link = socket.socket(socket.AF_UNIX)
+link.connect(sys.argv[1])
+lines = link.makefile("rw")
+asked = 0
+while True:
+    lines.write(json.dumps({"mark": str(asked)} if asked % 20 == 19 else {"status": True}) + "\\n")
+    lines.flush()
+    answer = lines.readline()
+    if not answer:
+        break
+    assert json.loads(answer)["ok"], answer
+    asked += 1
+    time.sleep(0.1)
+"""
+"""As the studio: ten looks a second at levels, spectra and counters, now and then a mark."""
 
 
 class Journal:
@@ -79,7 +102,7 @@ class Paced:
 
 @pytest.mark.slow
 @pytest.mark.alone
-def test_hours_pass_and_nothing_grows_or_goes_unsaid(capsys: pytest.CaptureFixture[str]) -> None:
+def test_hours_pass_and_nothing_grows_or_goes_unsaid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ai_edge_litert", reason="the engine that keeps up: pip install '.[litert]'")
     artifact = graphs.artifact(graphs.NANO, frames=4)
 
@@ -102,18 +125,24 @@ def test_hours_pass_and_nothing_grows_or_goes_unsaid(capsys: pytest.CaptureFixtu
             settled.update(memory())
         last.update(memory())
 
-    try:
-        device = Paced(session, room)
-        run = supervise(session, lambda current: device, seconds=SECONDS, wait=device.wait, tell=tell)
-        grown = last["rss_bytes"] - settled["rss_bytes"]
-    finally:
-        rival.kill()
-        rival.wait()
+    control = tmp_path / "control"
+    with socket.serve(control, Console(session)):
+        client = subprocess.Popen([sys.executable, "-c", CLIENT, str(control)])
+        try:
+            device = Paced(session, room)
+            run = supervise(session, lambda current: device, seconds=SECONDS, wait=device.wait, tell=tell)
+            grown = last["rss_bytes"] - settled["rss_bytes"]
+            assert client.poll() is None, "the client was not served to the end"
+        finally:
+            for process in (client, rival):
+                process.kill()
+                process.wait()
 
     health = run.health
     with capsys.disabled():
         figures = run.timing.figures() if run.timing else {}
-        sys.stdout.write(f"\nsoak of {SECONDS:.0f} s: grown {grown} bytes; {health}; {figures}\n")
+        marks = sum("mark" in str(event) for event in session.events)
+        sys.stdout.write(f"\nsoak of {SECONDS:.0f} s: grown {grown} bytes; {marks} marks; {health}; {figures}\n")
     assert grown < 2**20
     assert health.failed_hops == 0
     assert journal.worst <= CEILING
