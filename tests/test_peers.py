@@ -5,13 +5,16 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import RESULTS, peer_streams, peers_page, peers_quality
+from benchmarks.compute import PEERS
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import shipped_cases
@@ -20,7 +23,7 @@ from edge_tse.engines.foreign import load_foreign
 from edge_tse.errors import ArtifactError, EngineError
 from edge_tse.extraction import extract_signal
 from edge_tse.metrics import si_sdr
-from quantization.trial_list import read_trials
+from quantization.trial_list import Trial, read_trials
 
 onnx = pytest.importorskip("onnx", reason="onnx extra not installed")
 pytest.importorskip("onnxruntime", reason="onnx extra not installed")
@@ -46,7 +49,7 @@ def _onnx(path: Path, shape: tuple[int, ...], gain: float, *, leak: float = 0.0)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), path)
 
 
-def _described(folder: Path, stages: list[tuple[int, ...]], *, window: str = "", gain: float = 0.5, leak: float = 0.0) -> Path:
+def _described(folder: Path, stages: Sequence[tuple[int, ...]], *, window: str = "", gain: float = 0.5, leak: float = 0.0) -> Path:
     text = HEADER + f'window = "{window}"\n'
     for number, shape in enumerate(stages):
         _onnx(folder / f"{number}.onnx", shape, gain, leak=leak)
@@ -141,7 +144,7 @@ def test_deepfilternet_leaves_a_talker_alone_in_line() -> None:
     assert si_sdr(peer_streams.stream(peer_streams.DeepFilter(), speech, RATE_HZ)[0], speech) > 15
 
 
-@pytest.mark.parametrize("path", sorted(peers_quality.PEERS.glob("*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(PEERS.glob("*.toml")), ids=lambda path: path.stem)
 def test_published_peers_leave_a_talker_alone_in_line(path: Path) -> None:
     """A wrong window, scale or delay costs much more than these let pass."""
     folder = Path(__file__).parents[2] / "shared" / "peers"
@@ -164,7 +167,7 @@ class TestBench:
         folder = tmp_path_factory.mktemp("trials")
         case = shipped_cases()[0]
         clip = case.enrollments[0]
-        talker = audio.resample(clip.signal[:1], clip.rate_hz, RATE_HZ)[:, : 2 * RATE_HZ]
+        talker = audio.resample(clip.signal[:1], clip.rate_hz, RATE_HZ)[:, : 3 * RATE_HZ // 2]
         mixture = talker + np.random.default_rng(1).normal(scale=0.01, size=talker.shape).astype(np.float32)
         for name, sound in (("talker", talker), ("mixture", mixture), ("enrollment", clip.signal[:1])):
             audio.write(folder / f"{name}.wav", sound, clip.rate_hz if name == "enrollment" else RATE_HZ)
@@ -172,11 +175,20 @@ class TestBench:
         (folder / "trials.csv").write_text("id,mixture,enrollment,target,interferer,condition\n" + "\n".join(rows) + "\n")
         return folder / "trials.csv"
 
-    def test_a_killed_run_goes_on_and_gives_the_same(self, trials: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        theirs = partial(peers_quality.open_peers, [_described(tmp_path, SPECTRAL, window="hann")], tmp_path)
-        models = {"nano": Artifact.shipped("nano")}
-        given = (trials, models, "onnx", theirs, tmp_path / "journal")
-        found = peers_quality.measure(*given)
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def given(trials: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+        """What is measured, and the journal that it is kept in."""
+        folder = tmp_path_factory.mktemp("stub")
+        theirs = partial(peers_quality.open_peers, [_described(folder, SPECTRAL, window="hann")], folder)
+        return trials, {"nano": Artifact.shipped("nano")}, "onnx", theirs, folder / "journal"
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def found(given: tuple[Any, ...]) -> dict[str, Any]:
+        return peers_quality.measure(*given)
+
+    def test_scores_and_costs(self, found: dict[str, Any]) -> None:
         stub, ours = found["contenders"]["stub"], found["contenders"]["nano"]
         assert stub["conditions"]["noise"]["si_sdr_i"]["mean"] == pytest.approx(0, abs=1e-3)  # half of it is it
         assert stub["conditions"]["alone"]["si_sdr_i"] is None
@@ -188,17 +200,24 @@ class TestBench:
         assert len(ceilings) == 3
         assert min(ceilings) > ours["conditions"]["noise"]["si_sdr_i"]["mean"]
 
-        def never(*_: object) -> None:
-            raise AssertionError("computed again")
+    def test_a_killed_run_goes_on(self, given: tuple[Any, ...], found: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        *lines, last = given[-1].read_text().splitlines(keepends=True)
+        given[-1].write_text("".join(lines) + last[:9])
+        computed = []
 
-        monkeypatch.setattr(peers_quality.Bench, "__call__", never)
+        def once(_: peers_quality.Bench, trial: Trial) -> Any:
+            computed.append(trial.id)
+            return json.loads(last)["result"]
+
+        monkeypatch.setattr(peers_quality.Bench, "__call__", once)
         assert peers_quality.measure(*given) == found
+        assert computed == ["talker"]
 
-    def test_a_worker_gives_the_same_scores(self, trials: Path, tmp_path: Path) -> None:
-        theirs = partial(peers_quality.open_peers, [_described(tmp_path, SPECTRAL, window="hann")], tmp_path)
-        bench = peers_quality.Bench({"nano": Artifact.shipped("nano")}, "onnx", theirs)
-        trial = read_trials(trials)[0]
-        here, there = (job(trial) for job in (bench, pickle.loads(pickle.dumps(bench))))
+    def test_a_worker_gives_the_same_scores(self, given: tuple[Any, ...], found: dict[str, Any]) -> None:
+        (trial, _), bench = read_trials(given[0]), peers_quality.Bench(*given[1:4])
+        there = pickle.loads(pickle.dumps(bench))(trial)
+        here = json.loads(given[-1].read_text().splitlines()[1])["result"]
+        assert set(here) == set(found["contenders"])
         assert {name: row["item"] for name, row in here.items()} == {name: row["item"] for name, row in there.items()}
 
     def test_conditions_take_turns(self, trials: Path) -> None:
