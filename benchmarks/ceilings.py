@@ -31,12 +31,14 @@ Array = NDArray[Any]
 
 def oracle_gains(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, Array]:
     """Gain per bin ``[frames, bins]`` of each oracle, from spectra ``[frames, ears, bins]``; one gain for all ears."""
-    cross = (target * mixture.conj()).real.sum(axis=1)
+    turned = (target * mixture.conj()).sum(axis=1)
+    cross = turned.real
     power = (np.abs(mixture) ** 2).sum(axis=1)
     wanted, rest = ((np.abs(x) ** 2).sum(axis=1) for x in (target, mixture - target))
     edges = frame.band_edges[:-1]
     best = cross / (power + _TINY)
-    best_band = frame.bin_gains(np.add.reduceat(cross, edges, axis=-1) / (np.add.reduceat(power, edges, axis=-1) + _TINY))
+    complex_band = frame.bin_gains(np.add.reduceat(turned, edges, axis=-1) / (np.add.reduceat(power, edges, axis=-1) + _TINY))
+    best_band = complex_band.real
     return {
         "ideal_ratio_mask": np.sqrt(wanted / (wanted + rest + _TINY)),
         "best_gain_to_1": np.clip(best, 0, 1),
@@ -44,20 +46,25 @@ def oracle_gains(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, A
         "best_gain_to_1_bands": np.clip(best_band, 0, 1),
         "best_gain_to_2_bands": np.clip(best_band, 0, 2),
         "best_gain_to_3_bands": np.clip(best_band, 0, 3),
+        "complex_gain_bands": complex_band,
+    }
+
+
+def oracle_estimates(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, Array]:
+    """What each oracle makes of a mixture, in line with the target; signals ``[ears, samples]``."""
+    n = mixture.shape[1]
+    padded = [np.pad(x, ((0, 0), (0, frame.delay))) for x in (mixture, target)]
+    spectra, wanted = (frame.analyze(x) for x in padded)
+    return {
+        name: frame.synthesize((spectra * gain[:, None]).astype(np.complex64))[:, frame.delay : frame.delay + n]
+        for name, gain in oracle_gains(frame, spectra, wanted).items()
     }
 
 
 def improvements(frame: FrameSpec, mixture: Array, target: Array) -> dict[str, float]:
     """SI-SDR improvement in dB of each oracle on one mixture, signals ``[ears, samples]``."""
-    n = mixture.shape[1]
-    padded = [np.pad(x, ((0, 0), (0, frame.delay))) for x in (mixture, target)]
-    spectra, wanted = (frame.analyze(x) for x in padded)
     before = si_sdr(mixture, target)
-    out = {}
-    for name, gain in oracle_gains(frame, spectra, wanted).items():
-        estimate = frame.synthesize((spectra * gain[:, None]).astype(np.complex64))[:, frame.delay : frame.delay + n]
-        out[name] = si_sdr(estimate, target) - before
-    return out
+    return {name: si_sdr(estimate, target) - before for name, estimate in oracle_estimates(frame, mixture, target).items()}
 
 
 MEL = {

@@ -4,13 +4,12 @@ python -m benchmarks.compute --peers FOLDER [--artifact FILE] [--rounds 40] [--s
 
 All contenders share one process, one core and one thread, and take turns: each round runs every one of them over the same stretch
 of time, so what disturbs the machine disturbs all. Ours are timed twice: the network alone, as the others are, and the whole step
-with its front end for two ears. Writes ``results/compute.json`` and docs/benchmarks.md; ``--render`` makes only the page.
+with its front end for two ears. Writes ``results/compute.json``; ``python -m benchmarks.peers_page`` then makes docs/benchmarks.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Callable
@@ -23,7 +22,6 @@ from rich.console import Console
 from rich.progress import track
 
 from benchmarks import RESULTS
-from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly
 from edge_tse.demo.cases import shipped_cases
@@ -36,12 +34,8 @@ from edge_tse.reference import ReferenceNetwork
 from edge_tse.report import Report, busy, environment
 
 PEERS = Path(__file__).parent / "peers"
-PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 OURS = "edge-tse small, front end and network, two ears (litert)"
 """The contender to which ratios are taken."""
-NOTE = """\
-"To ours" is the ratio to our whole step, front end included, for two ears. The peers are timed without their front ends; DTLN,
-GTCRN and UL-UNAS suppress noise and cannot choose a talker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,66 +166,29 @@ def race(contenders: list[Contender], rounds: int, seconds: float, clock: Callab
     }
 
 
-def page(report: dict[str, object]) -> str:
-    """Markdown of the result on file."""
-    figures, environment = report["figures"], report["environment"]
-    assert isinstance(figures, dict)
-    assert isinstance(environment, dict)
-    rows = [
-        (
-            name,
-            f"{c['median_ms_per_s']:.2f}",
-            f"{c['p99_ms_per_s']:.2f}",
-            f"{c['ratio']:.2f}" if c["ratio"] is not None else "-",
-            f"{c['model_bytes'] / 1000:,.0f}",
-            f"{c['state_bytes'] / 1000:,.1f}",
-            f"{c['algorithmic_latency_ms']:.0f}",
-            c["runs_on"],
-        )
-        for name, c in sorted(figures["contenders"].items(), key=lambda item: item[1]["median_ms_per_s"])
-    ]
-    head = ("", "median, ms", "p99, ms", "to ours", "model, kB", "state, kB", "latency, ms", "runs on")
-    versions = ", ".join(f"{name} {version}" for name, version in environment["versions"].items())
-    where = f"one thread of one core of {environment['cpu']} (hardware), {environment['measured'][:10]}"
-    how = f"contenders took turns in one process, {figures['rounds']} rounds of {figures['seconds']:g} s of audio"
-    return "\n\n".join(
-        [
-            "# What a second of audio costs",
-            "Written by `python -m benchmarks.compute` from `benchmarks/results/compute.json`; none of it is typed.",
-            f"Compute per second of audio, {where}; {how}." + (f" Note: {figures['remark']}." if figures["remark"] else ""),
-            NOTE,
-            table(head, rows),
-            f"Versions: {versions}.\n",
-        ]
-    )
-
-
 def main() -> None:
-    """Measure, or make the page of what was measured."""
+    """Measure and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="folder of the files that benchmarks/peers/*.toml name")
     parser.add_argument("--artifact", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds of audio in a turn")
-    parser.add_argument("--render", action="store_true", help="only make docs/benchmarks.md")
     given = parser.parse_args()
     stored = RESULTS / "compute.json"
-    if not given.render:
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-        rng = np.random.default_rng(0)
-        model = Artifact.find(given.artifact)
-        model = personalize(model, shipped_cases()[0].voice(model.voice_model))
-        contenders = [*ours(model, rng), *(peers(given.peers, rng) if given.peers else []), tf_gridnet()]
-        figures = {
-            "artifact": model.digest,
-            "rounds": given.rounds,
-            "seconds": given.seconds,
-            "remark": busy(),
-            "contenders": race(contenders, given.rounds, given.seconds, time.perf_counter),
-        }
-        Report(question="What does a second of audio cost?", figures=figures, environment=environment()).save(stored)
-    PAGE.write_text(page(json.loads(stored.read_text())))
-    Console(highlight=False).print(f"written to {PAGE}", markup=False)
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    rng = np.random.default_rng(0)
+    model = Artifact.find(given.artifact)
+    model = personalize(model, shipped_cases()[0].voice(model.voice_model))
+    contenders = [*ours(model, rng), *(peers(given.peers, rng) if given.peers else []), tf_gridnet()]
+    figures = {
+        "artifact": model.digest,
+        "rounds": given.rounds,
+        "seconds": given.seconds,
+        "remark": busy(),
+        "contenders": race(contenders, given.rounds, given.seconds, time.perf_counter),
+    }
+    Report(question="What does a second of audio cost?", figures=figures, environment=environment()).save(stored)
+    Console(highlight=False).print(f"written to {stored}", markup=False)
 
 
 if __name__ == "__main__":

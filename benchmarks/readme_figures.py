@@ -23,6 +23,7 @@ TITLES = {
     "two_talkers": "two talkers",
     "two_talkers_binaural": "two talkers, two ears, room or none",
     "two_talkers_noise": "two talkers and noise",
+    "one_talker_noise": "one talker in noise",
     "three_talkers": "three talkers",
     "two_ears": "two ears, no room",
     "two_ears_room": "two ears, measured room",

@@ -83,6 +83,7 @@ CONDITIONS = {
 
 _TELEPHONE_HZ = (300.0, 3400.0)
 HARDER = {
+    "one_talker_noise": Condition(interferers=(0,), noise=True),
     "two_ears": Condition(interferers=(1,), ears=2, room=False),
     "two_ears_room": Condition(interferers=(1,), ears=2, room=True),
     "two_ears_room_babble": Condition(interferers=(1,), ears=2, room=True, babble=True),
@@ -92,7 +93,7 @@ HARDER = {
     "quiet": Condition(interferers=(1,), like="two_talkers", quieter_db=40.0),
     "after_silence": Condition(interferers=(1,), like="two_talkers", silence_s=1.0),
 }
-"""Conditions of harder rooms and talkers: made where they are asked for by name."""
+"""Conditions of harder rooms and talkers, and of noise alone: made where they are asked for by name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,6 +7,7 @@ A small TOML says what the file cannot: how long a hop is, and which input remem
     sample_rate_hz = 16000
     hop = 256                  # samples a step
     algorithmic_latency = 512  # samples
+    window = "sqrt-hann"       # of its spectra, for who puts its front end around it; a rectangle if it is not named
 
     [[stages]]                 # run one after the other, each once a hop
     file = "gtcrn_simple.onnx" # beside the TOML
@@ -40,6 +41,8 @@ __all__ = [
     "steadiness",
 ]
 
+WINDOWS = ("", "hann", "sqrt-hann")
+"""Windows of analysis and synthesis; empty: a rectangle."""
 MAGNITUDE = "magnitude"
 """What an input holds that takes no negative numbers: the magnitude of a spectrum of noise."""
 _LEAST_MAGNITUDE = 1e-4
@@ -72,6 +75,8 @@ class ForeignModel:
     """Algorithmic latency in samples."""
     stages: tuple[StageFile, ...]
     folder: Path
+    window: str = ""
+    """Window of its front end, one of :data:`WINDOWS`. No front end is run here."""
 
     @property
     def period_s(self) -> float:
@@ -90,6 +95,8 @@ def load_foreign(path: Path, folder: Path | None = None) -> ForeignModel:
     model = read_table(ForeignModel, load_table(path, ArtifactError), str(path), ArtifactError, folder=folder or path.parent)
     if not model.stages or min(model.hop, model.sample_rate_hz) < 1:
         raise ArtifactError(f"{path}: {len(model.stages)} stages, hop {model.hop}, {model.sample_rate_hz} Hz: each is at least 1")
+    if model.window not in WINDOWS:
+        raise ArtifactError(f"{path}: there is no window {quote(model.window)}: choose one of {', '.join(map(quote, WINDOWS))}")
     for stage in model.stages:
         if not _is_file(model.folder / stage.file):
             raise ArtifactError(f"{path}: {model.folder / stage.file} is not there: put the file beside its description")
@@ -172,18 +179,20 @@ class ForeignNetwork:
 
     def run(self, given: list[Values]) -> list[Values]:
         """Run one step of every stage: inputs by name, to outputs by name. ``ArtifactError`` if a state changes its shape."""
-        taken = []
-        for held, (loaded, stage), values in zip(self._held, self._stages, given, strict=True):
-            outputs = loaded.invoke({**values, **held})
-            for remembers, written in stage.states:
-                if outputs[written].shape != held[remembers].shape:
-                    raise ArtifactError(
-                        f"{stage.file}: state {remembers} has shape {held[remembers].shape}, "
-                        f"{written} has {outputs[written].shape}: another output belongs to it"
-                    )
-                held[remembers] = _requantized(outputs[written], loaded.outputs[written], loaded.inputs[remembers])
-            taken.append({name: value for name, value in outputs.items() if name not in {pair[1] for pair in stage.states}})
-        return taken
+        return [self.run_stage(number, values) for number, values in zip(range(len(self._stages)), given, strict=True)]
+
+    def run_stage(self, number: int, given: Values) -> Values:
+        """:meth:`run` of one stage alone, for models whose next stage hears what became of this one's outputs."""
+        (loaded, stage), held = self._stages[number], self._held[number]
+        outputs = loaded.invoke({**given, **held})
+        for remembers, written in stage.states:
+            if outputs[written].shape != held[remembers].shape:
+                raise ArtifactError(
+                    f"{stage.file}: state {remembers} has shape {held[remembers].shape}, "
+                    f"{written} has {outputs[written].shape}: another output belongs to it"
+                )
+            held[remembers] = _requantized(outputs[written], loaded.outputs[written], loaded.inputs[remembers])
+        return {name: value for name, value in outputs.items() if name not in {pair[1] for pair in stage.states}}
 
     def check_finite(self, outputs: list[Values], frame: int) -> None:
         """``ArtifactError`` if an output or a state of the step of a ``frame`` is not a number."""
