@@ -122,7 +122,11 @@ def citation_errors(stated: dict[str, Any]) -> list[str]:
     known = {"cff-version", "message", "title", "abstract", "type", "authors", "version", "license", "keywords", "date-released"}
     found = [f"key {key}" for key in stated.keys() - known]
     found += [f"no {key}" for key in {"cff-version", "message", "title", "authors"} - stated.keys()]
-    found += [f"{key}: {value!r}" for key, value in stated.items() if key in known - {"authors", "keywords"} and not isinstance(value, str)]
+    found += [
+        f"{key}: {value!r}"
+        for key, value in stated.items()
+        if key in known - {"authors", "keywords"} and not isinstance(value, str)
+    ]
     if stated.get("cff-version") != "1.2.0":
         found.append("cff-version")
     if stated.get("type", "software") not in ("software", "dataset"):
@@ -145,7 +149,14 @@ def test_the_citation_is_sound_and_says_what_the_project_says() -> None:
 
 def test_unsound_citations_are_found() -> None:
     stated = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    for wrong in ({"cff-version": 1.2}, {"doi": "x"}, {"authors": []}, {"type": "model"}, {"version": 0.1}, {"keywords": ["a", "a"]}):
+    for wrong in (
+        {"cff-version": 1.2},
+        {"doi": "x"},
+        {"authors": []},
+        {"type": "model"},
+        {"version": 0.1},
+        {"keywords": ["a", "a"]},
+    ):
         assert citation_errors(stated | wrong), wrong
     assert citation_errors({key: value for key, value in stated.items() if key != "message"}) == ["no message"]
 
