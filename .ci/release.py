@@ -1,8 +1,8 @@
 """``make release``: each shipped model in every format, with digests and a bill of materials, in one folder.
 
-``python .ci/release.py [FORMAT ...] [--models NAME ...] [--out DIR]``. A file is written when it has replayed the golden frames. One
-that lies there already, whole and of the same model, sources and packages, is kept, so that a run that was stopped goes on. A format
-whose runtime is not installed is left out with the reason, and the exit code is then 1.
+``python .ci/release.py [FORMAT ...] [--models NAME ...] [--out DIR]``. A file is written when it has replayed the golden frames.
+One that lies there already, whole and of the same model, sources and packages, is kept, so that a run that was stopped goes on. A
+format whose runtime is not installed is left out with the reason, and the exit code is then 1.
 """
 
 from __future__ import annotations

@@ -63,7 +63,8 @@ def shows(output: str, seen: tuple[str, ...]) -> str:
 
 
 def _form(line: str) -> str:
-    text = re.sub(r"\b[0-9a-f]{12}\b|[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", line)
+    text = re.sub(r"\b([0-9a-f]{12}|[0-9a-f]{16})\b", "#", line)
+    text = re.sub(r"[-+]?\d[\d.,]*(e[-+]?\d+)?", "#", text)
     return " ".join(re.sub(r"[─-╿]", " ", text).split())
 
 
