@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
 from edge_tse import audio
-from tests.speech import RATE, utterance
+from tests.speech import RATE, utterance, write_surroundings
 
 __all__ = ["GUIDES", "Command", "commands_of", "run_command", "shows", "write_corpus", "write_recordings"]
 
@@ -115,14 +114,4 @@ def write_corpus(folder: Path) -> None:
         place.mkdir(parents=True)
         for take in (1, 2):
             soundfile.write(place / f"{take:03d}.wav", utterance(number, take, 7.0), RATE)
-    (folder / "noise" / "home").mkdir(parents=True)
-    rng = np.random.default_rng(0)
-    for name in ("fan_00", "fan_01", "rain_00", "street_00", "kitchen_00"):
-        soundfile.write(folder / "noise" / "home" / f"{name}.wav", (0.05 * rng.standard_normal(RATE * 2)).astype(np.float32), RATE)
-    (folder / "hrir").mkdir()
-    azimuth = np.arange(-90, 91, 30).astype(np.float32)
-    ir = np.zeros((len(azimuth), 2, 32), np.float32)
-    for i, angle in enumerate(azimuth):
-        ir[i, 0, 10 - round(angle / 18)], ir[i, 1, 10 + round(angle / 18)] = 1 + angle / 200, 1 - angle / 200
-    for head in range(4):
-        np.savez(folder / "hrir" / f"head{head}.npz", ir=ir, azimuth_deg=azimuth, fs=RATE)
+    write_surroundings(folder)

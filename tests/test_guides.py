@@ -6,19 +6,15 @@ import json
 import re
 import shutil
 import tomllib
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
-import typer
 
 from benchmarks import RESULTS
-from edge_tse.cli import VERBS
-from edge_tse.cli.options import app
 from edge_tse.deployment.target import targets
 from quantization.corpus import open_corpus
+from tests.command import options_of
 from tests.guides import GUIDES, ROOT, Command, commands_of, run_command, shows, write_corpus, write_recordings
 
 PAGES = ("raspberry-pi", "train", "quantize", "your-network", "c", "board")
@@ -38,13 +34,6 @@ EVERY = [(page, command) for page in PAGES for command in commands_of(GUIDES / f
 
 def page_text(page: str) -> str:
     return (GUIDES / f"{page}.md").read_text()
-
-
-def options_of(verb: str) -> set[str]:
-    for module in VERBS:
-        import_module(module)
-    group: Any = typer.main.get_command(app)
-    return {name for parameter in group.commands[verb].params for name in parameter.opts}
 
 
 def test_every_guide_is_in_the_index_and_tested() -> None:
