@@ -10,7 +10,7 @@ COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h firmware_br
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help demo try studio plugins test test-slow fuzz lint docs audit wheels sbom clean
+.PHONY: help demo try studio plugins test test-slow fuzz lint docs audit wheels sbom release clean
 .DELETE_ON_ERROR:
 
 # For the shell, which quotes them: a file name may hold anything.
@@ -30,6 +30,7 @@ help:
 	@echo "make audit                      known vulnerabilities of what is installed, where the service that knows them can be reached"
 	@echo "make wheels                     sdist and wheels for x86-64 and aarch64 in dist/, for any Linux with glibc 2.17 and Python 3.11 or newer"
 	@echo "make sbom                       bills of materials (CycloneDX) of the wheel, a C archive, a firmware image and the boot code, in dist/"
+	@echo "make release                    each shipped model as .tflite, .onnx, .pte, C archive and plugins beside those, with SHA256SUMS, in dist/"
 	@echo "make clean                      remove demo/, builds and caches; .venv stays"
 
 demo: $(VENV)/.installed-litert
@@ -93,6 +94,11 @@ sbom: wheels
 	@$(RUN) -m edge_tse compile --target stm32h7 -o dist/edge-tse-stm32h7.zip --sbom dist/edge-tse-stm32h7.cdx.json
 	@$(RUN) -m edge_tse compile --target qemu-mps3-an547 -o dist/edge-tse-qemu.img --sbom dist/edge-tse-qemu.cdx.json
 	@$(RUN) -m firmware_bridge.bill > dist/edge-tse-boot.cdx.json
+
+# A run that was stopped goes on: what is whole and of today's sources is kept. Exit code 1, and why, if a format was left out.
+release: sbom
+	@echo "==> each shipped model in every format (ExecuTorch takes minutes)"
+	@$(RUN) .ci/release.py --out dist
 
 clean:
 	rm -rf demo build dist *.egg-info .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache

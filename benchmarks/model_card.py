@@ -1,11 +1,14 @@
 """Cards of the shipped models, from their files and ``results/*.json``: ``python -m benchmarks.model_card`` writes them.
 
+Each begins with the block of metadata in YAML that Hugging Face's hub reads from a card (``license``, ``library_name``, ...).
+
 With ``--check`` nothing is written; exit code 1 says that a card is out of date.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,10 @@ OTHER_DATA = """\
 - heads: CIPIC HRTF database (copyright (c) 2001 The Regents of the University of California), MIT KEMAR (B. Gardner and
   K. Martin, 1994), TH Köln KU 100 (B. Bernschütz, CC BY-SA 3.0), SADIE (Apache-2.0), University of Surrey rooms (MIT)"""
 
+TAGS = ("target-speaker-extraction", "speech-enhancement", "speech-separation", "binaural", "streaming", "int8", "hearing-aid")
+METRICS = ("si-sdr", "pesq", "estoi")
+"""Scores of the tables in a card."""
+
 QUANTIZED = """\
 SI-SDR improvement in dB, unseen talkers, two talkers at -5 to 5 dB, mono, no noise, 4 s excerpts
 (`quantization.validation.validate`; these mixtures steer training runs, the tables below report). float: before; ptq: int8 after
@@ -54,6 +61,15 @@ def path(name: str) -> Path:
     return CARDS / f"model-card-{name}.md"
 
 
+def metadata(corpora: Sequence[str]) -> str:
+    """Front matter of a card. The corpora have the names of the card: those of folders of the training data, not of the hub."""
+    lists = {"tags": TAGS, "datasets": corpora, "metrics": METRICS}
+    lines = ["license: apache-2.0", "library_name: edge-tse", "pipeline_tag: audio-to-audio"]
+    for key, values in lists.items():
+        lines += [f"{key}:", *(f"  - {value}" for value in values)]
+    return "\n".join(("---", *lines, "---"))
+
+
 def card(name: str, results: Path) -> str:
     """Text of a card in Markdown."""
     artifact = Artifact.shipped(name)
@@ -70,6 +86,7 @@ def card(name: str, results: Path) -> str:
     split = "(files without labels count as talkers); which is which follows from a hash of their names (`quantization/corpus.py`)"
     encoder = f"The enrollment encoder's equal-error rate on the validation talkers is {made['encoder_eer']:.1%}, whole utterances"
     parts = [
+        metadata(made["corpora"]),
         f"# Model card: {name}, {artifact.digest[:12]}",
         "Written by `python -m benchmarks.model_card` from the artifact's provenance and the files in `benchmarks/results/`.",
         f"Extracts one enrolled talker from a mixture, for one ear or two: {size}, {latency}. Made on {made['made']} with {tools}.",

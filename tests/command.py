@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-__all__ = ["Done", "Run"]
+import typer
+
+from edge_tse.cli import VERBS
+from edge_tse.cli.options import app
+
+__all__ = ["Done", "Run", "options_of"]
 
 
 @dataclass(frozen=True)
@@ -35,3 +41,11 @@ class Done:
 
 
 Run = Callable[..., Done]
+
+
+def options_of(verb: str) -> set[str]:
+    """Options of a verb of the command."""
+    for module in VERBS:
+        import_module(module)
+    group: Any = typer.main.get_command(app)
+    return {name for parameter in group.commands[verb].params for name in parameter.opts}

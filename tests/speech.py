@@ -47,6 +47,12 @@ def write_pack(root: Path) -> Path:
         folder = root / "speech" / "orders_unlabelled" / f"pv{number}"
         folder.mkdir(parents=True)
         soundfile.write(folder / "a.wav", utterance(20 + number, 0, 8.0), RATE)
+    write_surroundings(root)
+    return root
+
+
+def write_surroundings(root: Path) -> None:
+    """Noise of four places, of which one in two clips, and four heads."""
     (root / "noise" / "hum").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for name in ("fan_00", "fan_01", "rain_00", "street_00", "kitchen_00"):
@@ -59,4 +65,3 @@ def write_pack(root: Path) -> Path:
             ir[i, 0, 10 - round(angle / 18)] = 1 + angle / 200
             ir[i, 1, 10 + round(angle / 18)] = 1 - angle / 200
         np.savez(root / "hrir" / f"head{head}.npz", ir=ir, azimuth_deg=azimuth, fs=RATE)
-    return root

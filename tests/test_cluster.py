@@ -8,16 +8,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 import yaml
 
-from edge_tse.cli import VERBS
-from edge_tse.cli.options import app
+from tests.command import options_of
 
 ROOT = Path(__file__).parent.parent
 JOBS = ROOT / "docs" / "cluster"
@@ -84,14 +81,6 @@ def test_a_process_that_is_killed_changes_no_weight(data: Path, tmp_path: Path) 
 
 
 # --------------------------------------------------------------------------------------------------- examples of jobs
-
-
-def options_of(verb: str) -> set[str]:
-    """Options of a verb of the command."""
-    for module in VERBS:
-        import_module(module)
-    group: Any = typer.main.get_command(app)
-    return {name for parameter in group.commands[verb].params for name in parameter.opts}
 
 
 def calls(words: list[str]) -> list[tuple[str, set[str]]]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks import RESULTS, model_card
 from benchmarks.readme_figures import END, PAGE, START, fill, moves_table, page, shipped_models, summary
 from edge_tse import audio
-from edge_tse.artifact import shipped_names
+from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,22 @@ def test_the_figures_are_those_on_file() -> None:
 def test_the_model_cards_are_the_models(name: str) -> None:
     """If this fails: ``python -m benchmarks.model_card``."""
     assert model_card.card(name, RESULTS) == model_card.path(name).read_text()
+
+
+@pytest.mark.parametrize("name", shipped_names())
+def test_the_metadata_of_a_card_is_what_the_card_says(name: str) -> None:
+    """As a hub reads it: YAML between two lines of hyphens, at the very beginning."""
+    before, front, text = model_card.path(name).read_text().split("---\n", 2)
+    stated = yaml.safe_load(front)
+    assert before == ""
+    assert set(stated) == {"license", "library_name", "pipeline_tag", "tags", "datasets", "metrics"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (stated["license"], stated["library_name"]) == (project["license"].lower(), project["name"])
+    assert stated["pipeline_tag"] == "audio-to-audio"
+    assert [corpus for corpus in stated["datasets"] if f"\n- {corpus}: " not in text] == []
+    assert stated["datasets"] == Artifact.shipped(name).provenance["corpora"]
+    assert [score for score in stated["metrics"] if score.upper() not in text] == []
+    assert all(re.fullmatch(r"[a-z0-9-]+", tag) for tag in stated["tags"])
 
 
 def test_the_commands_run(recordings: Path) -> None:

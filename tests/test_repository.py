@@ -6,8 +6,12 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from edge_tse.version import __version__
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,6 +19,7 @@ TOP_LEVEL = {
     ".ci",
     ".gitignore",
     "CHANGELOG.md",
+    "CITATION.cff",  # where the services and tools that make a citation of a repository look for it
     "CONTRIBUTING.md",
     "LICENSE",
     "MANIFEST.in",
@@ -110,6 +115,50 @@ def test_the_licence_is_stated_alike_everywhere() -> None:
     text = (ROOT / "LICENSE").read_text()
     assert "Apache License\n                           Version 2.0, January 2004" in text
     assert "END OF TERMS AND CONDITIONS" in text
+
+
+def citation_errors(stated: dict[str, Any]) -> list[str]:
+    """What the schema of the Citation File Format 1.2.0 would refuse, as far as it has the keys used here."""
+    known = {"cff-version", "message", "title", "abstract", "type", "authors", "version", "license", "keywords", "date-released"}
+    found = [f"key {key}" for key in stated.keys() - known]
+    found += [f"no {key}" for key in {"cff-version", "message", "title", "authors"} - stated.keys()]
+    found += [
+        f"{key}: {value!r}"
+        for key, value in stated.items()
+        if key in known - {"authors", "keywords"} and not isinstance(value, str)
+    ]
+    if stated.get("cff-version") != "1.2.0":
+        found.append("cff-version")
+    if stated.get("type", "software") not in ("software", "dataset"):
+        found.append("type")
+    authors, keywords = stated.get("authors", []), stated.get("keywords", [""])
+    if not authors or not all(set(author) == {"name"} and author["name"] for author in authors):
+        found.append("authors")  # an entity: it has a name; a person would have given-names and family-names
+    if not keywords or len(set(keywords)) != len(keywords) or not all(isinstance(word, str) for word in keywords):
+        found.append("keywords")
+    return found
+
+
+def test_the_citation_is_sound_and_says_what_the_project_says() -> None:
+    stated = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation_errors(stated) == []
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert (stated["version"], stated["license"], stated["keywords"]) == (__version__, project["license"], project["keywords"])
+    assert stated["authors"] == [{"name": "The edge-tse authors"}]
+
+
+def test_unsound_citations_are_found() -> None:
+    stated = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    for wrong in (
+        {"cff-version": 1.2},
+        {"doi": "x"},
+        {"authors": []},
+        {"type": "model"},
+        {"version": 0.1},
+        {"keywords": ["a", "a"]},
+    ):
+        assert citation_errors(stated | wrong), wrong
+    assert citation_errors({key: value for key, value in stated.items() if key != "message"}) == ["no message"]
 
 
 def test_scripts_can_be_run_and_make_offers_what_is_documented() -> None:
