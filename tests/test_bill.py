@@ -144,9 +144,9 @@ def test_compile_writes_a_bill(run: Run, artifact: Artifact, tmp_path: Path) -> 
 
 def test_a_bill_that_cannot_be_written_is_said_before_anything_is(run: Run, artifact: Artifact, tmp_path: Path) -> None:
     artifact.save(tmp_path / "a.etse")
-    same, to, bill = tmp_path / "same", tmp_path / "a.tflite", tmp_path / "a.json"
+    same, to, bill = tmp_path / "same", tmp_path / "a.zip", tmp_path / "a.json"
     with pytest.raises(TargetError, match=r"target litert: what its .* is made of is not listed here: leave out --sbom"):
-        compile_for(find_target("litert"), artifact, to, bill=bill)
+        compile_for(find_target("litert"), artifact, tmp_path / "a.tflite", bill=bill)
     with pytest.raises(TargetError, match="is also the file to compile"):
         compile_for(load_target("stm32h7"), artifact, same, bill=same)
     line = run("compile", tmp_path / "a.etse", "--target", "stm32h7", "-o", to, "--sbom", tmp_path / "a.etse").complaint

@@ -76,10 +76,13 @@ class TestStandardStreams:
 
 class TestSound:
     @pytest.mark.parametrize("suffix", [".m4a", ".webm", ".mp4", ".aac", ".WMA"])
-    def test_what_ffmpeg_reads(self, tmp_path: Path, run: Run, suffix: str) -> None:
+    def test_what_ffmpeg_reads(self, tmp_path: Path, run: Run, suffix: str, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / f"take{suffix}"
         path.write_bytes(b"\0\0\0\x20ftypM4A " + bytes(100))
-        assert f"convert it with `ffmpeg -i take{suffix} take.wav`" in run("enroll", path, "-o", tmp_path / "a.voice").complaint
+        monkeypatch.setattr("edge_tse.transcoding.shutil.which", lambda program: None)
+        complaint = run("enroll", path, "-o", tmp_path / "a.voice").complaint
+        assert "needs ffmpeg, which is not installed" in complaint
+        assert f"`ffmpeg -i take{suffix} take.wav`" in complaint
 
     @pytest.mark.parametrize("suffix", [".flac", ".wav", ".m4a"])
     def test_an_empty_file(self, tmp_path: Path, run: Run, suffix: str) -> None:

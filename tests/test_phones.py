@@ -17,7 +17,6 @@ import pytest
 from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
-from edge_tse.voice import Voice
 from firmware_bridge.build import LIBRARY, PORT, SOURCES, zig
 from firmware_bridge.codegen import voice_patch
 from firmware_bridge.cores import CORES
@@ -104,7 +103,7 @@ def test_sound_through_the_callback_is_the_librarys(
     frame = artifact.frame
     sound = np.random.default_rng(3).integers(-9000, 9000, (1000 * frame.hop, ears)).astype(np.int16)
     sound.tofile(tmp_path / "sound")
-    voice = Voice(embedding=graphs.embedding(1), model_digest=artifact.voice_model.digest, created="2026", source="x")
+    voice = graphs.voice(artifact.voice_model, 1)
     patch = voice_patch(artifact, voice)
     (tmp_path / "voice").write_bytes(patch)
     words = ["exchange", str(ears), str(blocks), "sound", "out", "voice"]
@@ -202,7 +201,7 @@ def test_the_glue_in_a_virtual_machine(model: Path, artifact: Artifact, tmp_path
     artifact.golden.features.tofile(tmp_path / "features")
     sound = np.random.default_rng(5).integers(-9000, 9000, 100 * artifact.frame.hop).astype(np.int16)
     sound.astype(">i2").tofile(tmp_path / "sound")
-    voice = Voice(embedding=graphs.embedding(1), model_digest=artifact.voice_model.digest, created="2026", source="x")
+    voice = graphs.voice(artifact.voice_model, 1)
     (tmp_path / "voice").write_bytes(voice_patch(artifact, voice))
     subprocess.run(["javac", "-d", str(tmp_path), str(package / "EdgeTse.java"), str(tmp_path / "Case.java")], check=True)
     # -Xcheck:jni makes the machine check every call that the glue makes.
