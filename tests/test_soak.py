@@ -23,6 +23,7 @@ from edge_tse.live import socket
 from edge_tse.live.console import Console
 from edge_tse.live.loop import Fate, Loop
 from edge_tse.live.session import Session
+from edge_tse.live.steering import Change
 from edge_tse.live.supervision import supervise
 from edge_tse.report import memory
 from tests import graphs
@@ -70,6 +71,9 @@ class Journal:
 
     def hop(self, index: int, fate: Fate) -> None:
         self.fates[index] = fate
+
+    def change(self, index: int, change: Change) -> None:
+        """A mark of the client: nothing that is heard."""
 
 
 class Paced:
