@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -43,18 +44,34 @@ def mute() -> Iterator[None]:
         os.close(nowhere)
 
 
+_changing = threading.Lock()
+_originals: dict[int, int] = {}
+"""Copies of the descriptors that are redirected now."""
+_redirected: dict[int, list[int]] = {}
+"""Where each descriptor was sent by those who have not ended, the last one last."""
+
+
 @contextmanager
 def _redirect(descriptors: dict[int, int]) -> Iterator[None]:
+    """Send descriptors elsewhere. Threads may do so at once and end in any order: the last to end puts back what was there."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    kept: dict[int, int] = {}
+    taken: dict[int, int] = {}
     try:
         for number, to in descriptors.items():
-            with suppress(OSError):  # it is closed: nobody would read it
-                kept[number] = os.dup(number)
+            with _changing, suppress(OSError):  # it is closed: nobody would read it
+                active = _redirected.setdefault(number, [])
+                if not active:
+                    _originals[number] = os.dup(number)
                 os.dup2(to, number)
+                active.append(to)
+                taken[number] = to
         yield
     finally:
-        for number, copy in kept.items():
-            os.dup2(copy, number)
-            os.close(copy)
+        with _changing:
+            for number, to in taken.items():
+                active = _redirected[number]
+                active.remove(to)
+                os.dup2(active[-1] if active else _originals[number], number)
+                if not active:
+                    os.close(_originals.pop(number))
