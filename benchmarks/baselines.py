@@ -35,10 +35,11 @@ from quantization.float_listener import evaluate_checkpoint
 from quantization.recipes import RECIPES
 from quantization.trials import make_trials
 
-__all__ = ["PAGE", "block", "draw", "judge", "macs_per_s", "table"]
+__all__ = ["MARKS", "PAGE", "block", "draw", "judge", "macs_per_s", "table"]
 
-PAGE = Path("docs/baselines.md")
-_CONDITIONS = ("two_talkers", "two_talkers_noise", "three_talkers")
+PAGE = Path(__file__).parent.parent / "docs" / "baselines.md"
+MARKS = ("<!-- baselines:start -->", "<!-- baselines:end -->")
+_CONDITIONS = {"two_talkers": "Two talkers", "two_talkers_noise": "Two talkers and noise", "three_talkers": "Three talkers"}
 
 
 @torch.no_grad()
@@ -157,14 +158,14 @@ def draw(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def write_page(rows: Mapping[str, Mapping[str, Any]], page: Path = PAGE) -> None:
     """Put the tables between the marks of the page, and the plot beside it."""
-    page.write_text(fill(page.read_text(), block(rows), "<!-- baselines:start -->", "<!-- baselines:end -->"))
+    page.write_text(fill(page.read_text(), block(rows), *MARKS))
     draw(rows).savefig(page.with_suffix(".svg"), metadata={"Date": None})
 
 
 def block(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """The tables, one a condition that all networks have scores of."""
     scored = [name for name in _CONDITIONS if all(name in row["conditions"] for row in rows.values())]
-    return "\n\n".join(f"**{name.replace('_', ' ').capitalize()}**\n\n{table(rows, name)}" for name in scored)
+    return "\n\n".join(f"**{_CONDITIONS[name]}**\n\n{table(rows, name)}" for name in scored)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -176,14 +177,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     rows: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        trials = make_trials(given.data, Path(folder), "report", per_condition=given.per_condition, conditions=_CONDITIONS)
+        trials = make_trials(given.data, Path(folder), "report", per_condition=given.per_condition, conditions=list(_CONDITIONS))
         for run in given.runs:
             try:
                 rows[run.name] = judge(run, trials)
             except DataError as error:
                 sys.stderr.write(f"baselines: {error}\n")
                 return 2
-            print(f"{run.name}: {rows[run.name]['conditions'][_CONDITIONS[0]]['si_sdr_i']['mean']:.2f} dB", flush=True)
+            print(f"{run.name}: {rows[run.name]['conditions']['two_talkers']['si_sdr_i']['mean']:.2f} dB", flush=True)
     figures = {"per_condition": given.per_condition, "networks": rows}
     Report(question="What wins at equal hours of processor?", figures=figures, environment=environment()).save(
         RESULTS / "baselines.json"

@@ -158,7 +158,7 @@ def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
 
 
 def small_one_ear() -> Recipe:
-    """``small`` on the sound of the baselines, to compare with them: one ear, two voices of any likeness from the first step."""
+    """``small`` with one ear. On the sound of the baselines, to compare with them: voices of any likeness from the first step."""
     return _of_one_ear("small_one_ear", SMALL_BEAM)
 
 

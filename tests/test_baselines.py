@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -12,7 +13,9 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from torch import nn  # noqa: E402
 
-from benchmarks.baselines import judge, macs_per_s, table  # noqa: E402
+from benchmarks import RESULTS  # noqa: E402
+from benchmarks.baselines import MARKS, PAGE, block, judge, macs_per_s, table  # noqa: E402
+from benchmarks.readme_figures import fill  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.nn.baselines import BAND_SPLIT, GATED_CRN, SPEAKERBEAM, SPEX, VOICEFILTER, Baseline, BaselineConfig  # noqa: E402
 from edge_tse.nn.losses import Weights, sound_losses  # noqa: E402
@@ -149,3 +152,9 @@ def test_multiply_accumulates_of_known_sizes() -> None:
     # The voice once a call, its code once for each stage; taps in time are resident weights too.
     voice = 2 * student.code.weight.numel() + sum(film.weight.numel() for film in student.films.values())
     assert macs_per_s(student) == 250 * student.resident_weights + voice
+
+
+def test_the_page_is_that_of_the_results_on_file() -> None:
+    """If this fails: ``python -m benchmarks.baselines`` with the runs, or ``write_page`` of the results."""
+    rows = json.loads((RESULTS / "baselines.json").read_text())["figures"]["networks"]
+    assert fill(PAGE.read_text(), block(rows), *MARKS) == PAGE.read_text()
