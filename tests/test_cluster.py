@@ -39,8 +39,8 @@ train("smoke", run, data, resume=True, watch=watch)
 """
 
 
-def two_machines(program: Path, *arguments: Path) -> list[str]:
-    """Train with two launchers of one process each, as on two machines; returns what they wrote."""
+def two_machines(program: Path, *arguments: Path, dies: bool = False) -> None:
+    """Train with two launchers of one process each, as on two machines, to the end or until one ``dies``."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -50,20 +50,22 @@ def two_machines(program: Path, *arguments: Path) -> list[str]:
     }
     store = f"--rdzv-endpoint=127.0.0.1:{29000 + os.getpid() % 1000}"
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", store]
-    command += ["--rdzv-id=test", "--max-restarts=2", "--local-addr=127.0.0.1", str(program), *map(str, arguments)]
+    command += ["--rdzv-id=test", "--max-restarts=0", "--local-addr=127.0.0.1", str(program), *map(str, arguments)]
     launchers = [subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     try:
-        said = [launcher.communicate(timeout=900)[1] for launcher in launchers]
+        said = [launcher.communicate(timeout=300)[1] for launcher in launchers]
     finally:
         for launcher in launchers:
             launcher.kill()
-    assert [launcher.returncode for launcher in launchers] == [0, 0], said[0][-3000:] + said[1][-3000:]
-    return said
+    assert [launcher.returncode != 0 for launcher in launchers] == [dies, dies], said[0][-3000:] + said[1][-3000:]
 
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_changes_no_weight(data: Path, tmp_path: Path) -> None:
-    """Two launchers, as on two machines; the process of one dies after four steps, and both go on from the last checkpoint."""
+    """Two launchers, as on two machines; the process of one dies after four steps, and with it the job; begun again, it goes on.
+
+    torchrun can also begin again by itself (``--max-restarts``), but gloo does not always find its peers then.
+    """
     torch = pytest.importorskip("torch", reason="training extra not installed")
     pytest.importorskip("lightning_fabric", reason="training extra not installed")
     from quantization.checkpoint import load_checkpoint
@@ -71,8 +73,10 @@ def test_a_process_that_is_killed_changes_no_weight(data: Path, tmp_path: Path) 
 
     program, mark = tmp_path / "program.py", tmp_path / "mark"
     program.write_text(PROGRAM)
-    two_machines(program, data, tmp_path / "killed", mark)
+    two_machines(program, data, tmp_path / "killed", mark, dies=True)
     assert mark.exists()
+    assert load_checkpoint(tmp_path / "killed").step < recipe("smoke").steps
+    two_machines(program, data, tmp_path / "killed", mark)
     two_machines(program, data, tmp_path / "whole", mark)
     killed, whole = load_checkpoint(tmp_path / "killed"), load_checkpoint(tmp_path / "whole")
     assert killed.step == whole.step == recipe("smoke").steps > 4

@@ -200,5 +200,6 @@ def test_the_other_processor_gives_the_same_bits(
         run(*command, "extract", "dinner.wav", "--voice", "alice.voice", "-o", "alice.wav", "--engine", "reference", cwd=folder)
         digests.append(hashlib.sha256((folder / "alice.wav").read_bytes()).hexdigest())
     assert digests[0] == digests[1]
-    state = run(*python, "-c", "import platform\nfrom edge_tse.front import compiled_state as s\nprint(platform.machine(), s()[0])")
+    program = "import platform\nfrom edge_tse.front import compiled_state as s\nprint(platform.machine(), s()[0])"
+    state = run(*python, "-c", program, cwd=tmp_path)  # a program on the command line imports from its folder first
     assert state.stdout == "aarch64 True\n"
