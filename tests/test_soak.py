@@ -32,6 +32,7 @@ from tests.test_session import HOP, RATE, sound
 SECONDS = float(os.environ.get("EDGE_TSE_SOAK_S", "60"))
 MARGIN_S = 0.008
 CEILING = 0.25
+_FATES = tuple(Fate)
 
 
 CLIENT = """
@@ -59,7 +60,7 @@ class Journal:
     def __init__(self, blocks: int) -> None:
         self.shortage, self.flags = np.full(blocks, -1, np.int32), np.zeros(blocks, np.int8)
         self.sums = np.full(blocks, 1, np.uint32)
-        self.fates: dict[int, Fate] = {}
+        self.kinds = np.full(blocks + 250, -1, np.int8)
         self.blocks = 0
         self.worst = 0.0
 
@@ -70,7 +71,12 @@ class Journal:
         self.blocks += 1
 
     def hop(self, index: int, fate: Fate) -> None:
-        self.fates[index] = fate
+        self.kinds[index] = _FATES.index(fate)
+
+    @property
+    def fates(self) -> dict[int, Fate]:
+        """Hops that were not extracted, and what became of each."""
+        return {int(index): _FATES[self.kinds[index]] for index in np.flatnonzero(self.kinds >= 0)}
 
     def change(self, index: int, change: Change) -> None:
         """A mark of the client: nothing that is heard."""
