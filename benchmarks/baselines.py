@@ -20,9 +20,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, readme_figures
 from benchmarks.learning_curves import read
-from benchmarks.readme_figures import fill
 from edge_tse.errors import DataError
 from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
@@ -81,7 +80,7 @@ def _padded(features_BTF: Tensor, size: int) -> Tensor:
 
 
 def judge(run: Path, trials: Path) -> dict[str, Any]:
-    """Figures of one run. ``DataError`` if it is none, or if its network sees the future."""
+    """Figures of one run. ``DataError`` if it is none, or one of the published system."""
     source = load_checkpoint(run)
     network = source.student
     if not isinstance(network, Student | Baseline):
@@ -110,6 +109,7 @@ def _title(name: str) -> str:
 def table(rows: Mapping[str, Mapping[str, Any]], condition: str) -> str:
     """Markdown of one condition, the most gain first."""
     head = (
+        "network",
         "weights",
         "MAC/s",
         "latency",
@@ -122,11 +122,12 @@ def table(rows: Mapping[str, Mapping[str, Any]], condition: str) -> str:
         "ESTOI",
         "TSOS",
     )
-    lines = [" | ".join(("| network", *head)) + " |", "| --- |" + " ---: |" * len(head)]
+    lines = []
     for row in sorted(rows.values(), key=lambda row: -float(row["conditions"][condition]["si_sdr_i"]["mean"])):
         found = row["conditions"][condition]
         gain = found["si_sdr_i"]
-        cells = [
+        cells = (
+            row["title"],
             f"{row['weights'] / 1e6:.2f} M",
             f"{row['macs_per_s'] / 1e6:.0f} M",
             f"{row['latency_ms']:g} ms",
@@ -134,9 +135,9 @@ def table(rows: Mapping[str, Mapping[str, Any]], condition: str) -> str:
             f"{row['hours']:.1f}",
             *(f"{gain[key]:.2f}" for key in ("mean", "median", "p10")),
             *(_or_dash(found[key], digits) for key, digits in (("pesq_wb", 2), ("estoi", 3), ("over_suppression", 3))),
-        ]
-        lines.append(f"| {row['title']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        )
+        lines.append(cells)
+    return readme_figures.table(head, lines)
 
 
 def _or_dash(value: float | None, digits: int) -> str:
@@ -158,7 +159,7 @@ def draw(rows: Mapping[str, Mapping[str, Any]]) -> Figure:
 
 def write_page(rows: Mapping[str, Mapping[str, Any]], page: Path = PAGE) -> None:
     """Put the tables between the marks of the page, and the plot beside it."""
-    page.write_text(fill(page.read_text(), block(rows), *MARKS))
+    page.write_text(readme_figures.fill(page.read_text(), block(rows), *MARKS))
     draw(rows).savefig(page.with_suffix(".svg"), metadata={"Date": None})
 
 
