@@ -250,9 +250,7 @@ def flash(
     with the new image, while nobody else can write its memory. ``TargetError`` if the image is for another target or core,
     ``ArtifactError`` if it is damaged or not signed as it must be.
     """
-    image = parse(content, "the image", trusted=trusted)
-    check_for(image, target=target.name, core=target.core)
-    check_room(trusted or ())
+    image = check_image(target, content, trusted)
     through_gdb = port is not None and port.startswith(SCHEME)
     if target.flasher in HERE and via is None and not through_gdb:
         board = EmulatedBoard(target, memory_file(target, port, state))
@@ -284,6 +282,17 @@ def flash(
         if keys is not None and (keys, image.counter) != (asked.keys, asked.minimum_counter):
             write_trust(memory, at, keys, max(image.counter, asked.minimum_counter))
     return done
+
+
+def check_image(target: Target, content: bytes, trusted: Sequence[bytes] | None) -> Image:
+    """The image in a file, if it is whole, for the target, and signed by one of ``trusted`` where keys are given.
+
+    Errors as of :func:`flash`.
+    """
+    image = parse(content, "the image", trusted=trusted)
+    check_for(image, target=target.name, core=target.core)
+    check_room(trusted or ())
+    return image
 
 
 def require_trust(memory: FlashMemory, at: tuple[int, int], file: Path) -> Trust:

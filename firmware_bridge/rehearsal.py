@@ -10,13 +10,20 @@ from shutil import which
 from edge_tse.deployment.boards import Rehearsed
 from edge_tse.deployment.target import Target
 from edge_tse.errors import TargetError
-from firmware_bridge.board import BOOT_BYTES, HERE, MEMORY_BYTES, SECTOR_BYTES, memory_file, require_trust, trust_file
+from firmware_bridge.board import (
+    BOOT_BYTES,
+    HERE,
+    MEMORY_BYTES,
+    SECTOR_BYTES,
+    check_image,
+    memory_file,
+    require_trust,
+    trust_file,
+)
 from firmware_bridge.debug_port import SCHEME, server_address
 from firmware_bridge.flash import Slots, install
 from firmware_bridge.flash_memory import MemoryFlash
 from firmware_bridge.flash_tools import tool_steps
-from firmware_bridge.image import check_for, parse
-from firmware_bridge.trust import check_room
 
 __all__ = ["rehearse"]
 
@@ -35,9 +42,7 @@ def rehearse(
 
     Memories are read and copied; no tool is run and nothing is connected to.
     """
-    image = parse(content, "the image", trusted=trusted)
-    check_for(image, target=target.name, core=target.core)
-    check_room(trusted or ())
+    image = check_image(target, content, trusted)
     through_gdb = port is not None and port.startswith(SCHEME)
     emulated = target.flasher in HERE
     file = memory_file(target, port if via is None and not through_gdb else None, state) if emulated else trust_file(target, state)
