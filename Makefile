@@ -6,6 +6,8 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 # What is compiled when the package is installed.
 COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h firmware_bridge/c/library/exact.h
+# Workers take runs of neighbouring tests, and what is left of the other's: the fixtures of a file are made by one of them.
+WORKERS := -n auto --dist worksteal
 # -qq: errors only.
 PIP := $(RUN) -m pip install -qq --disable-pip-version-check
 
@@ -50,12 +52,12 @@ plugins: $(VENV)/.installed-litert $(VENV)/.installed-firmware
 
 test: lint
 	@echo "==> pytest"
-	@$(RUN) -m pytest -n auto $(or $(ARGS),-m 'not slow and not alone' --cov --cov-report=term)
+	@$(RUN) -m pytest $(WORKERS) $(or $(ARGS),-m 'not slow and not alone' --cov --cov-report=term)
 	@$(if $(ARGS),,echo "==> pytest: what needs the machine to itself" && $(RUN) -m pytest -m 'alone and not slow')
 
 test-slow: $(VENV)/.installed-dev
 	@echo "==> pytest: slow tests"
-	@$(RUN) -m pytest -n auto -m 'slow and not alone'
+	@$(RUN) -m pytest $(WORKERS) -m 'slow and not alone'
 	@echo "==> pytest: slow tests that need the machine to themselves"
 	@$(RUN) -m pytest -m 'slow and alone'
 

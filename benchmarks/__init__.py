@@ -4,18 +4,26 @@ A figure in the README or in a decision record comes from one of these files, ne
 """
 
 import argparse
+import inspect
 import math
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_tse.errors import EdgeTseError
 from quantization.workers import Workers
 
-__all__ = ["RESULTS", "add_workers", "interval", "mixtures", "workers_of"]
+__all__ = ["RESULTS", "add_workers", "interval", "mixtures", "one_line", "workers_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -46,6 +54,21 @@ def workers_of(parser: argparse.ArgumentParser, given: argparse.Namespace) -> Wo
     if given.scheduler and getattr(given, "folder", given) is None:
         parser.error("argument --scheduler: other machines do not see a temporary folder, give --folder on a disk they share")
     return Workers(count=given.workers, scheduler=given.scheduler)
+
+
+def one_line(main: Callable[P, R]) -> Callable[P, R | int]:
+    """A benchmark's ``main``: what it refuses (:class:`EdgeTseError`) is one line on standard error, and exit code 2."""
+    name = Path(inspect.getfile(main)).stem
+
+    @wraps(main)
+    def exit_code(*given: P.args, **named: P.kwargs) -> R | int:
+        try:
+            return main(*given, **named)
+        except EdgeTseError as failure:
+            sys.stderr.write(f"{name}: {failure}\n")
+            return 2
+
+    return exit_code
 
 
 @contextmanager

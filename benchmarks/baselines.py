@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import RESULTS, readme_figures
+from benchmarks import RESULTS, one_line, readme_figures
 from benchmarks.learning_curves import read
 from edge_tse.errors import DataError
 from edge_tse.nn.baselines import Baseline
@@ -169,6 +169,7 @@ def block(rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n\n".join(f"**{_CONDITIONS[name]}**\n\n{table(rows, name)}" for name in scored)
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Judge, print, and write the files; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -180,11 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         trials = make_trials(given.data, Path(folder), "report", per_condition=given.per_condition, conditions=list(_CONDITIONS))
         for run in given.runs:
-            try:
-                rows[run.name] = judge(run, trials)
-            except DataError as error:
-                sys.stderr.write(f"baselines: {error}\n")
-                return 2
+            rows[run.name] = judge(run, trials)
             print(f"{run.name}: {rows[run.name]['conditions']['two_talkers']['si_sdr_i']['mean']:.2f} dB", flush=True)
     figures = {"per_condition": given.per_condition, "networks": rows}
     Report(question="What wins at equal hours of processor?", figures=figures, environment=environment()).save(

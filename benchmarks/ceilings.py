@@ -6,6 +6,8 @@ python -m benchmarks.ceilings --trials runs/trials-choose/trials.csv
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse import audio
+from edge_tse.errors import DataError
 from edge_tse.frame import FrameSpec
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.flow_losses import FlowWeights, destination
@@ -97,17 +100,22 @@ def mel_improvements(frame: FrameSpec, mixture: Array, target: Array) -> dict[st
     return out
 
 
-def main() -> None:
-    """Measure, print, and write the file."""
+@one_line
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and write the file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=Path, required=True, metavar="CSV")
     parser.add_argument("--condition", default="two_talkers")
     parser.add_argument("--limit", type=int, default=100)
     parser.add_argument("--name", default="ceilings", help="name of the result")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     frame = FrameSpec()
     scores: dict[str, list[float]] = {}
-    trials = [t for t in read_trials(given.trials) if t.condition == given.condition and t.target is not None][: given.limit]
+    listed = read_trials(given.trials)
+    trials = [t for t in listed if t.condition == given.condition and t.target is not None][: given.limit]
+    if not trials:
+        there = ", ".join(sorted({t.condition for t in listed}))
+        raise DataError(f"{given.trials}: 0 trials of {given.condition} with a target, 1 is needed: choose of {there}")
     for trial in trials:
         assert trial.target is not None
         mixture, target = (audio.resample(*audio.read(path), frame.sample_rate_hz) for path in (trial.mixture, trial.target))
@@ -122,7 +130,8 @@ def main() -> None:
     report = Report(question="How good could a real gain be?", figures=figures, environment=environment())
     report.save(RESULTS / f"{given.name}.json")
     print(report.to_json())
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

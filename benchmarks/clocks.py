@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from benchmarks.two_ears import _ild_db, _itd_us
 from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import Case, shipped_cases
 from edge_tse.engines import Engine, open_network
 from edge_tse.extraction import extract_signal
+from edge_tse.files import check_output
 from edge_tse.live.clocks import EARS, Air, Crystal, Heard, receive, simulate
 from edge_tse.live.clocks.concealment import AROUND, HISTORY, Gap
 from edge_tse.live.resampling import REACH, interpolate
@@ -196,11 +198,13 @@ def figures() -> dict[str, Any]:
     }
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, default=RESULTS / "clocks.json", metavar="FILE")
     given = parser.parse_args()
+    check_output(given.to)
     question = "How far apart are two ears by two clocks, and what does that do to cues and to the talker?"
     report = Report(question=question, figures=figures(), environment=environment())
     report.save(given.to)
@@ -208,4 +212,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

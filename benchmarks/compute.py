@@ -1,6 +1,6 @@
 """What does a second of audio cost, ours on every engine beside models of others?
 
-python -m benchmarks.compute --peers FOLDER [--artifact FILE] [--rounds 40] [--seconds 0.5]
+python -m benchmarks.compute --peers FOLDER [--rounds 40] [--seconds 0.5]
 
 All contenders share one process, one core and one thread, and take turns: each round runs every one of them over the same stretch
 of time, so what disturbs the machine disturbs all. Ours are timed twice: the network alone, as the others are, and the whole step
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly
 from edge_tse.demo.cases import shipped_cases
@@ -166,18 +167,18 @@ def race(contenders: list[Contender], rounds: int, seconds: float, clock: Callab
     }
 
 
+@one_line
 def main() -> None:
     """Measure and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="folder of the files that benchmarks/peers/*.toml name")
-    parser.add_argument("--artifact", type=Path, metavar="FILE")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.5, help="seconds of audio in a turn")
     given = parser.parse_args()
     stored = RESULTS / "compute.json"
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     rng = np.random.default_rng(0)
-    model = Artifact.find(given.artifact)
+    model = Artifact.shipped()
     model = personalize(model, shipped_cases()[0].voice(model.voice_model))
     contenders = [*ours(model, rng), *(peers(given.peers, rng) if given.peers else []), tf_gridnet()]
     figures = {
@@ -192,4 +193,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

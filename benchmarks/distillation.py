@@ -9,6 +9,7 @@ are taken mixture by mixture. ``RUN/voices.pt`` and ``RUN/../cache`` are made if
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks import RESULTS, interval
+from benchmarks import RESULTS, interval, one_line
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.losses import Teaching, extraction_losses
 from edge_tse.nn.student import Student, StudentConfig
@@ -94,6 +95,7 @@ def table(figures: Mapping[str, Any]) -> str:
     return "\n".join([*lines, f"| the teacher itself | {gains} | | |"])
 
 
+@one_line
 def main() -> None:
     """Train, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -122,4 +124,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

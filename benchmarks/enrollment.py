@@ -21,11 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from benchmarks.readme_figures import table
 from edge_tse.artifact import Artifact
 from edge_tse.enrollment.recordings import enroll_clips
-from edge_tse.errors import AudioError, DataError, EdgeTseError
+from edge_tse.errors import AudioError, DataError
 from edge_tse.report import Report, environment
 from edge_tse.voice import VoiceModel
 from quantization.corpus import Corpus, mono_at, open_corpus
@@ -168,6 +168,7 @@ def _refusals(row: dict[str, Any]) -> str:
     return f" ({row['refused']:.0%})" if row["refused"] else ""
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.enrollment", description=__doc__.splitlines()[0])
@@ -180,14 +181,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not given.render:
         if not given.data:
             parser.error("--data is needed, or --render")
-        try:
-            artifact = Artifact.find(given.artifact)
-            compared = comparisons(open_corpus(given.data), given.seed, given.draws)
-            snrs_db = SNRS_DB if compared[0].noise is not None else SNRS_DB[:1]
-            rows = equal_error_rates(artifact.voice_model, compared, LENGTHS_S, snrs_db)
-        except EdgeTseError as failure:
-            sys.stderr.write(f"enrollment: {failure}\n")
-            return 2
+        artifact = Artifact.find(given.artifact)
+        compared = comparisons(open_corpus(given.data), given.seed, given.draws)
+        snrs_db = SNRS_DB if compared[0].noise is not None else SNRS_DB[:1]
+        rows = equal_error_rates(artifact.voice_model, compared, LENGTHS_S, snrs_db)
         figures = {
             "model": artifact.provenance.get("recipe", "unknown"),
             "encoder": artifact.voice_model.encoder_digest,

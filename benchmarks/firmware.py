@@ -9,6 +9,7 @@ with the code that the boards run; tests/test_firmware_chain.py compares on ever
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine
@@ -129,6 +130,7 @@ def agreement(artifact: Artifact, voice: Voice, sound: NDArray[np.int16]) -> dic
     }
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -136,6 +138,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     given = parser.parse_args()
     artifact = Artifact.find(given.artifact)
+    if given.seconds < (least := COUNTED_HOPS * artifact.frame.period_s):
+        parser.error(f"argument --seconds: {given.seconds:g} s, at least {least:g} s are needed, {COUNTED_HOPS} hops")
     voice = shipped_cases()[0].voice(artifact.voice_model)
     patch = voice_patch(artifact, voice)
     sound = sound_of(given.seconds, artifact.frame.hop)
@@ -167,4 +171,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

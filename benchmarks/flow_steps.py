@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import RESULTS
-from edge_tse.errors import DataError, EdgeTseError
+from benchmarks import RESULTS, one_line
+from edge_tse.errors import DataError
 from edge_tse.nn.mask2flow import SOLVERS, Mask2Flow
 from edge_tse.report import Report, environment
 from quantization.checkpoint import load_checkpoint
@@ -30,6 +30,7 @@ _RATIOS = {"si_sdr_i": "SI-SDR gain", "si_sdr": "SI-SDR", "attenuation_db": "att
 _KEPT = ("n", *_RATIOS, "pesq_wb", "estoi", "over_suppression", "wrong_talker", "failed")
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, and write the file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -40,24 +41,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--per-condition", type=int, default=20)
     parser.add_argument("--name", default="flow_steps", help="name of the result")
     given = parser.parse_args(arguments)
-    try:
-        source = load_checkpoint(given.checkpoint)
-        if not isinstance(source.student, Mask2Flow):
-            raise DataError(
-                f"{given.checkpoint}: a student of recipe {source.recipe.name!r} takes one step: give a mask2flow checkpoint"
-            )
-        rows = {}
-        with tempfile.TemporaryDirectory() as folder:
-            trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
-            settings = [(solver, steps) for solver in SOLVERS for steps in STEPS]
-            for solver, steps in track(settings, console=Console(stderr=True), description="scoring"):
-                found = evaluate_checkpoint(trials, source, steps, solver, of_mixture=False)
-                rows[f"{solver} {steps}"] = {
-                    name: {key: figures[key] for key in _KEPT} for name, figures in found["conditions"].items()
-                }
-    except EdgeTseError as failure:
-        sys.stderr.write(f"flow_steps: {failure}\n")
-        return 2
+    source = load_checkpoint(given.checkpoint)
+    if not isinstance(source.student, Mask2Flow):
+        raise DataError(
+            f"{given.checkpoint}: a student of recipe {source.recipe.name!r} takes one step: give a mask2flow checkpoint"
+        )
+    rows = {}
+    with tempfile.TemporaryDirectory() as folder:
+        trials = make_trials(given.data, Path(folder), given.split, given.seed, given.per_condition)
+        settings = [(solver, steps) for solver in SOLVERS for steps in STEPS]
+        for solver, steps in track(settings, console=Console(stderr=True), description="scoring"):
+            found = evaluate_checkpoint(trials, source, steps, solver, of_mixture=False)
+            rows[f"{solver} {steps}"] = {
+                name: {key: figures[key] for key in _KEPT} for name, figures in found["conditions"].items()
+            }
     figures = {
         "checkpoint": found["checkpoint"],
         "rows": rows,

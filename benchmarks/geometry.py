@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.frame import FrameSpec
 from edge_tse.report import Report, environment
 
@@ -45,6 +46,7 @@ def figures(frame: FrameSpec) -> dict[str, object]:
     }
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     report = Report(question="What does the window pair give?", figures=figures(FrameSpec()), environment=environment())
@@ -53,4 +55,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

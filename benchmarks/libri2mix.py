@@ -17,14 +17,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from benchmarks import add_workers, mixtures, workers_of
+from benchmarks import add_workers, mixtures, one_line, workers_of
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.cli.lab import condition_tables
 from edge_tse.cli.output import progress, result, table
-from edge_tse.errors import DataError, EdgeTseError
+from edge_tse.errors import DataError
 from edge_tse.files import check_output, write_bytes
 from edge_tse.report import to_json
 from quantization.evaluate import evaluate
@@ -103,6 +101,7 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
+@one_line
 def main(arguments: list[str] | None = None) -> int:
     """Score, print, and write the report; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -119,15 +118,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     workers = workers_of(parser, given)
     journal = given.output.with_name(f"{given.output.name}.journal")
-    try:
-        check_output(given.output, [given.enrollment])
-        model = Artifact.find(given.artifact)
-        with mixtures(given.folder) as folder, progress("scoring", given.json) as tell:
-            trials = librimix_trials(given.root, given.enrollment, folder / "trials.csv", given.split, given.mixtures)
-            figures = evaluate(trials, model, given.engine, tell, given.limit, workers, journal=journal)
-    except EdgeTseError as failure:
-        Console(stderr=True, highlight=False).print(f"libri2mix: {failure}", markup=False, soft_wrap=True)
-        return 2
+    check_output(given.output, [given.enrollment])
+    model = Artifact.find(given.artifact)
+    with mixtures(given.folder) as folder, progress("scoring", given.json) as tell:
+        trials = librimix_trials(given.root, given.enrollment, folder / "trials.csv", given.split, given.mixtures)
+        figures = evaluate(trials, model, given.engine, tell, given.limit, workers, journal=journal)
     write_bytes(given.output, (to_json(figures) + "\n").encode())
     journal.unlink(missing_ok=True)
     result(figures, given.json, *score_tables(figures), f"{given.output}: the whole report")

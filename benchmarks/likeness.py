@@ -25,13 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import track
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from benchmarks.likeness_page import ASSETS, write_page
 from edge_tse import audio
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.enrollment.likeness import likeness
 from edge_tse.enrollment.recordings import enroll_clips
-from edge_tse.errors import AudioError, EdgeTseError
+from edge_tse.errors import AudioError
 from edge_tse.metrics import si_sdr
 from edge_tse.recognition import Features, Recognizer
 from edge_tse.report import Report, environment
@@ -108,9 +108,9 @@ def observations(data: Path, split: str, artifact: Artifact, count: int, seed: i
     """Trials of a split, as :func:`observe` has them, all that is long to make kept in a folder."""
     out = []
     for condition, share in CONDITIONS.items():
-        folder = keep / split / condition
+        folder = keep / f"{split}-{seed}" / condition
         path = folder / "trials.csv"
-        if not path.exists():
+        if not path.exists() or len(read_trials(path)) < count // share:
             make_trials(data, folder, split, seed, count // share, conditions=(condition,))
         stored = folder / f"{artifact.digest[:12]}.jsonl"
         lines = stored.read_text().splitlines() if stored.exists() else []
@@ -289,6 +289,7 @@ def _bins(likeness: Array, gain_db: Array, line: LikenessCost) -> dict[str, Any]
     return {"correlation": float(np.corrcoef(likeness, gain_db)[0, 1]), "rows": rows}
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result, asset and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.likeness", description=__doc__.splitlines()[0])
@@ -298,14 +299,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", type=Path, metavar="DIR", help="folder for trials and observations, to go on from")
     given = parser.parse_args(arguments)
-    try:
-        artifact = Artifact.shipped(given.artifact)
-        with tempfile.TemporaryDirectory() as folder:
-            keep = given.keep or Path(folder)
-            choose, report = (observations(given.data, split, artifact, given.per_condition, given.seed, keep) for split in SPLITS)
-    except EdgeTseError as failure:
-        sys.stderr.write(f"likeness: {failure}\n")
-        return 2
+    artifact = Artifact.shipped(given.artifact)
+    with tempfile.TemporaryDirectory() as folder:
+        keep = given.keep or Path(folder)
+        choose, report = (observations(given.data, split, artifact, given.per_condition, given.seed, keep) for split in SPLITS)
     trust, figures = tested(given.artifact, choose, report)
     figures = {"artifact": artifact.digest, "seed": given.seed, "per_condition": given.per_condition, **figures}
     Report(question=__doc__.splitlines()[0], figures=figures, environment=environment()).save(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.artifact import Artifact
 from edge_tse.report import Report, environment
 from targets.vela import NpuEstimate, emit, several_hops
@@ -48,6 +49,7 @@ def figures(artifact: Artifact) -> dict[str, object]:
     return found
 
 
+@one_line
 def main() -> None:
     """Estimate, print, and write the file."""
     report = Report(
@@ -58,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -15,6 +15,7 @@ workers every figure but the time of a voice change is the same; a run that was 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import RESULTS, add_workers, mixtures, workers_of
+from benchmarks import RESULTS, add_workers, mixtures, one_line, workers_of
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.cli.output import open_quietly, progress, quietly
 from edge_tse.demo.cases import shipped_cases
@@ -212,6 +213,7 @@ class Rows:
         return {**row, **found}
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -238,7 +240,7 @@ def main() -> None:
     rows = [row for name, row in found.items() if tasks[name][2]]
     for row in rows:
         console.print(f"left out: {row['engine']}, {row['form']}: {row['left_out']}" if "left_out" in row else row, markup=False)
-    forms = {str(model_of(name).provenance["recipe"]): against for name in names if (against := found[f"{name} forms"])}
+    forms = {Path(name).stem: against for name in names if (against := found[f"{name} forms"])}
     console.print(f"universal against personalized: {forms}", markup=False)
     figures = {
         "rows": [row for row in rows if "left_out" not in row],
@@ -252,4 +254,4 @@ def main() -> None:
 if __name__ == "__main__":
     from benchmarks.parity import main as named  # a job is found on a worker by the name of its module
 
-    named()
+    sys.exit(named())

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from benchmarks.readme_figures import TITLES, renew, table
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
@@ -179,9 +179,11 @@ def _where(report: Mapping[str, Any]) -> str:
 
 
 def _versions(report: Mapping[str, Any]) -> str:
-    return "Versions: " + ", ".join(f"{name} {version}" for name, version in report["environment"]["versions"].items()) + "."
+    versions = ", ".join(f"{name} {version}" for name, version in report["environment"]["versions"].items())
+    return f"Versions (`small` and `nano` are the models of that edge-tse): {versions}."
 
 
+@one_line
 def main() -> int:
     """Write, or check."""
     return renew(PAGE, page(RESULTS))

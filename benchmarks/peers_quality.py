@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import RESULTS, interval, mixtures, workers_of
+from benchmarks import RESULTS, interval, mixtures, one_line, workers_of
 from benchmarks.ceilings import oracle_estimates
 from benchmarks.compute import PEERS
 from benchmarks.peer_streams import DeepFilter, Peer, open_peer, stream
@@ -253,6 +253,7 @@ def measure(
     return {**of, "contenders": contenders}
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and write the file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -269,20 +270,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     workers = workers_of(parser, given)
     journal = given.to.with_name(f"{given.to.name}.journal")
-    try:
-        scores.check()
-        descriptions = sorted(PEERS.glob("*.toml"))
-        tell_of = partial(Console(stderr=True).print, markup=False)
-        open_peers(descriptions, given.peers, tell_of)
-        theirs = partial(open_peers, descriptions, given.peers)
-        models = {name: Artifact.shipped(name) for name in MODELS}
-        with mixtures(given.folder) as folder:
-            trials = make_trials(given.data, folder, given.split, given.seed, given.per_condition, conditions=CONDITIONS)
-            with progress("scoring", False) as tell:
-                figures = measure(trials, models, given.engine, theirs, journal, tell, workers)
-    except EdgeTseError as failure:
-        sys.stderr.write(f"peers_quality: {failure}\n")
-        return 2
+    scores.check()
+    descriptions = sorted(PEERS.glob("*.toml"))
+    tell_of = partial(Console(stderr=True).print, markup=False)
+    open_peers(descriptions, given.peers, tell_of)
+    theirs = partial(open_peers, descriptions, given.peers)
+    models = {name: Artifact.shipped(name) for name in MODELS}
+    with mixtures(given.folder) as folder:
+        trials = make_trials(given.data, folder, given.split, given.seed, given.per_condition, conditions=CONDITIONS)
+        with progress("scoring", False) as tell:
+            figures = measure(trials, models, given.engine, theirs, journal, tell, workers)
     figures["trials"] |= {"split": given.split, "seed": given.seed, "per_condition": given.per_condition}
     figures |= {"workers": given.workers, "remark": busy()}
     question = "How well do enhancers of others do on our trials, and what do they cost?"

@@ -10,9 +10,10 @@ A run that was killed goes on where it was: finished mixtures are kept beside th
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
-from benchmarks import RESULTS, add_workers, mixtures, workers_of
+from benchmarks import RESULTS, add_workers, mixtures, one_line, workers_of
 from edge_tse.analysis import Moves
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import progress
@@ -22,6 +23,7 @@ from quantization.evaluate import evaluate
 from quantization.trials import CONDITIONS, HARDER, SPLITS, make_trials
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,4 +87,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -27,10 +27,9 @@ from typing import Any
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import RESULTS, interval, sensitivity
+from benchmarks import RESULTS, interval, one_line, sensitivity
 from benchmarks.readme_figures import TITLES, table
 from edge_tse import audio
-from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.report import Report, environment
 from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
@@ -407,6 +406,7 @@ def measure(study: Study, rows: Sequence[str], model: dict[str, Any] | None, sav
     save(model)
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, write result and page; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quantization", description=__doc__.splitlines()[0])
@@ -440,17 +440,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             engine=given.engine,
         )
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-        try:
-            for checkpoint in given.checkpoint:
-                with Progress(*columns, transient=True) as bars:
-                    task = bars.add_task(str(checkpoint), total=1.0)
-                    tell = partial(_tell, bars, task, checkpoint.name)
-                    study = Study(checkpoint, given.data, given.work, settings, given.teacher, tell)
-                    name = study.source.recipe.name
-                    measure(study, given.rows, None if given.fresh else _models().get(name), partial(_write, name))
-        except EdgeTseError as failure:
-            sys.stderr.write(f"quantization: {failure}\n")
-            return 2
+        for checkpoint in given.checkpoint:
+            with Progress(*columns, transient=True) as bars:
+                task = bars.add_task(str(checkpoint), total=1.0)
+                tell = partial(_tell, bars, task, checkpoint.name)
+                study = Study(checkpoint, given.data, given.work, settings, given.teacher, tell)
+                name = study.source.recipe.name
+                measure(study, given.rows, None if given.fresh else _models().get(name), partial(_write, name))
     if not _render():
         sys.stderr.write(f"quantization: {STORED} is not there: measure first, with --data and --checkpoint\n")
         return 2

@@ -6,6 +6,7 @@ of date.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -285,8 +286,10 @@ def fill(text: str, figures: str, first: str = START, last: str = END) -> str:
 
 
 def renew(page: Path, text: str) -> int:
-    """Write a page; with ``--check`` only tell, as an exit code, whether it is out of date."""
-    if "--check" in sys.argv[1:]:
+    """Write a page; with ``--check`` only tell, as an exit code, whether it is out of date. It takes no other argument."""
+    parser = argparse.ArgumentParser(description=f"Write {page.name} from the results on file.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 says that the page is out of date")
+    if parser.parse_args().check:
         return int(not page.exists() or page.read_text() != text)
     page.write_text(text)
     return 0

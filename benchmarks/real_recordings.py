@@ -29,16 +29,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
-from benchmarks import add_workers, workers_of
+from benchmarks import add_workers, one_line, workers_of
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import progress, result
 from edge_tse.engines import open_network
 from edge_tse.enrollment.recordings import enroll_clips
-from edge_tse.errors import AudioError, DataError, EdgeTseError
+from edge_tse.errors import AudioError, DataError
 from edge_tse.files import check_output, write_bytes
 from edge_tse.report import environment, to_json, versions
 from quantization.evaluate import personal_listener
@@ -62,18 +61,25 @@ def read_recordings(path: Path, rttm: Path | None = None) -> list[tuple[Trial, S
     spoken = {} if rttm is None else _read_rttm(rttm)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
+            reader = csv.DictReader(file, restval="")
             there = set(reader.fieldnames or ())
             read = _own if set(OWN) <= there else _real_t if set(REAL_T) <= there else None
             if read is None:
                 raise DataError(
                     f"{path} has columns {', '.join(sorted(there))}: needed are {', '.join(OWN)} or {', '.join(REAL_T)}"
                 )
+            if read is _own and rttm is not None:
+                raise DataError(f"{path} has the segments in a column of its own: leave out --rttm {rttm}")
             rows = [read(path, reader.line_num, row, spoken) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as failure:
         raise DataError(f"cannot read the list {path}: {getattr(failure, 'strerror', None) or failure}") from failure
     if not rows:
         raise DataError(f"{path} holds 0 recordings: give at least one row under its header")
+    if spoken and not any(segments for _, segments in rows):
+        raise DataError(
+            f"{rttm} tells of {len(spoken)} talkers in recordings, of none in the {len(rows)} rows of {path}: its files and names "
+            "are to be those of the columns mixture_utterance and speaker"
+        )
     if len({trial.id for trial, _ in rows}) < len(rows):
         raise DataError(f"{path}: {len(rows)} rows have {len({trial.id for trial, _ in rows})} ids: each needs one of its own")
     return rows
@@ -153,6 +159,9 @@ class Judge:
         rate_hz = self._artifact.frame.sample_rate_hz
         signal, file_hz = read_sound(trial, "mixture", trial.mixture)
         mixture = audio.resample(signal, file_hz, rate_hz)[:2]  # of an array, the first two microphones
+        seconds, last = mixture.shape[1] / rate_hz, max((begin for begin, _ in segments), default=0.0)
+        if segments and last >= seconds:
+            return {**item, "failed": f"{trial.mixture} has {seconds:.1f} s, a segment begins at {last:.1f} s: give seconds of it"}
         output = listener(mixture)
         talks = talking(segments, mixture.shape[1], rate_hz)
         scores: dict[str, float | None] = levels(mixture, output, talks)
@@ -211,13 +220,15 @@ def summary(items: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def condition_table(conditions: dict[str, Any]) -> Table:
     """The table for people."""
     shown = Table(title="Medians; no reference is needed for any of them", title_justify="left", title_style="bold")
-    for heading in ("condition", "n", *METRICS):
+    for heading in ("condition", "n", "failed", *METRICS):
         shown.add_column(heading, justify="left" if heading == "condition" else "right")
     for name, found in conditions.items():
-        shown.add_row(name, str(found["n"]), *("-" if found[m] is None else f"{found[m]['median']:.2f}" for m in METRICS))
+        medians = ("-" if found[m] is None else f"{found[m]['median']:.2f}" for m in METRICS)
+        shown.add_row(name, str(found["n"]), str(found["failed"]), *medians)
     return shown
 
 
+@one_line
 def main(arguments: list[str] | None = None) -> int:
     """Score, print, and write the report; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -229,25 +240,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object on stdout and nothing else")
     add_workers(parser, folder=False)
     given = parser.parse_args(arguments)
+    workers = workers_of(parser, given)
     journal = given.output.with_name(f"{given.output.name}.journal")
-    try:
-        check_output(given.output, [given.listed])
-        model = Artifact.find(given.artifact)
-        rows = read_recordings(given.listed, given.rttm)
-        found = {
-            "artifact": model.digest,
-            "engine": open_network(model, given.engine).name,
-            "list": {"file": given.listed.name, "sha256": hashlib.sha256(given.listed.read_bytes()).hexdigest(), "rows": len(rows)},
-            "versions": versions(),
-        }
-        told = hashlib.sha256(repr([segments for _, segments in rows]).encode()).hexdigest()
-        of = {**found, "segments": told, "sound": content_digest(trial for trial, _ in rows)}
-        tasks = {row[0].id: row for row in rows}
-        with open_journal(journal, of) as kept, progress("scoring", given.json) as tell:
-            items = results(Judge(model, given.engine), tasks, workers_of(parser, given), kept, tell)
-    except EdgeTseError as failure:
-        Console(stderr=True, highlight=False).print(f"real_recordings: {failure}", markup=False, soft_wrap=True)
-        return 2
+    check_output(given.output, [given.listed])
+    model = Artifact.find(given.artifact)
+    rows = read_recordings(given.listed, given.rttm)
+    found = {
+        "artifact": model.digest,
+        "engine": open_network(model, given.engine).name,
+        "list": {"file": given.listed.name, "sha256": hashlib.sha256(given.listed.read_bytes()).hexdigest(), "rows": len(rows)},
+        "versions": versions(),
+    }
+    told = hashlib.sha256(repr([segments for _, segments in rows]).encode()).hexdigest()
+    of = {**found, "segments": told, "sound": content_digest(trial for trial, _ in rows)}
+    tasks = {row[0].id: row for row in rows}
+    with open_journal(journal, of) as kept, progress("scoring", given.json) as tell:
+        items = results(Judge(model, given.engine), tasks, workers, kept, tell)
     conditions = summary(items)
     figures = {"conditions": conditions, **found, "environment": environment(), "items": items}
     write_bytes(given.output, (to_json(figures) + "\n").encode())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.artifact import Artifact
 from edge_tse.cli.output import open_quietly, table
 from edge_tse.demo.cases import shipped_cases
 from edge_tse.engines import Engine, Network
 from edge_tse.extraction import extract_signal
+from edge_tse.files import check_output
 from edge_tse.personalization import personalize
 from edge_tse.profiling.profile import network_parts, steps
 from edge_tse.report import Report, busy, environment, memory
@@ -37,6 +39,7 @@ def split(model: Artifact, network: Network, sound: NDArray[np.float32]) -> dict
     return {"invoke_p50_us": inference, "marshalling_p50_us": marshalling}
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +49,7 @@ def main() -> None:
     parser.add_argument("--ears", type=int, default=2, choices=(1, 2))
     parser.add_argument("--to", type=Path, default=RESULTS / "realtime.json", metavar="FILE")
     given = parser.parse_args()
-
+    check_output(given.to)
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {core})
     case = shipped_cases()[0]
@@ -104,4 +107,4 @@ def show(figures: dict[str, object], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.stage import Stage
@@ -199,6 +200,7 @@ def compare(checkpoint: Path, data: Path, folder: Path, steps: int, told: Callab
     }
 
 
+@one_line
 def main() -> None:
     """Train, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -216,4 +218,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

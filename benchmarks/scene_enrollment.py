@@ -11,6 +11,7 @@ were taken on the split ``choose``.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +22,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
+from edge_tse.enrollment.likeness import likeness
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.enrollment.scene import in_front
 from edge_tse.errors import AudioError, DataError
@@ -160,7 +162,7 @@ def measure(artifact: Artifact, engine: str, scenes: Scenes, condition: str, cou
         for way, voice in made.items():
             if voice is None:
                 continue
-            alike[way].append(float(voice.embedding @ clean.embedding))
+            alike[way].append(likeness(artifact.voice_model, voice, clean))
             if way == OTHER:
                 continue
             own = personalize(artifact, voice)
@@ -192,6 +194,7 @@ def _rms(signal: Float) -> float:
     return float(np.sqrt(np.mean(np.square(signal, dtype=np.float64))))
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -226,4 +229,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -26,9 +26,8 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse import audio
-from edge_tse.errors import EdgeTseError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Moves, Student
@@ -188,6 +187,7 @@ def render(report: dict[str, Any]) -> None:
         drawing(name).write_text(chart(f"{name}, {model['scheme']}: {model['n']} mixtures", model["layers"]))
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, and write result and chart; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sensitivity", description=__doc__.splitlines()[0])
@@ -200,25 +200,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--work", type=Path, default=Path("runs/quantization"), metavar="FOLDER", help="folder for caches and trials"
     )
     given = parser.parse_args(arguments)
-    try:
-        trials = given.work / f"choose-{given.seed}-{given.mixtures}"
-        listed = trials / "trials.csv"
-        if not listed.exists():
-            make_trials(given.data, trials, "choose", given.seed, given.mixtures, conditions=("two_talkers",))
-        stored = json.loads(STORED.read_text())["figures"]["models"] if STORED.exists() else {}
-        for checkpoint in given.checkpoint:
-            source, run, _ = prepare(checkpoint, given.data, given.work / checkpoint.stem)
-            twin = twin_of(student_of(source), calibration_batches(run, student_of(source)), SCHEMES[given.scheme])
-            probe = Probe(source, read_trials(listed))
-            stored[source.recipe.name] = {
-                "checkpoint": source.digest,
-                "scheme": given.scheme,
-                "n": len(probe),
-                "layers": sensitivity(twin, probe),
-            }
-    except EdgeTseError as failure:
-        sys.stderr.write(f"sensitivity: {failure}\n")
-        return 2
+    trials = given.work / f"choose-{given.seed}-{given.mixtures}"
+    listed = trials / "trials.csv"
+    if not listed.exists():
+        make_trials(given.data, trials, "choose", given.seed, given.mixtures, conditions=("two_talkers",))
+    stored = json.loads(STORED.read_text())["figures"]["models"] if STORED.exists() else {}
+    for checkpoint in given.checkpoint:
+        source, run, _ = prepare(checkpoint, given.data, given.work / checkpoint.stem)
+        twin = twin_of(student_of(source), calibration_batches(run, student_of(source)), SCHEMES[given.scheme])
+        probe = Probe(source, read_trials(listed))
+        stored[source.recipe.name] = {
+            "checkpoint": source.digest,
+            "scheme": given.scheme,
+            "n": len(probe),
+            "layers": sensitivity(twin, probe),
+        }
     report = Report(question="Which layer pays for eight bits?", figures={"models": stored}, environment=environment())
     report.save(STORED)
     render(json.loads(STORED.read_text()))

@@ -18,6 +18,7 @@ import multiprocessing
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -32,7 +33,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import track
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.cli.output import open_quietly
 from edge_tse.demo.cases import shipped_cases
@@ -180,6 +181,7 @@ def _timed(work: Callable[[], Result], rounds: int) -> tuple[Result, float]:
     return result, float(np.median(taken))
 
 
+@one_line
 def main() -> None:
     """Measure, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -222,4 +224,4 @@ def main() -> None:
 if __name__ == "__main__":
     from benchmarks.streams import main as named  # a process finds its work by the name of the module
 
-    named()
+    sys.exit(named())

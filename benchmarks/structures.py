@@ -9,6 +9,7 @@ the same. ``RUN/voices.pt`` (encoder and enrollments) and ``RUN/../cache`` (deco
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks import RESULTS
+from benchmarks import RESULTS, one_line
 from benchmarks.band_students import BandConfig, BandStudent, int8_bytes, macs_per_hop, state_bytes
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.losses import extraction_losses
@@ -128,6 +129,7 @@ def _kilo(count: object) -> str:
     return f"{count / 1000:.1f}"
 
 
+@one_line
 def main() -> None:
     """Train, print, and write the file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -150,4 +152,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import sys
 import tempfile
 from collections.abc import Mapping
 from importlib import resources
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import one_line
 from edge_tse import Artifact
 from edge_tse.demo.cases import Case, shipped_cases
 from edge_tse.errors import EdgeTseError
@@ -39,6 +41,7 @@ _ABOUT = {
     "mixed-gender": "One microphone. Both are just as loud.",
     "two-ears": "Two microphones, at the ears of a head: she talks on the left, he on the right. Use headphones.",
     "same-gender": "One microphone. An American and a Scottish man, just as loud.",
+    "telephone": "The woman and the American man on the line, just as loud; whom you hear was enrolled in a quiet room.",
 }
 """What there is to know of each case, whomever one hears."""
 _RADIX = 2**15
@@ -187,6 +190,7 @@ def _script(name: str, value: Mapping[str, object]) -> bytes:
     return f'"use strict";\nconst {name} = {json.dumps(value)};\n'.encode()
 
 
+@one_line
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=OUT, help="folder to write")
@@ -196,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

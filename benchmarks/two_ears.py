@@ -2,7 +2,7 @@
 
 The answer is for a float checkpoint, with talkers and heads that it never heard.
 
-python -m benchmarks.two_ears --checkpoint RUN --data DIR
+python -m benchmarks.two_ears --checkpoint RUN --data DIR --work WORK
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from benchmarks import RESULTS, interval
+from benchmarks import RESULTS, interval, one_line
 from benchmarks.simulated_room import Room, head_responses
-from edge_tse.errors import DataError, EdgeTseError
+from edge_tse.errors import DataError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.beam import beamform
 from edge_tse.nn.front import TorchFront
@@ -177,8 +177,7 @@ def turning(
     """
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
     seconds = _BEFORE_S + _TURN_S + _AFTER_S
-    dry = dataclasses.replace(_SCENE, seconds=seconds, binaural_every=0)
-    batch = Mixer(run.validation, dry, front.frame, seed).batch(0, 2 * items)
+    batch = _dry(run, front, items, seed, seconds)
     n = batch.mixture.shape[-1]
     turned_deg = np.clip((np.arange(n) / rate - _BEFORE_S) * _TURN_DEG_S, 0, _TURN_DEG_S * _TURN_S)
     curves = []
@@ -188,8 +187,8 @@ def turning(
         first = rng.uniform(-180, 180)
         apart = rng.uniform(40, 140) * rng.choice((-1, 1))
         target, other = (
-            _around(batch.target[j, 0].numpy(), responses, azimuths, at + turned_deg)
-            for j, at in ((i, first), (items + i, first + apart))
+            _around(x, responses, azimuths, at + turned_deg)
+            for x, at in zip(_talkers(batch, i), (first, first + apart), strict=True)
         )
         mixture = torch.from_numpy(target + other)[None]
         spectra = front.analyze(mixture)
@@ -211,8 +210,7 @@ def simulate(
 ) -> dict[str, float]:
     """Gains of the mask alone and of the whole in rooms of image sources, dB: talkers a metre away, 30 degrees apart or more."""
     rng, rate = np.random.default_rng(seed), front.frame.sample_rate_hz
-    dry = dataclasses.replace(_SCENE, binaural_every=0)
-    batch = Mixer(run.validation, dry, front.frame, seed).batch(0, 2 * items)
+    batch = _dry(run, front, items, seed, _SCENE.seconds)
     gains = []
     for i in range(items):
         with np.load(heads[int(rng.integers(len(heads)))]) as file:
@@ -220,10 +218,9 @@ def simulate(
         first, apart = rng.uniform(-180, 180), rng.uniform(30, 180) * rng.choice((-1, 1))
         places = [(azimuth, rng.uniform(0.7, 1.5)) for azimuth in (first, first + apart)]
         around = head_responses(Room(t60_s=rng.uniform(0.2, 0.6)), places, responses, azimuths, rate)
-        dry_pair = (batch.target[j, 0].numpy() for j in (i, items + i))
         target, other = (
             np.stack([scipy.signal.oaconvolve(x, ear)[: len(x)] for ear in response]).astype(np.float32)
-            for x, response in zip(dry_pair, around, strict=True)
+            for x, response in zip(_talkers(batch, i), around, strict=True)
         )
         other *= np.sqrt((target**2).sum() / (other**2).sum()) * 10 ** (rng.uniform(-5, 5) / 20)
         mixture = torch.from_numpy(target + other)[None]
@@ -234,6 +231,18 @@ def simulate(
     mask, whole = np.array(gains).T
     p10, median = np.percentile(whole, (10, 50))
     return {"mask": float(mask.mean()), "whole": float(whole.mean()), "median": float(median), "p10": float(p10)}
+
+
+def _dry(run: TrainingRun, front: TorchFront, items: int, seed: int, seconds: float) -> Batch:
+    """Mixtures of two unseen talkers at -5 to 5 dB, without head or room."""
+    scene = dataclasses.replace(_SCENE, seconds=seconds, binaural_every=0)
+    return Mixer(run.validation, scene, front.frame, seed).batch(0, items)
+
+
+def _talkers(batch: Batch, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Target and interferer ``[N]`` of a mixture of two: never one person twice."""
+    target = batch.target[i, 0]
+    return target.numpy(), (batch.mixture[i, 0] - target).numpy()
 
 
 def _around(x: NDArray[np.float32], responses: NDArray[np.float32], azimuths: Float, deg: Float) -> NDArray[np.float32]:
@@ -267,6 +276,7 @@ def _over_time(estimate: NDArray[np.float32], mixture: NDArray[np.float32], targ
     return found
 
 
+@one_line
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, and write the file; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -276,16 +286,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--items", type=int, default=32)
     parser.add_argument("--name", default="two_ears", help="name of the result")
     given = parser.parse_args(arguments)
-    try:
-        source, run, _ = prepare(given.checkpoint, given.data, given.work)
-        if not source.recipe.student.frame.beam:
-            raise DataError(f"{given.checkpoint}: a student of recipe {source.recipe.name!r} has no beam: give one with a beam")
-        heads = [path for path in run.corpus.hrirs_validation if "room" not in path.stem.lower()]
-        if not heads:
-            raise DataError(f"{given.data}: no held-out head is there, 1 is needed")
-    except EdgeTseError as failure:
-        sys.stderr.write(f"two_ears: {failure}\n")
-        return 2
+    source, run, _ = prepare(given.checkpoint, given.data, given.work)
+    if not source.recipe.student.frame.beam:
+        raise DataError(f"{given.checkpoint}: a student of recipe {source.recipe.name!r} has no beam: give one with a beam")
+    heads = [path for path in run.corpus.hrirs_validation if "room" not in path.stem.lower()]
+    if not heads:
+        raise DataError(f"{given.data}: no held-out head is there, 1 is needed")
     student, front = student_of(source).eval(), TorchFront(source.recipe.student.frame)
     around = scenes(run, heads, given.items)
     figures = {

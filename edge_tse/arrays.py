@@ -192,7 +192,8 @@ def _form_of(given: Any, name: str) -> _Form:
 
 
 def _rate(rate: Any) -> int:
-    if not isinstance(rate, (int, float, np.integer, np.floating)) or isinstance(rate, bool) or not float(rate).is_integer():
+    number = isinstance(rate, (int, float, np.integer, np.floating)) and not isinstance(rate, bool)
+    if not number or not float(rate).is_integer() or rate < 1:
         raise AudioError(f"the rate is {rate!r}: give samples per second, a whole number")
     return int(rate)
 

@@ -91,10 +91,12 @@ class Artifact:
         features = self.golden.features
         if features.dtype != np.int8 or features.shape[1:] != (frame.features,):
             raise ArtifactError(f"golden features are {features.dtype} {features.shape}, not int8 [frames, {frame.features}]")
+        if not len(features):
+            raise ArtifactError("there are 0 golden frames, which prove nothing, 1 is needed: make the artifact again")
         if self.golden.outputs is not None:
             due = {name: (len(features), graph.tensors[name].channels) for name in graph.outputs}
             there = {name: (x.shape if x.dtype == np.int8 else x.dtype) for name, x in self.golden.outputs.items()}
-            if there != due:
+            if list(there.items()) != list(due.items()):  # in their order, which is that of a network's outputs
                 raise ArtifactError(f"golden outputs are {there}, the features and the graph need {due}: make the artifact again")
 
     @property
@@ -154,7 +156,7 @@ class Artifact:
         names = header["golden_outputs"]
         if missing := [name for name in ("golden.features", *(f"golden.output.{n}" for n in names or ())) if name not in arrays]:
             raise ArtifactError(f"{source}: there is no array {quote(missing[0])}: {again}")
-        outputs = None if names is None else {name: arrays[f"golden.output.{name}"] for name in names}
+        outputs = None if names is None else {str(name): arrays[f"golden.output.{name}"] for name in names}
         reach = {}
         for slot in dict.fromkeys(name.partition("/")[0] for name in _part(arrays, "reach.")):
             values = _part(arrays, f"reach.{slot}/")

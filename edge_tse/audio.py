@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -66,6 +68,7 @@ SUFFIXES = (*_SUFFIXES, ".aif", ".aifc", ".aiff", ".au", ".caf", ".mp3", ".oga",
 FOREIGN = (".3gp", ".aac", ".ac3", ".amr", ".m4a", ".mka", ".mkv", ".mov", ".mp4", ".opus", ".webm", ".wma")
 """Suffixes of containers of which libsndfile opens none or few: :mod:`edge_tse.transcoding` does."""
 _PART = 4096  # samples of a frame of FLAC as libsndfile writes them
+_FLAC_MOST_HZ = 655_350
 
 
 class Sound(Protocol):
@@ -120,7 +123,7 @@ class Stored:
         """Blocks as they are read; ``AudioError`` at the end if less is there than the file states, with both numbers."""
         taken = 0
         with _open_file(self.path, _CONVERT, self.name) as file:
-            for part in _parts(file, "float32", self.name, _CONVERT):
+            for part in _parts(file, "float32", self.name, _CONVERT, _MOST_VALUES):
                 taken += len(part)
                 yield np.ascontiguousarray(part.T)
             # Decoders of MPEG only estimate how much will come, to a few frames.
@@ -151,8 +154,8 @@ def blocks_of(signal: Float, size: int = _BLOCK) -> Iterator[Float]:
     return (signal[:, at : at + size] for at in range(0, signal.shape[1], size))
 
 
-def _parts(file: Any, dtype: str, name: str, advice: str) -> Iterator[NDArray[Any]]:
-    """Blocks ``[any, channels]`` to the end of a file: not every decoder knows its length before."""
+def _parts(file: Any, dtype: str, name: str, advice: str, most: int | None) -> Iterator[NDArray[Any]]:
+    """Blocks ``[any, channels]`` to the end of a file, of so many values at most: not every decoder knows its length before."""
     values = 0
     while True:
         with _refused(name, advice):
@@ -160,8 +163,8 @@ def _parts(file: Any, dtype: str, name: str, advice: str) -> Iterator[NDArray[An
         if not len(part):
             return
         values += part.size
-        if values > _MOST_VALUES:
-            raise AudioError(f"{name} holds more than {_MOST_VALUES:,} values, the most that is read at once: cut it into parts")
+        if most is not None and values > most:
+            raise AudioError(f"{name} holds more than {most:,} values, the most that is read at once: cut it into parts")
         yield part
 
 
@@ -180,10 +183,12 @@ def write(path: Path, signal: Float, rate_hz: int, inputs: Iterable[Path] = ()) 
 def writing(path: Path, rate_hz: int, channels: int, inputs: Iterable[Path] = ()) -> Iterator[SoundWriter]:
     """A sound file to write in blocks, whole or not at all: it takes its name when the ``with`` block ends well.
 
-    The suffix chooses WAV or FLAC, 24 bits. ``AudioError`` if it is another one, if the disk is full, or if ``path`` is one of
-    ``inputs``.
+    The suffix chooses WAV or FLAC, 24 bits. ``AudioError`` if it is another one or a rate that FLAC cannot state, if the disk is
+    full, or if ``path`` is one of ``inputs``.
     """
     check_format(path)
+    if path.suffix.lower() == ".flac" and (rate_hz > _FLAC_MOST_HZ or (rate_hz >= 2**16 and rate_hz % 10)):
+        raise AudioError(f"{path}: FLAC cannot state {rate_hz} samples per second: write a .wav")
     check_output(path, inputs, AudioError)
     with replacing(path, AudioError) as temporary, temporary.open("r+b") as file:
         writer = SoundWriter(_module("soundfile"), file, rate_hz, channels, path.suffix[1:].upper())
@@ -225,7 +230,8 @@ class StoredIntegers:
         """
         with _open_file(self.path, _DAMAGED, str(self.path)) as file:
             if self._whole:
-                yield from (part >> 8 for part in _parts(file, "int32", str(self.path), _DAMAGED))
+                # No session is too long for it: nothing is held, and a part of one cannot be replayed.
+                yield from (part >> 8 for part in _parts(file, "int32", str(self.path), _DAMAGED, None))
                 return
             with suppress(_module("soundfile").LibsndfileError):  # where the file breaks off
                 while len(part := file.read(_PART, dtype="int32", always_2d=True)):
@@ -235,9 +241,13 @@ class StoredIntegers:
 @contextmanager
 def _open_file(path: Path, advice: str, name: str) -> Iterator[Any]:
     """Open a sound file; ``AudioError`` if it is none."""
-    if not path.exists():
-        raise AudioError(f"{name}: there is no such file")
-    if not path.is_file():
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError as failure:
+        raise AudioError(f"{name}: there is no such file") from failure
+    except (OSError, ValueError) as failure:  # ValueError: a zero byte in the name
+        raise AudioError(f"{name} cannot be read: {getattr(failure, 'strerror', None) or failure}; give another file") from failure
+    if not stat.S_ISREG(kind):
         raise AudioError(f"{name} is not a file: give the name of a sound file")
     check_stated_length(path, name)
     if path.suffix.lower() in _HEADERLESS and not _has_header(path):
@@ -245,7 +255,7 @@ def _open_file(path: Path, advice: str, name: str) -> Iterator[Any]:
     if path.stat().st_size == 0:
         raise AudioError(f"{name} is empty, it has 0 bytes: copy it again, or record it again")
     with _refused(name, _advice(path, advice)):
-        file = _module("soundfile").SoundFile(str(path))
+        file = _module("soundfile").SoundFile(os.fsencode(path))  # soundfile refuses a name that is not UTF-8
     with file:
         yield file
 
@@ -281,8 +291,12 @@ def _has_header(path: Path) -> bool:
 
 def check_format(path: Path) -> None:
     """``AudioError`` unless the suffix names a format that can be written."""
+    if not path.suffix:
+        raise AudioError(
+            f"{path} is no folder that is there, and no name of a sound file: make it, or choose {' or '.join(_SUFFIXES)}"
+        )
     if path.suffix.lower() not in _SUFFIXES:
-        raise AudioError(f"{path}: cannot write {path.suffix or 'a name without suffix'}, choose {' or '.join(_SUFFIXES)}")
+        raise AudioError(f"{path}: cannot write {path.suffix}, choose {' or '.join(_SUFFIXES)}")
 
 
 def check(signal: Float, rate_hz: int, name: str) -> None:

@@ -65,7 +65,8 @@ class Extraction(Passage):
     signal: Float
     """``[channels, samples]`` at the mixture's rate; as long as the mixture unless the delay was kept."""
     gains: Float | None
-    """Gains ``[hops, bands]``, if asked for; hop *t* shapes the samples around ``t * hop`` of the trimmed signal."""
+    """Gains ``[hops, bands]``, if asked for and told, which a board does not; hop *t* shapes the samples around ``t * hop`` of the
+    trimmed signal."""
 
 
 class Extractor:
@@ -169,7 +170,7 @@ class Hops:
         # float32: an hour has a million hops.
         self._seconds, self._period_s = np.zeros(count, np.float32), frame.period_s
         self.gains = np.empty((count, frame.bands), np.float32) if keep_gains else None
-        """``[hops, bands]``; None if they are not kept."""
+        """``[hops, bands]``; None if they are not kept, or the steps do not tell theirs."""
         self.done = 0
         self._progress = progress
 
@@ -178,6 +179,8 @@ class Hops:
         self._seconds[self.done] = seconds
         if self.gains is not None and isinstance(step, GainStep):
             self.gains[self.done] = step.gain
+        else:
+            self.gains = None
         self.done += 1
 
     def tell(self) -> None:

@@ -36,12 +36,14 @@ def check_output(path: Path, inputs: Iterable[Path] = (), error: type[EdgeTseErr
             raise error(f"{path} is not a regular file: it would be replaced, not written to; choose another name")
         if not path.parent.is_dir():
             raise error(f"{path}: there is no folder {path.parent}; create it first")
-        for source in inputs:
-            # samefile follows symbolic and hard links; a path that does not exist yet cannot be an input.
-            if path.exists() and source.exists() and path.samefile(source):
-                raise error(f"{path} is also the input {source}: choose another name for the output")
+        there = path.exists()
     except OSError as failure:
         raise error(f"{path} cannot be written: {failure.strerror or failure}; choose another place") from failure
+    for source in inputs if there else ():  # what does not exist yet cannot be an input
+        # Follows symbolic and hard links. An input that is not there, or cannot be reached, is for its reader to refuse.
+        with suppress(OSError, ValueError):
+            if path.samefile(source):
+                raise error(f"{path} is also the input {source}: choose another name for the output")
 
 
 def check_outputs(paths: Sequence[Path], inputs: Iterable[Path] = (), error: type[EdgeTseError] = EdgeTseError) -> None:
@@ -143,8 +145,8 @@ def open_private(path: Path, error: type[EdgeTseError] = EdgeTseError) -> Binary
     check_link(path, error)
     try:
         return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", buffering=0)
-    except OSError as failure:
-        raise error(f"{path} cannot be written: {failure.strerror}; choose another place") from failure
+    except (OSError, ValueError) as failure:  # ValueError: a zero byte in the name
+        raise error(f"{path} cannot be written: {getattr(failure, 'strerror', None) or failure}; choose another place") from failure
 
 
 def erase(path: Path, error: type[EdgeTseError] = EdgeTseError) -> int:
@@ -165,9 +167,12 @@ def erase(path: Path, error: type[EdgeTseError] = EdgeTseError) -> int:
             os.fsync(descriptor)
             file.truncate(0)
             os.fsync(descriptor)
+    except OSError as failure:
+        raise error(f"{path} could not be overwritten: {failure.strerror}; try again") from failure
+    try:
         path.unlink()
     except OSError as failure:
-        raise error(f"{path} could not be overwritten and removed: {failure.strerror}; try again") from failure
+        raise error(f"{path} was overwritten and is empty, but not removed: {failure.strerror}; remove it yourself") from failure
     return size
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,7 @@ from edge_tse.errors import ArtifactError
 from edge_tse.graph import IntegerGraph
 from edge_tse.reference import ReferenceNetwork
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "TimedNetwork", "UniversalNetwork", "record", "replay"]
+__all__ = ["TOLERANCE_LSB", "Golden", "Network", "Parity", "TimedNetwork", "TimedStep", "UniversalNetwork", "record", "replay"]
 
 Int8 = NDArray[np.int8]
 

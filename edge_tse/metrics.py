@@ -91,13 +91,16 @@ def onset_damping_db(estimate: NDArray[np.floating[Any]], target: NDArray[np.flo
     :data:`PAUSE_S` closed. Speech that begins after such a pause has an onset, its first :data:`ONSET_S`, and a later part, the
     rest. In each part, over all of them, what is left of the target is the estimate projected on it, ``<e, t> / <t, t>``, so that
     the leakage of others counts for nothing. The result is the ratio of later to onset, clipped to ±40 dB, the mean of the ears.
-    ``ValueError`` if shapes differ, no speech begins after a pause and goes on past its onset, or none of the target is left.
+    ``ValueError`` if shapes differ, they are shorter than a frame, no speech begins after a pause and goes on past its onset, or
+    none of the target is left.
     """
     found, wanted = _ears(estimate), _ears(target)
     if found.shape != wanted.shape or not wanted.any():
         raise ValueError(f"estimate {found.shape} and target {wanted.shape} must be of the same shape, and the target not silent")
     frame = round(0.01 * rate_hz)
     whole = wanted.shape[1] // frame * frame
+    if not whole:
+        raise ValueError(f"{wanted.shape[1]} samples are less than a frame of 10 ms")
     products, energies = ((x * wanted)[:, :whole].reshape(len(wanted), -1, frame).sum(axis=-1) for x in (found, wanted))
     power = energies.sum(axis=0)
     onset, later = _onsets(power > np.percentile(power, 95) * 1e-3, round(PAUSE_S / 0.01), round(ONSET_S / 0.01))

@@ -20,6 +20,8 @@ __all__ = ["check_voice", "personalize", "universal", "voice_inputs", "with_voic
 
 Int8 = NDArray[np.int8]
 
+_OFF_UNIT = 1e-3
+"""Deviation of a unit vector's length from 1 that rounding may cause."""
 _BEYOND = 0.1
 """Share of channels that may saturate. Measured: 0.02 % for talkers unseen in training, 38 % where two talkers made the reach."""
 
@@ -35,11 +37,19 @@ def personalize(artifact: Artifact, voice: Voice) -> Artifact:
 
 
 def check_voice(model: VoiceModel, voice: Voice) -> None:
-    """``ArtifactError`` if the voice was made by another encoder than this model's."""
+    """``ArtifactError`` if the voice was made by another encoder than this model's, or does not begin with a unit vector."""
     if not model.hears(voice):
         raise ArtifactError(
             f"the voice was made by encoder {voice.encoder[:12]}, this model listens to voices of {model.encoder_digest[:12]}: "
             "enroll again with `edge-tse enroll --artifact`"
+        )
+    unit = voice.embedding[: model.dimension]
+    with np.errstate(over="ignore"):
+        length = float(np.linalg.norm(unit))
+    if len(unit) < model.dimension or not abs(length - 1) < _OFF_UNIT:
+        raise ArtifactError(
+            f"the voice begins with {len(unit)} values of length {length:.3g}, this model listens to {model.dimension} of "
+            "length 1: enroll again with `edge-tse enroll`"
         )
 
 

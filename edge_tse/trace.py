@@ -66,7 +66,9 @@ class Tape:
         """Times ``[steps, 6]`` of the last steps: began, network given, called, returned, made, ended."""
         kept = len(self._times)
         times: Array = self._times[np.arange(max(0, self.count - kept), self.count) % kept]
-        return times
+        # One that failed has no end, and stands where the oldest stood.
+        ended: Array = times[np.isfinite(times[:, _ENDED])]
+        return ended
 
 
 class TracedEngine:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +25,6 @@ from edge_tse.graph import IntegerGraph
 from edge_tse.operators import Pointwise, Tensor
 from edge_tse.quant import INT8_MAX, INT8_MIN
 from edge_tse.reference import ReferenceNetwork
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["Modulation", "Reach", "grid", "reaches"]
 

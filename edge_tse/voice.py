@@ -44,6 +44,7 @@ __all__ = [
 ]
 
 Float = NDArray[np.float32]
+Double = NDArray[np.float64]
 
 POOL = 4
 """Hops averaged into one encoder frame (16 ms)."""
@@ -66,6 +67,8 @@ _STRETCH = 4096  # hops
 _ONE_THREAD = 2**18  # multiplications of a product that OpenBLAS gives to one thread
 _MOST_BYTES = 4 * 2**20  # a voice of 128 values has 3 kB
 _ACTIVE_BELOW_PEAK = 0.75  # 30 dB on the [-1, 1] = [-90, -10] dB level scale
+_LEAST_LENGTH = 0.1
+"""Least length of the mean of a talker's unit vectors: what has less points nowhere."""
 _SPEECH_MOVES_DB = 5.0
 """Least movement of band levels against each other. Measured: 60 clips of speech 6.7 to 10.2, white noise (steady or gated) 3.4,
 rain, sea, engines and dishes 3.4 to 5.0, a tone 0.5; barking dogs and crying babies pass."""
@@ -85,7 +88,8 @@ def active_levels(levels: Float) -> Float:
     """
     pooled = pooled_levels(levels)
     active: Float = pooled[active_frames(pooled)]
-    return active - active.mean() if len(active) else active
+    # The mean in float64, for the reason of :meth:`VoiceModel._weights`.
+    return active - np.float32(active.mean(dtype=np.float64)) if len(active) else active
 
 
 def active_frames(pooled: Float) -> NDArray[np.bool_]:
@@ -150,15 +154,18 @@ class VoiceModel:
         return voice.encoder in (self.encoder_digest, self.digest if voice.schema == _NAMES_MODEL else None)
 
     @cached_property
-    def _weights(self) -> dict[str, Float]:
-        """Dequantized weights."""
+    def _weights(self) -> dict[str, Double]:
+        """Dequantized weights.
+
+        Voices are computed in float64 and rounded once: processors add in other orders, and what they differ by in float32 moved a
+        bias of the network by one, and its sound by an LSB.
+        """
         out = {}
         for name, value in self.arrays.items():
             if not name.endswith(".scale"):
                 scale = self.arrays.get(f"{name}.scale")
-                out[name] = (
-                    value.astype(np.float32) if scale is None else value.astype(np.float32) * scale.astype(np.float32)[:, None]
-                )
+                real = value.astype(np.float32) if scale is None else value.astype(np.float32) * scale.astype(np.float32)[:, None]
+                out[name] = real.astype(np.float64)
         return out
 
     @property
@@ -206,7 +213,7 @@ class VoiceModel:
 
     def _describe(self, levels: Float) -> Float:
         w, averages = self._weights, []
-        x = _relu(_product(levels, w["encoder.stem.weight"]) + w["encoder.stem.bias"])
+        x = _relu(_product(levels.astype(np.float64), w["encoder.stem.weight"]) + w["encoder.stem.bias"])
         for i in range(self.blocks):
             name = f"encoder.block.{i}"
             h = _same_depthwise(x, w[f"{name}.depthwise.weight"], 2**i) + w[f"{name}.depthwise.bias"]
@@ -220,42 +227,45 @@ class VoiceModel:
         a = np.exp(a - a.max(axis=0))
         a /= a.sum(axis=0)
         mean = (a * x).sum(axis=0)
-        std = np.sqrt(np.maximum((a * x * x).sum(axis=0) - mean**2, np.float32(1e-5)))
+        std = np.sqrt(np.maximum((a * x * x).sum(axis=0) - mean**2, 1e-5))
         e = w["encoder.out.weight"] @ np.concatenate([mean, std]) + w["encoder.out.bias"]
-        voice: Float = np.concatenate([e / np.linalg.norm(e), *averages])[: self.size]
+        voice: Float = np.concatenate([e / np.linalg.norm(e), *averages])[: self.size].astype(np.float32)
         return voice
 
     def average(self, voices: Sequence[Float], weights: Sequence[float]) -> Float:
         """One voice of several of the same talker, ``[size]`` each: the mean, its first part a unit vector again."""
-        mean: Float = np.average(np.stack(voices), axis=0, weights=weights).astype(np.float32)
+        mean: Double = np.average(np.stack(voices).astype(np.float64), axis=0, weights=weights)
         mean[: self.dimension] /= np.linalg.norm(mean[: self.dimension])
-        return mean
+        return mean.astype(np.float32)
 
     def modulation(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
         """Positive scale and shift of each channel per slot, ``{slot: ([channels], [channels])}``.
 
-        ``embedding`` ``[size]`` is that of a :class:`Voice`; ``ArtifactError`` if it is of another size.
+        ``embedding`` ``[size]`` is that of a :class:`Voice`; ``ArtifactError`` if it is of another size, or a value is not finite.
         """
         if len(embedding) != self.size:
             raise ArtifactError(
                 f"the voice holds {len(embedding)} values, the model takes {self.size}: enroll again for this model"
             )
-        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused where it is folded in
-            return self._modulate(embedding)
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of absurd weights is found here
+            made = self._modulate(embedding)
+        if not all(np.isfinite(values).all() for pair in made.values() for values in pair):
+            raise ArtifactError("the modulations of this voice are not finite: enroll again, or make the artifact again")
+        return made
 
     def _modulate(self, embedding: Float) -> dict[str, tuple[Float, Float]]:
         w = self._weights
-        unit, averages = np.split(embedding, [self.dimension])
-        code = _relu(w["code.weight"] @ (unit * np.float32(np.sqrt(len(unit)))) + w["code.bias"])
+        unit, averages = np.split(embedding.astype(np.float64), [self.dimension])
+        code = _relu(w["code.weight"] @ (unit * np.sqrt(len(unit))) + w["code.bias"])
         raw = {slot: w[f"film.{slot}.weight"] @ code + w[f"film.{slot}.bias"] for slot in self.slots}
         if len(averages):
-            layers = sum(name.startswith("local.") and name.endswith(".bias") for name in w)
-            standard = np.split((averages - w["local.mean"]) / w["local.deviation"], layers)
+            standard = np.split((averages - w["local.mean"]) / w["local.deviation"], self.blocks)
             codes = [_relu(w[f"local.{i}.weight"] @ x + w[f"local.{i}.bias"]) for i, x in enumerate(standard)]
-            for slot, layer in matching_layers(self.slots, layers).items():
+            for slot, layer in matching_layers(self.slots, self.blocks).items():
                 raw[slot] = raw[slot] + w[f"local.film.{slot}.weight"] @ codes[layer]
         halves = {slot: np.split(value, 2) for slot, value in raw.items()}
-        return {slot: (np.exp(np.tanh(scale)), shift) for slot, (scale, shift) in halves.items()}
+        made = {slot: (np.exp(np.tanh(scale)), shift) for slot, (scale, shift) in halves.items()}
+        return {slot: (scale.astype(np.float32), shift.astype(np.float32)) for slot, (scale, shift) in made.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,9 +330,12 @@ def enroll_signals(model: VoiceModel, clips: Sequence[Float], created: str, sour
 
 
 def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str) -> Voice:
-    """A voice of the mean of embeddings from files; ``AudioError`` if one is not of the model's size."""
-    if model.size != model.dimension:
-        raise AudioError("this model listens to the layers of its own encoder, embeddings have none: enroll from recordings")
+    """A voice of the mean of embeddings from files.
+
+    ``AudioError`` if the model has an encoder of its own, an embedding is not of its size, or they cancel out.
+    """
+    if model.encodes:
+        raise AudioError("this model listens to voices of its own encoder, embeddings are another's: enroll from recordings")
     vectors = []
     for path in files:
         vectors.append(read_embeddings(path))
@@ -332,6 +345,12 @@ def voice_from_embeddings(model: VoiceModel, files: Sequence[Path], created: str
                 "use the model that its training embeddings were made with"
             )
     every = np.concatenate(vectors)
+    length = float(np.linalg.norm(every.mean(axis=0)))
+    if length < _LEAST_LENGTH:
+        raise AudioError(
+            f"{len(every)} embeddings cancel out: their mean has length {length:.2g}, at least {_LEAST_LENGTH:g} is needed: "
+            "give embeddings of one talker"
+        )
     embedding = model.average(list(every), [1.0] * len(every))
     names = ", ".join(path.name for path in files)
     return Voice(embedding=embedding, encoder_digest=model.encoder_digest, created=created, source=names)
@@ -393,24 +412,24 @@ def _movement_db(active: Float) -> float:
     return 40 * float(around.std())
 
 
-def _relu(x: Float) -> Float:
+def _relu(x: Double) -> Double:
     return np.maximum(x, 0)
 
 
-def _product(rows: Float, weight: Float) -> Float:
+def _product(rows: Double, weight: Double) -> Double:
     """``rows @ weight.T``, a few rows at a time.
 
     OpenBLAS shares larger products among threads, which wait for each other by spinning: on two busy cores an embedding of 3 s took
-    129 ms of processor time in place of 4.
+    129 ms of processor time in place of 4 (in float32; 5 in float64).
     """
-    out = np.empty((len(rows), len(weight)), np.float32)
+    out = np.empty((len(rows), len(weight)))
     few = max(1, _ONE_THREAD // weight.size)
     for at in range(0, len(rows), few):
         np.matmul(rows[at : at + few], weight.T, out=out[at : at + few])
     return out
 
 
-def _same_depthwise(x: Float, weight: Float, dilation: int) -> Float:
+def _same_depthwise(x: Double, weight: Double, dilation: int) -> Double:
     """Centred depthwise convolution in time, zero padded: ``[frames, channels]`` with ``weight [channels, 3]``."""
     padded = np.pad(x, ((dilation, dilation), (0, 0)))
     out = np.zeros_like(x)

@@ -23,9 +23,12 @@ def check_voice_model(model: VoiceModel) -> None:
                 f"the voice model's {name} has values that are not within {_LARGEST_WEIGHT:g}: make the artifact again"
             )
         if name.endswith(".scale"):
-            rows = arrays.get(name.removesuffix(".scale"), np.zeros(0)).shape[:1]
-            if array.dtype != np.float32 or array.shape != rows:
-                raise ArtifactError(f"the voice model's {name} is {array.dtype} {array.shape}, float32 {rows} is needed")
+            shape = arrays.get(name.removesuffix(".scale"), np.zeros(0)).shape
+            if array.dtype != np.float32 or array.shape != shape[:1] or len(shape) != 2:
+                raise ArtifactError(
+                    f"the voice model's {name} is {array.dtype} {array.shape} of a weight {shape}, one float32 a row of a matrix "
+                    "is needed: make the artifact again"
+                )
     for name, shape in due.items():
         if name not in arrays:
             raise ArtifactError(f"the voice model has no {name}: make the artifact again")
@@ -80,7 +83,7 @@ def _due_shapes(model: VoiceModel) -> dict[str, tuple[int, ...]]:
         due["local.mean"] = due["local.deviation"] = (model.blocks * channels,)
         for i in range(model.blocks):
             layer(f"local.{i}", rows(f"local.{i}.weight"), channels)
-        if any(not re.fullmatch(r".*\.\d+", slot) for slot in slots):
+        if any(not re.fullmatch(r".*\.(0|[1-9][0-9]*)", slot) for slot in slots):
             raise ArtifactError(f"modulations {', '.join(slots)} end in no number, which matches layers: make the artifact again")
         for slot, i in matching_layers(slots, model.blocks).items():
             due[f"local.film.{slot}.weight"] = (due[f"film.{slot}.bias"][0], rows(f"local.{i}.weight"))

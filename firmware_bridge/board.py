@@ -146,7 +146,11 @@ class EmulatedBoard:
             image = self._check(image_in(self.memory, self.slots, slot) or b"", "the installed image")
             # An emulator that is not installed is no failed trial.
             link = emulator.start(self._core, image.payload)
-            start(self.memory, self.slots)
+            try:
+                start(self.memory, self.slots)
+            except BaseException:
+                link.close()
+                raise
         return _Booted(link, self, slot, record)
 
     def confirm(self, slot: int, started: BootRecord | None = None) -> None:

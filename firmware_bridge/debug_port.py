@@ -49,12 +49,15 @@ def server_address(port: str) -> tuple[tuple[str, int], int | None]:
     """Host and port of the server, and the address behind them if there is one."""
     server, _, at = port.removeprefix(SCHEME).partition("/")
     host, _, number = server.rpartition(":")
+    if not host or not number.isdecimal() or not 0 < int(number) < 2**16:
+        raise LinkError(f"{port} names no debug server: write {SCHEME}HOST:PORT, with a port below 65536")
     try:
-        if host and number.isdigit() and 0 < int(number) < 2**16:
-            return (host, int(number)), int(at, 0) if at else None
+        address = int(at, 0) if at else None
     except ValueError:
-        pass
-    raise LinkError(f"{port} names no debug server: write {SCHEME}HOST:PORT, with a port below 65536")
+        address = -1
+    if address is not None and not 0 <= address < 2**32:
+        raise LinkError(f"{port}: {at} is no address of 32 bits: write {SCHEME}HOST:PORT/ADDRESS, with one such as 0x20000000")
+    return (host, int(number)), address
 
 
 def _connect(server: tuple[str, int]) -> GdbRemote:
@@ -75,6 +78,6 @@ def _reset(gdb: GdbRemote) -> None:
         except DeviceError as failure:
             refusal = failure
             continue
-        if "nknown command" not in printed:  # QEMU and pyOCD say so and go on
+        if "nknown command" not in printed and "invalid command name" not in printed:  # QEMU and OpenOCD 0.11 say so and go on
             return
     raise DeviceError(f"{gdb.name} resets with neither system_reset nor reset halt: reset the board by hand", 0) from refusal

@@ -10,7 +10,7 @@ from pathlib import Path
 from edge_tse.artifact import Artifact, verify
 from edge_tse.deployment.boards import BoardImage, Delivered, Proof, Rehearsed
 from edge_tse.deployment.target import Target
-from edge_tse.errors import DeviceError
+from edge_tse.errors import ArtifactError, DeviceError
 from edge_tse.files import write_bytes
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, load_voice
@@ -193,10 +193,12 @@ def _greet(link: Link, target: Target) -> Iterator[LinkedBoard]:
 
 
 def _build(target: Target, source: Path | None, voice: Path | None) -> tuple[Image, Artifact | None]:
-    """An image, and the model in it if it was built here."""
+    """An image, and the model in it if it was built here. ``ArtifactError`` for a voice with an image that is there."""
     if source is not None and source.is_file():
         with source.open("rb") as file:
             if file.read(len(MAGIC)) == MAGIC.encode():
+                if voice is not None:
+                    raise ArtifactError(f"{source} is an image made before, no voice is folded into it any more: leave --voice out")
                 file.seek(0)
                 return parse(file.read(), str(source)), None
     model = Artifact.find(source)

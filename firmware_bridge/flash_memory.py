@@ -12,7 +12,7 @@ from typing import Protocol
 
 from edge_tse.errors import TargetError
 
-__all__ = ["ERASED", "FileFlash", "FlashMemory", "MemoryFlash"]
+__all__ = ["ERASED", "FileFlash", "FlashMemory", "MemoryFlash", "memory_copy"]
 
 ERASED = 0xFF
 _LOCK_TIMEOUT_S, _LOCK_PAUSE_S = 5.0, 0.02
@@ -60,6 +60,7 @@ class FileFlash:
         self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
         self.path = path
         self._locks = 0
+        _require_file(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.open("ab").close()
@@ -69,9 +70,9 @@ class FileFlash:
                     self._fill()
             found = path.stat().st_size
         except OSError as failure:
-            raise self._loss(failure) from failure
+            raise _loss(self.path, failure) from failure
         if found != size_bytes:
-            raise TargetError(f"{path} has {found} bytes, the memory of this board {size_bytes}: give another file, or remove it")
+            raise _other_memory(path, found, size_bytes)
 
     def _fill(self) -> None:
         """Fill the file up with erased bytes. A new memory that a full disk cut short is completed; no other file is touched."""
@@ -101,7 +102,7 @@ class FileFlash:
                 file = stack.enter_context(self.path.open("rb"))
                 _wait_for(file.fileno(), self.path)
             except OSError as failure:
-                raise self._loss(failure) from failure
+                raise _loss(self.path, failure) from failure
             self._locks = 1
             try:
                 yield
@@ -114,7 +115,7 @@ class FileFlash:
                 file.seek(at)
                 return file.read(size)
         except OSError as failure:
-            raise self._loss(failure) from failure
+            raise _loss(self.path, failure) from failure
 
     def erase(self, at: int) -> None:
         self._write(at, bytes([ERASED]) * self.sector_bytes)
@@ -128,10 +129,35 @@ class FileFlash:
                 file.seek(at)
                 file.write(content)
         except OSError as failure:
-            raise self._loss(failure) from failure
+            raise _loss(self.path, failure) from failure
 
-    def _loss(self, failure: OSError) -> TargetError:
-        return TargetError(f"{self.path}: {failure.strerror}: give the board's memory another place")
+
+def memory_copy(path: Path, size_bytes: int, sector_bytes: int) -> MemoryFlash:
+    """A copy of the memory in a file, an erased one if there is none. ``TargetError`` for what :class:`FileFlash` does not take."""
+    _require_file(path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
+    except OSError as failure:
+        raise _loss(path, failure) from failure
+    if len(content) > size_bytes or (len(content) < size_bytes and content.strip(bytes([ERASED]))):
+        raise _other_memory(path, len(content), size_bytes)
+    return MemoryFlash(size_bytes, sector_bytes, content)
+
+
+def _require_file(path: Path) -> None:
+    """``TargetError`` for a device or a pipe, which would be read, or waited for, without end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise TargetError(f"{path} is no file, the memory of this board is one: give a file, or the target that is at this port")
+
+
+def _loss(path: Path, failure: OSError) -> TargetError:
+    return TargetError(f"{path}: {failure.strerror}: give the board's memory another place")
+
+
+def _other_memory(path: Path, found: int, size_bytes: int) -> TargetError:
+    return TargetError(f"{path} has {found} bytes, the memory of this board {size_bytes}: give another file, or remove it")
 
 
 def _wait_for(file: int, path: Path) -> None:

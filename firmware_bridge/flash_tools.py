@@ -39,13 +39,19 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
         case "pyocd":
             if chip is None:
                 raise TargetError("pyOCD needs the chip's name: --chip NAME, see `pyocd list --targets`")
-            probe = () if port is None else ("--uid", port)
-            # pyOCD compares what it has written.
-            return [ToolStep(command=("pyocd", "load", "--target", chip, *probe, "--format", "elf", str(program)))]
+            chosen = ("--no-wait", "--target", chip, *(() if port is None else ("--uid", port)))
+            base, content, plain, back = _flat_files(program)
+            # pyOCD does not compare what it has written; commander only looks, at a program that runs on.
+            return [
+                ToolStep(command=("pyocd", "load", *chosen, "--format", "bin", "--base-address", f"{base:#x}", str(plain))),
+                ToolStep(
+                    command=("pyocd", "commander", *chosen, "--command", "savemem", f"{base:#x}", f"{len(content)}", str(back)),
+                    read_back=back,
+                    written=plain,
+                ),
+            ]
         case "dfu-util":
-            base, content = flat(program.read_bytes())
-            plain, back = program.with_suffix(".bin"), program.with_suffix(".back")
-            plain.write_bytes(content)
+            base, content, plain, back = _flat_files(program)
             dfu = ("dfu-util", *(() if port is None else ("--serial", port)), "--alt", "0")
             return [
                 ToolStep(command=(*dfu, "--dfuse-address", f"{base:#x}", "--download", str(plain))),
@@ -67,6 +73,14 @@ def tool_steps(way: str, program: Path, *, port: str | None = None, chip: str | 
             raise TargetError(f"nothing here drives {way}: start its debug server and give --port gdb://HOST:PORT")
 
 
+def _flat_files(program: Path) -> tuple[int, bytes, Path, Path]:
+    """First address and bytes of a program, the file that holds them, and the one to read them back into."""
+    base, content = flat(program.read_bytes())
+    plain = program.with_suffix(".bin")
+    plain.write_bytes(content)
+    return base, content, plain, program.with_suffix(".back")
+
+
 def _replace(copy: tuple[str, ...], folder: str, host: str, shell: tuple[str, ...], program: Path) -> list[ToolStep]:
     """Commands that copy, compare, and only then rename a program."""
     place = f"{folder}{REMOTE}"
@@ -84,10 +98,12 @@ def run_step(step: ToolStep) -> None:
     command = step.command
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=_TOOL_TIMEOUT_S
+            command, stdin=subprocess.DEVNULL, capture_output=True, errors="replace", check=False, timeout=_TOOL_TIMEOUT_S
         )
     except FileNotFoundError as failure:
         raise TargetError(f"{command[0]} is not installed, flashing needs it: install it, then flash again") from failure
+    except OSError as failure:
+        raise TargetError(f"{command[0]} does not start ({failure.strerror}): correct that, then flash again") from failure
     except subprocess.TimeoutExpired as failure:
         raise TargetError(
             f"`{' '.join(command[:3])}` did not end within {_TOOL_TIMEOUT_S:g} s: is the board connected?"
@@ -102,5 +118,9 @@ def run_step(step: ToolStep) -> None:
         raise DeviceError(
             f"the board holds {last[:64]} where {step.must_print[:12]} was sent: the old program still runs, try again", 0
         )
-    if step.read_back is not None and step.written is not None and step.read_back.read_bytes() != step.written.read_bytes():
-        raise DeviceError(f"{command[0]} reads back something else than was written: flash again before the board is reset", 0)
+    if step.read_back is None or step.written is None:
+        return
+    if not step.read_back.exists():
+        raise TargetError(f"`{' '.join(command[:3])}` read nothing back ({last}): correct that, then flash again")
+    if step.read_back.read_bytes() != step.written.read_bytes():
+        raise DeviceError(f"{command[0]} reads back something else than was written: flash again, or the board may not start", 0)

@@ -17,7 +17,7 @@ from edge_tse.errors import DeviceError, LinkError, TargetError
 from firmware_bridge.flash import FlashProgress
 from firmware_bridge.link import Link
 
-__all__ = ["FlashRegion", "GdbFlash", "GdbRemote", "Segment", "flat", "load", "segments"]
+__all__ = ["FlashRegion", "GdbRemote", "Segment", "flat", "load", "segments"]
 
 _ESCAPED = b"#$}*"
 _CHUNK_BYTES = 4096
@@ -28,6 +28,8 @@ _LONGEST_BYTES = 2**25
 _FLASH_TIMEOUT_S = 60.0
 """Timeout of an answer about flash: servers keep what they are sent, and erase and write it all when asked to finish."""
 _INTERRUPT = b"\x03"
+_FAILED = (b"Error:", b"Transfer failed:", b"Unexpected error:")
+"""First words of pyOCD's answer to a command that failed."""
 _VECTORS_BYTES = 8
 """First stack pointer and reset vector: without them nothing starts."""
 
@@ -56,6 +58,7 @@ class GdbRemote:
         self._timeout_s = timeout_s
         self._arrived = bytearray()
         self._binary = True
+        self._flash_written = False
         self.ask(b"?")
 
     def ask(self, command: bytes) -> bytes:
@@ -96,11 +99,16 @@ class GdbRemote:
             block = content[offset : offset + _BLOCK_BYTES]
             with self._patience():
                 self._confirm(b"vFlashWrite:%x:" % (at + offset) + _escape(block), f"write {len(block)} bytes of flash")
+            self._flash_written = True
 
     def finish_flash(self) -> None:
         """Finish writing flash: everything is in place when it returns."""
+        # Asked to finish what was never begun, OpenOCD 0.12 crashes.
+        if not self._flash_written:
+            return
         with self._patience():
             self._confirm(b"vFlashDone", "finish the flash")
+        self._flash_written = False
 
     def flash_regions(self) -> tuple[FlashRegion, ...]:
         """Flash that the server writes by commands of its own; none where it has no memory map, as QEMU's."""
@@ -116,18 +124,24 @@ class GdbRemote:
         return tuple(regions)
 
     def monitor(self, command: str) -> str:
-        """Send a command of the server itself (``system_reset`` of QEMU, ``reset halt`` of OpenOCD), and return its output."""
+        """Send a command of the server itself (``system_reset`` of QEMU, ``reset halt`` of OpenOCD), and return its output.
+
+        ``DeviceError`` if the server does not know it, or says that it failed.
+        """
         self._send(b"qRcmd," + command.encode().hex().encode())
         printed = b""
-        while True:
-            answer = self._packet(command.encode())
-            if answer[:1] == b"O" and answer != b"OK":
-                printed += self._hex(answer[1:])
-                continue
-            if not answer:
-                raise DeviceError(f"{self.name} does not know the command {command}", 0)
-            self._check(answer, f"do {command}")
-            return printed.decode(errors="replace")
+        while (answer := self._packet(command.encode()))[:1] == b"O" and answer != b"OK":
+            printed += self._hex(answer[1:])
+        if not answer:
+            raise DeviceError(f"{self.name} does not know the command {command}", 0)
+        said = b""
+        if answer != b"OK":
+            # OpenOCD and pyOCD answer with the output itself, and pyOCD with what went wrong, too.
+            said = self._hex(answer) if re.fullmatch(rb"([0-9a-fA-F]{2})+", answer) else answer
+            if said is answer or said.startswith(_FAILED):
+                why = " ".join((printed.strip() or said)[-80:].decode(errors="replace").split())
+                raise DeviceError(f"{self.name} cannot do {command} ({why}): correct that there", 0)
+        return (printed + said).decode(errors="replace")
 
     def resume(self) -> None:
         """Let the core run. Until :meth:`halt` nothing else may be asked."""
@@ -136,7 +150,8 @@ class GdbRemote:
     def halt(self) -> None:
         """Stop the core, or hear that it has stopped."""
         self._link.write(_INTERRUPT)
-        self._packet(b"interrupt")
+        while self._packet(b"interrupt")[:1] == b"O":  # what the server had to say while the core ran
+            pass
 
     def close(self) -> None:
         """Leave the core as it is, and give the link back."""
@@ -216,32 +231,6 @@ class GdbRemote:
         return byte
 
 
-class GdbFlash:
-    """Memory of a board behind a debug server, as :class:`firmware_bridge.flash.FlashMemory`."""
-
-    def __init__(self, gdb: GdbRemote, *, origin: int, size_bytes: int, sector_bytes: int, plain: bool = False) -> None:
-        """``plain``: the memory is ordinary (an emulated board's) and is written without erasing."""
-        self.size_bytes, self.sector_bytes = size_bytes, sector_bytes
-        self._gdb, self._origin, self._plain = gdb, origin, plain
-
-    def read(self, at: int, size: int) -> bytes:
-        return self._gdb.read(self._origin + at, size)
-
-    def erase(self, at: int) -> None:
-        if self._plain:
-            self._gdb.write(self._origin + at, b"\xff" * self.sector_bytes)
-        else:
-            self._gdb.erase_flash(self._origin + at, self.sector_bytes)
-            self._gdb.finish_flash()
-
-    def program(self, at: int, content: bytes) -> None:
-        if self._plain:
-            self._gdb.write(self._origin + at, content)
-        else:
-            self._gdb.write_flash(self._origin + at, content)
-            self._gdb.finish_flash()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Segment:
     """A part of a program and its load address."""
@@ -251,7 +240,7 @@ class Segment:
 
 
 def segments(program: bytes, source: str = "the program") -> tuple[Segment, ...]:
-    """Parts of a 32-bit ELF file that are loaded. ``TargetError`` if the file is none, or truncated."""
+    """Parts of a 32-bit ELF file that are loaded, at least one. ``TargetError`` if the file is none, or truncated."""
     if program[:7] != b"\x7fELF\x01\x01\x01":
         raise TargetError(f"{source} is not a 32-bit little-endian ELF: it starts with {program[:7]!r}; build it again")
     try:
@@ -266,6 +255,8 @@ def segments(program: bytes, source: str = "the program") -> tuple[Segment, ...]
             if offset + stored > len(program):
                 raise TargetError(f"{source} is truncated: {len(program)} bytes where {offset + stored} are needed; build it again")
             found.append(Segment(address=physical, content=program[offset : offset + stored]))
+    if not found:
+        raise TargetError(f"{source} has {len(program)} bytes, 0 of them to be loaded: link it as a program")
     return tuple(found)
 
 
@@ -275,8 +266,8 @@ def flat(program: bytes) -> tuple[int, bytes]:
     ``TargetError`` if it is spread over more than one memory.
     """
     parts = sorted(segments(program), key=lambda part: part.address)
-    base = parts[0].address if parts else 0
-    end = max((part.address + len(part.content) for part in parts), default=base)
+    base = parts[0].address
+    end = max(part.address + len(part.content) for part in parts)
     if end - base > _LONGEST_BYTES:
         raise TargetError(f"the program is spread over {end - base} bytes, one memory holds {_LONGEST_BYTES}: use a debug server")
     content = bytearray(b"\xff" * (end - base))
@@ -293,8 +284,6 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], Non
     """
     known = gdb.flash_regions()
     parts = _joined(segments(program), known)
-    if not parts:
-        return
     vectors = parts[-1]
     # Flash is programmed in words of up to 32 bytes, each once after it is erased: what comes last is a whole block.
     last_bytes = _BLOCK_BYTES if _flash_of(known, vectors.address) else _VECTORS_BYTES
@@ -303,6 +292,10 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], Non
     _erase(gdb, known, parts, progress)
     total = sum(len(part.content) for part in parts)
     head = vectors.content[:last_bytes]
+    # pyOCD erases only what it then writes, and keeps the rest of its sector: the old vectors would outlive the new code.
+    if _flash_of(known, vectors.address) and len(set(gdb.read(vectors.address, len(head)))) > 1:
+        gdb.write_flash(vectors.address, b"\xff" * len(head))
+        gdb.finish_flash()
     for phase in ("write", "compare"):
         done = 0
         for part in parts:
@@ -315,11 +308,10 @@ def load(gdb: GdbRemote, program: bytes, progress: Callable[[FlashProgress], Non
                     _compare(gdb, part.address + begin, block)
                 done += min(_CHUNK_BYTES, len(part.content) - offset)
                 progress(FlashProgress(phase=phase, done_bytes=done, total_bytes=total))
-        if phase == "write" and known:
+        if phase == "write":
             gdb.finish_flash()
     _put(gdb, known, vectors.address, head)
-    if known:
-        gdb.finish_flash()
+    gdb.finish_flash()
     _compare(gdb, vectors.address, head)
     progress(FlashProgress(phase="mark", done_bytes=len(head), total_bytes=len(head)))
 
@@ -347,17 +339,17 @@ def _erase(
     gdb: GdbRemote, known: Sequence[FlashRegion], parts: Sequence[Segment], progress: Callable[[FlashProgress], None]
 ) -> None:
     """Erase the sectors of flash that the parts touch, one after the other; the vectors' first."""
-    touched = {}
+    touched: dict[int, int] = {}
     for part in parts:
-        region = _flash_of(known, part.address)
-        for sector in () if region is None else region.sectors(part.address, len(part.content)):
-            assert region is not None
-            touched[sector] = region.sector_bytes
+        end = part.address + len(part.content)
+        # One program may lie in sectors of several sizes, as on an STM32F4: a region for each.
+        for region in known:
+            begin, stop = max(part.address, region.origin), min(end, region.origin + region.size_bytes)
+            if begin < stop:
+                touched |= dict.fromkeys(region.sectors(begin, stop - begin), region.sector_bytes)
     for done, (sector, size) in enumerate(sorted(touched.items()), 1):
         gdb.erase_flash(sector, size)
         progress(FlashProgress(phase="erase", done_bytes=done, total_bytes=len(touched)))
-    if touched:
-        gdb.finish_flash()
 
 
 def _put(gdb: GdbRemote, known: Sequence[FlashRegion], at: int, content: bytes) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from edge_tse.errors import LinkError
 from edge_tse.install_line import install_line
+from edge_tse.table import quote
 
 __all__ = ["Confirming", "DatagramLink", "FifoLink", "Link", "MemoryLink", "ProcessLink", "SerialLink", "SocketLink", "open_link"]
 
@@ -121,6 +122,8 @@ class SocketLink(_Descriptors):
                 f"{name}: no connection within {timeout_s:g} s ({failure.strerror or failure}): "
                 "start the program that listens there"
             ) from failure
+        except UnicodeError as failure:  # of the name's encoding, before anybody is asked for it
+            raise LinkError(f"{name}: {quote(host)} can be no name of a machine: correct it") from failure
         super().__init__(name, self._socket.fileno(), self._socket.fileno())
 
     def close(self) -> None:
@@ -146,14 +149,22 @@ class DatagramLink(_Descriptors):
     def write(self, content: bytes) -> None:
         if self._sender is None:
             raise LinkError(f"{self.name}: nobody has sent anything yet, so there is nobody to answer: wait for the first datagram")
-        self._socket.sendto(content, self._sender)
+        try:
+            self._socket.sendto(content, self._sender)
+        except OSError as failure:
+            raise self._loss(failure.strerror or "") from failure
 
     def read(self, size: int, timeout_s: float) -> bytes:
         """As of :class:`Link`, a datagram at a time; what is longer than ``size`` is lost."""
         ready, _, _ = select.select([self._incoming], [], [], max(timeout_s, 0))
         if not ready:
             return b""
-        content, self._sender = self._socket.recvfrom(size)
+        try:
+            content, self._sender = self._socket.recvfrom(size)
+        except BlockingIOError:  # a datagram that arrived damaged is announced, and then is not there (select(2))
+            return b""
+        except OSError as failure:
+            raise self._loss(failure.strerror or "") from failure
         return content
 
     def close(self) -> None:
@@ -256,7 +267,7 @@ class SerialLink:
         self._timed_out: type[Exception] = serial.SerialTimeoutException
         try:
             self._port: Any = serial.serial_for_url(port, baudrate=baud, timeout=0, write_timeout=WRITE_TIMEOUT_S)
-        except (serial.SerialException, ValueError) as failure:
+        except (serial.SerialException, ValueError, OverflowError) as failure:  # the last for a baud of more than 31 bits
             raise LinkError(f"{port} does not open ({failure}): is the board plugged in, and may you use the port?") from failure
 
     def write(self, content: bytes) -> None:
@@ -326,6 +337,6 @@ def _open_process(command: str) -> Link:
 
 def _host_and_port(kind: str, address: str) -> tuple[str, int]:
     host, _, port = address.removeprefix("//").rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 2**16:
+    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
         raise LinkError(f"{kind}:{address} names no host and port: write {kind}://HOST:PORT, with a port below 65536")
     return host, int(port)

@@ -22,7 +22,7 @@ from firmware_bridge.board import (
 )
 from firmware_bridge.debug_port import SCHEME, server_address
 from firmware_bridge.flash import Slots, install
-from firmware_bridge.flash_memory import MemoryFlash
+from firmware_bridge.flash_memory import memory_copy
 from firmware_bridge.flash_tools import tool_steps
 
 __all__ = ["rehearse"]
@@ -46,7 +46,7 @@ def rehearse(
     through_gdb = port is not None and port.startswith(SCHEME)
     emulated = target.flasher in HERE
     file = memory_file(target, port if via is None and not through_gdb else None, state) if emulated else trust_file(target, state)
-    memory = MemoryFlash(MEMORY_BYTES if emulated else BOOT_BYTES, SECTOR_BYTES, file.read_bytes() if file.is_file() else b"")
+    memory = memory_copy(file, MEMORY_BYTES if emulated else BOOT_BYTES, SECTOR_BYTES)
     require_trust(memory, (0, SECTOR_BYTES), file).check(content, "the image")
     size = f"{len(content):,} bytes"
     steps: tuple[str, ...]

@@ -75,10 +75,7 @@ class _OnEmulator(Replay):
     @contextmanager
     def open(self, artifact: Artifact, target: Target, content: bytes) -> Iterator[Network]:
         with closing(emulator.start(core_of(target), parse(content).payload)) as link:
-            network = DeviceNetwork(Device(link), artifact)
-            # The kernels that ran on the board, whose tolerance holds wherever they run.
-            network.name = network.name.replace("device/", "native/")
-            yield network
+            yield DeviceNetwork(Device(link), artifact)
 
 
 RUNTIMES: Mapping[str, Runtime] = {

@@ -1,7 +1,7 @@
 """Wire: messages between a host and a board, and the frames that carry them over any stream of bytes.
 
-A frame is ``code u8, sequence u16, payload, CRC-32 u32``, little-endian, in COBS (Cheshire and Baker, "Consistent overhead byte
-stuffing", 1999) between two zero bytes: zero occurs nowhere else, so a reader that lost its place finds it at the next one.
+A frame is ``code u8, sequence u16, payload, CRC-32 u32``, little-endian, in COBS (``cobs.py``) between two zero bytes: zero occurs
+nowhere else, so a reader that lost its place finds it at the next one.
 
 A board answers every request with the sequence number it came with, and executes it once: the same request again gets the same
 answer again. So a late answer is not taken for the present one, and a frame sent twice does not advance the network twice.
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 from typing import ClassVar
 
+from firmware_bridge.cobs import LONGEST_RUN, stuff, unstuff
 from firmware_bridge.layout import U8, U16, U32, U64, Bytes16, Rest, RestText, Text16, Text32, c_constants, c_name
 
 __all__ = [
@@ -286,9 +287,8 @@ class Frame:
 
 _HEAD = struct.Struct("<BH")
 _CRC = struct.Struct("<I")
-_LONGEST_RUN = 254
 _MAX_RAW_BYTES = _HEAD.size + MAX_PAYLOAD_BYTES + _CRC.size
-_MAX_STUFFED_BYTES = _MAX_RAW_BYTES + _MAX_RAW_BYTES // _LONGEST_RUN + 1
+_MAX_STUFFED_BYTES = _MAX_RAW_BYTES + _MAX_RAW_BYTES // LONGEST_RUN + 1
 
 
 def encode(frame: Frame) -> bytes:
@@ -299,7 +299,7 @@ def encode(frame: Frame) -> bytes:
     if len(frame.payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"a payload has at most {MAX_PAYLOAD_BYTES} bytes, not {len(frame.payload)}")
     raw = _HEAD.pack(frame.code, frame.sequence) + frame.payload
-    return b"\0" + _stuff(raw + _CRC.pack(zlib.crc32(raw))) + b"\0"
+    return b"\0" + stuff(raw + _CRC.pack(zlib.crc32(raw))) + b"\0"
 
 
 _QUOTED_BYTES = 48
@@ -346,7 +346,7 @@ class Decoder:
         self._overlong = False
         if not stuffed and not overlong:
             return None
-        raw = None if overlong else _unstuff(stuffed)
+        raw = None if overlong else unstuff(stuffed)
         if raw is None or not _HEAD.size + _CRC.size <= len(raw) <= _MAX_RAW_BYTES or _crc(raw) != zlib.crc32(raw[: -_CRC.size]):
             self.damaged += 1
             return None
@@ -357,33 +357,6 @@ class Decoder:
 def _crc(raw: bytes) -> int:
     crc: int = _CRC.unpack(raw[-_CRC.size :])[0]
     return crc
-
-
-def _stuff(raw: bytes) -> bytes:
-    """COBS: each run without a zero behind a byte that says how far it is to the next."""
-    out = bytearray()
-    for run in raw.split(b"\0"):
-        while len(run) >= _LONGEST_RUN:
-            out += b"\xff" + run[:_LONGEST_RUN]
-            run = run[_LONGEST_RUN:]
-        out += bytes([len(run) + 1]) + run
-    return bytes(out)
-
-
-def _unstuff(stuffed: bytes) -> bytes | None:
-    """Inverse of :func:`_stuff`; None for what it cannot have made."""
-    out = bytearray()
-    at = 0
-    while at < len(stuffed):
-        distance = stuffed[at]
-        run = stuffed[at + 1 : at + distance]
-        if not distance or len(run) != distance - 1:
-            return None
-        out += run
-        at += distance
-        if distance <= _LONGEST_RUN and at < len(stuffed):
-            out.append(0)
-    return bytes(out)
 
 
 def header() -> str:

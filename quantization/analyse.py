@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from edge_tse import audio
 from edge_tse.analysis import Moves, stages
 from edge_tse.artifact import Artifact
 from edge_tse.engines import open_network
 from edge_tse.enrollment.recordings import enroll_files
 from edge_tse.personalization import personalize
-from quantization.scores import Float
+from quantization.scores import Float, align, read_at
 from quantization.trial_list import Trial, read_trials
 from quantization.workers import ALONE, Workers, results
 
@@ -67,6 +66,8 @@ def mean_over(
 
 
 def signals(trial: Trial, rate_hz: int) -> tuple[Float, Float | None]:
-    """Mixture and, where there is one, target, ``[ears, samples]`` each."""
-    mixture = audio.resample(*audio.read(trial.mixture), rate_hz)
-    return mixture, None if trial.target is None else audio.resample(*audio.read(trial.target), rate_hz)
+    """Mixture and, where there is one, target, ``[ears, samples]`` each; ``DataError`` names the row of what cannot be used."""
+    mixture = read_at(rate_hz, trial, "mixture", trial.mixture)
+    if trial.target is None:
+        return mixture, None
+    return mixture, align(read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")

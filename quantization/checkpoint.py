@@ -16,7 +16,7 @@ from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.growth import can_grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.mask2flow import Mask2FlowConfig
-from edge_tse.nn.network import Network, NetworkConfig, network_of
+from edge_tse.nn.network import Network, NetworkConfig, network_of, voice_size
 from edge_tse.nn.student import Student, StudentConfig
 from edge_tse.table import quote, read_table
 from quantization.recipes import Recipe, recipe
@@ -24,6 +24,7 @@ from quantization.stored import check_finite, load_state
 
 __all__ = [
     "Checkpoint",
+    "check_teacher",
     "encoder_of",
     "load_checkpoint",
     "may_go_on",
@@ -41,8 +42,16 @@ _PARTS: dict[str, Any] = {
     "encoder": dict | None,
     "current": dict | None,
     "falls_from": int | None,
+    "begun": bool,
+    "heard": int,
+    "teacher": str | None,
+    "own_moments": int | None,
 }
 """Types of the parts of a checkpoint."""
+_UNSAID = {"begun": True, "heard": 0, "teacher": "", "own_moments": None}
+"""Parts that older checkpoints lack: their runs had no easy start, began with the first mixture and never kept moments; the
+teacher is not known."""
+_COUNTS = ("heard", "own_moments")
 _LARGEST_EMBEDDING = 2**16
 _AGAIN = "train again, or use the version that wrote it"
 
@@ -65,6 +74,10 @@ class Checkpoint:
     """Step from which the rate of a cut falls."""
     begun: bool = False
     """Whether its run began with the weights of another run."""
+    teacher: str | None = ""
+    """Digest of the teacher that its run learns from, None without one; "": not known."""
+    heard: int = 0
+    """Steps of the runs with whose weights its own began: their mixtures are not heard again."""
 
     @cached_property
     def digest(self) -> str:
@@ -83,7 +96,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         path = path / "last.pt"
     if not path.exists():
         raise DataError(f"{path}: no such checkpoint: train one with `edge-tse train RECIPE -o RUN --data DIR`")
-    state = load_state(path, "checkpoint")
+    state = {**_UNSAID, **load_state(path, "checkpoint")}
     _check_parts(path, state)
     check_finite(path, state, ("student", "encoder", "current"))
     try:
@@ -103,21 +116,17 @@ def load_checkpoint(path: Path) -> Checkpoint:
         resume=state["resume"],
         current=state.get("current"),
         falls_from=state.get("falls_from"),
-        begun=_has_begun(state),
+        begun=state["begun"],
+        heard=state["heard"],
+        teacher=state["teacher"],
     )
 
 
 def _check_parts(path: Path, state: dict[str, Any]) -> None:
     for name, kind in _PARTS.items():
         found = state.get(name)
-        if not isinstance(found, kind) or isinstance(found, bool):
+        if not isinstance(found, kind) or isinstance(found, bool) != (kind is bool) or (name in _COUNTS and (found or 0) < 0):
             raise DataError(f"{path}: not a checkpoint of this version: its {name} is {quote(found)}: {_AGAIN}")
-    if not isinstance(_has_begun(state), bool):
-        raise DataError(f"{path}: not a checkpoint of this version: its begun is {quote(state['begun'])}: {_AGAIN}")
-
-
-def _has_begun(state: dict[str, Any]) -> Any:
-    return state.get("begun", True)  # older checkpoints do not say: their runs had no easy start
 
 
 def _recipe_of(path: Path, state: dict[str, Any]) -> Recipe:
@@ -125,8 +134,8 @@ def _recipe_of(path: Path, state: dict[str, Any]) -> Recipe:
     rate = state.get("rate", made.lr)  # older checkpoints do not say: theirs is the recipe's
     if not isinstance(rate, float) or not 0 < rate <= 1:
         raise DataError(f"{path}: not a checkpoint of this version: its rate is {quote(rate)}: {_AGAIN}")
-    made = dataclasses.replace(made, lr=rate)
-    if _has_begun(state):
+    made = dataclasses.replace(made, lr=rate, own_moments=state["own_moments"])
+    if state["begun"]:
         made = made.without_easy_start
     if "teaching" in state:
         made = dataclasses.replace(made, teaching=read_table(Teaching, state["teaching"], f"{path}: teaching", DataError))
@@ -147,6 +156,16 @@ def may_go_on(begun: Checkpoint, config: NetworkConfig) -> bool:
     """Whether a network of ``config`` can begin with the weights of a checkpoint."""
     own = begun.recipe.student
     return own == config or (isinstance(own, StudentConfig) and isinstance(config, StudentConfig) and can_grow(own, config))
+
+
+def check_teacher(path: Path, teaches: Checkpoint, student: NetworkConfig, whose: str) -> None:
+    """Raise ``DataError`` unless a checkpoint can teach a student: the same frames, and voices that it finds in the student's."""
+    own = teaches.recipe.student
+    if own.frame != student.frame:
+        raise DataError(f"{path}: its frames are not those of {whose}: choose a teacher of the same rate, hop and bands")
+    needs, given = voice_size(own), voice_size(student)
+    if needs > given or own.embedding != student.embedding:
+        raise DataError(f"{path} listens to voices of {needs} values, {whose} to {given}: choose one of the same embeddings")
 
 
 def encoder_of(made: Recipe, state: dict[str, Any]) -> Encoder:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
+from edge_tse.enrollment.likeness import likeness
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError
 from edge_tse.extraction import extract_signal
@@ -132,5 +133,5 @@ def _similarity(trial: Trial, model: VoiceModel, voice: Voice) -> float | None:
             other = enroll_clips(model, [(path.name, *audio.read(path))]).voice
         except AudioError:
             continue
-        found.append(float(voice.embedding @ other.embedding))
+        found.append(likeness(model, voice, other))
     return round(max(found), 3) if found else None

@@ -42,10 +42,11 @@ def enroll(source: Checkpoint, trial: Trial) -> Tensor:
             f"a checkpoint of {source.recipe.name!r} without encoder cannot enroll from sound: take one with an encoder"
         )
     if not isinstance(source.student, Student):
-        arrays = {name: value.numpy() for name, value in source.encoder.arrays().items()}
-        # No heads belong to a voice here; the width of theirs says how long an embedding is.
-        arrays["code.weight"] = np.zeros((1, voice_size(source.student.config)), np.float32)
-        model = VoiceModel(source.student.config.frame, BLOCKS, arrays)
+        arrays, config = {name: value.numpy() for name, value in source.encoder.arrays().items()}, source.student.config
+        # No heads belong to a voice here; the widths of theirs say how long the unit vector is, and what follows it.
+        arrays["code.weight"] = np.zeros((1, config.embedding), np.float32)
+        arrays["local.mean"] = np.zeros(voice_size(config) - config.embedding, np.float32)
+        model = VoiceModel(config.frame, BLOCKS, arrays)
     else:
         model = float_voice_model(source.student, source.encoder)
     return torch.from_numpy(enroll_clips(model, enrollment_clips(trial)).voice.embedding)[None]
@@ -114,7 +115,7 @@ def evaluate_checkpoint(
             **found,
             "of_mixture": of_mixture,
             "versions": versions(),
-            "weights": _digest(source),
+            "weights": source.digest,
             "sound": content_digest(trials),
         }
     job, tasks = _Scorer(source, steps, solver, of_mixture), {trial.id: trial for trial in trials}
@@ -126,11 +127,3 @@ def evaluate_checkpoint(
         **found,
         "items": items,
     }
-
-
-def _digest(source: Checkpoint) -> str:
-    total = hashlib.sha256()
-    for network in (source.student, source.encoder):
-        for name, value in network.state_dict().items() if network is not None else ():
-            total.update(name.encode() + value.cpu().numpy().tobytes())
-    return total.hexdigest()

@@ -57,17 +57,17 @@ def plain(value: object) -> Any:
 
 def _found(path: Path, file: IO[str], head: dict[str, Any]) -> dict[str, Any]:
     file.seek(0)
-    whole = file.read().rpartition("\n")[0]
-    if not whole:
-        file.truncate(0)
-        file.write(json.dumps(head) + "\n")
-        file.flush()
-        return {}
     try:
-        stated, *lines = [json.loads(line) for line in whole.split("\n")]
+        whole = file.read().rpartition("\n")[0]
+        stated, *lines = [json.loads(line) for line in whole.split("\n")] if whole else [head]
+        if stated.keys() == head.keys() and not lines:  # nothing is lost with it, whatever it was of
+            file.truncate(0)
+            file.write(json.dumps(head) + "\n")
+            file.flush()
+            return {}
         found = {line["name"]: line["result"] for line in lines}
         differs = next((key for key in head if stated[key] != head[key]), "")
-    except (ValueError, TypeError, KeyError) as failure:
+    except (ValueError, TypeError, KeyError, AttributeError) as failure:
         raise DataError(f"{path} is no journal of this work: remove it, or choose another output") from failure
     if differs:
         raise DataError(f"{path} keeps the results of another run, its {differs} differs: remove it, or choose another output")

@@ -26,13 +26,14 @@ from edge_tse.nn.flow_losses import FlowLosses, FlowWeights, flow_losses
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.losses import Losses, SoundLosses, Taught, Teaching, Weights, extraction_losses, sound_losses
 from edge_tse.nn.mask2flow import Mask2Flow
+from edge_tse.nn.moments import keep_moments
 from edge_tse.nn.network import Network, voice_size
 from edge_tse.nn.student import Student
 from quantization.arithmetic import Muon, fastest
 from quantization.recipes import Recipe
 from quantization.run import TrainingProgress, TrainingRun, Watch
 
-__all__ = ["Averaged", "Log", "Plan", "Teacher", "descend", "fit", "launch", "optimizers_of"]
+__all__ = ["Averaged", "Log", "Plan", "Teacher", "descend", "fit", "items_of", "launch", "objective_of", "optimizers_of"]
 
 CHECKPOINT_EVERY_S = 120.0
 LOG_EVERY_S = 60.0
@@ -157,7 +158,8 @@ class _SoundObjective(nn.Module):
         return sound_losses(self.baseline, mixture, target, voice, self.weights)
 
 
-def _objective(made: Recipe, network: Network, teacher: Teacher | None) -> _Objective | _FlowObjective | _SoundObjective:
+def objective_of(made: Recipe, network: Network, teacher: Teacher | None = None) -> _Objective | _FlowObjective | _SoundObjective:
+    """Losses of a network for mixture, target, voice and flow time, as its recipe weighs them."""
     if isinstance(network, Mask2Flow):
         return _FlowObjective(network, made.flow)
     if isinstance(network, Baseline):
@@ -197,6 +199,15 @@ class Averaged:
             self._network.load_state_dict(own)
 
 
+def items_of(made: Recipe, ranks: int) -> int:
+    """Items of a step for each of so many processes. ``DataError`` if they do not divide the batch, or would part its pairs."""
+    if made.batch % ranks:
+        raise DataError(f"{ranks} processes do not divide a batch of {made.batch}: choose a divisor")
+    if made.scene.paired and made.batch // ranks % 2:
+        raise DataError(f"{ranks} processes do not divide the {made.batch // 2} pairs of a batch: choose a divisor")
+    return made.batch // ranks
+
+
 def fit(
     run: TrainingRun,
     student: Network,
@@ -220,22 +231,23 @@ def fit(
     core seconds of all of them, hours of mixture, the terms of the loss.
     """
     made, ranks = run.recipe, fabric.world_size
-    if made.batch % ranks:
-        raise DataError(f"{ranks} processes do not divide a batch of {made.batch}: choose a divisor")
-    objective = _objective(made, student, teacher)
+    share, rank = items_of(made, ranks), fabric.global_rank
+    objective = objective_of(made, student, teacher)
     quick = fabric.broadcast(fastest(fabric.device.type).steps)
     model, *optimizers = fabric.setup(objective, *optimizers_of(objective, plan.lr, made.weight_decay, quick))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
-    share, rank = made.batch // ranks, fabric.global_rank
     minutes = _Minutes(log, objective.terms, plan, made, ranks, append=start > 0) if rank == 0 else None
     saved, at = time.monotonic(), start
+    settles_at = None if made.own_moments is None else max(start, made.own_moments)
     model.train()
     with ThreadPoolExecutor(1) as ahead:
         pending = ahead.submit(run.tensors, at, share, rank, ranks)
         try:
             late = 0.0
             while at < plan.steps and not late:
+                if at == settles_at:
+                    keep_moments(model)
                 batch = [x.to(fabric.device) for x in pending.result()]
                 pending = ahead.submit(run.tensors, at + 1, share, rank, ranks)
                 losses = model(*batch)

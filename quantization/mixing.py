@@ -42,6 +42,8 @@ class Batch:
     """Index of the talker's span that the target was cut from; -1 where absent. Enrollment must use another."""
     others: list[list[str]]
     """Other talkers that are heard, per item."""
+    place: list[int]
+    """Index of each item in the batch of all processes together."""
 
 
 class Mixer:
@@ -80,7 +82,8 @@ class Mixer:
         ears = 2 if every and self._heads and step % every == every - 1 else 1
         paired = self._scene.paired and size % 2 == 0
         count = size // 2 if paired else size
-        items = [self._sampler.draw(np.random.default_rng([self._seed, step, rank * count + i]), ears, step) for i in range(count)]
+        place = [rank * count + i for i in range(count)]
+        items = [self._sampler.draw(np.random.default_rng([self._seed, step, i]), ears, step) for i in place]
         mixture, target, second = self._mix(items, ears)
         talkers, utterances = [item.talker for item in items], [item.utterance for item in items]
         others = [item.others for item in items]
@@ -89,7 +92,8 @@ class Mixer:
             talkers += [item.second_talker for item in items]
             utterances += [item.second_utterance for item in items]
             others += [[n for n in (item.talker, *item.others) if n != item.second_talker] for item in items]
-        return Batch(mixture, target, talkers, np.array(utterances), others)
+            place += [ranks * count + i for i in place]
+        return Batch(mixture, target, talkers, np.array(utterances), others, place)
 
     # Shapes: ``S`` excerpts of a batch of ``B`` items, ``E`` ears, ``N`` samples, all on the device.
 

@@ -32,6 +32,8 @@ class Scene:
     snr_db: tuple[float, float] = (0.0, 20.0)
     noisy: float = 0.25
     """Share of items with noise."""
+    noisy_alone: float | None = None
+    """Share with noise of the items in which nobody but the target talks; None: as of all."""
     babble: float = 0.0
     """Share of noises that are many talkers at once, from everywhere."""
     talkers: tuple[float, ...] = (0.10, 0.10, 0.68, 0.12)
@@ -73,8 +75,11 @@ class Scene:
 
 TWO_EARS = Scene(
     seconds=3.0,
+    noisy=0.35,
+    noisy_alone=0.65,
+    snr_db=(-5.0, 20.0),
     babble=0.2,
-    talkers=(0.02, 0.08, 0.78, 0.12),
+    talkers=(0.02, 0.10, 0.76, 0.12),
     paired=True,
     alike=0.25,
     level_db=(-45.0, -15.0),
@@ -207,7 +212,8 @@ class MixtureSampler:
         excerpts = [self._excerpt(rng, name, span, head, room) for name, span in zip((talker, *others), spans, strict=True)]
         sir_db = [rng.uniform(*scene.sir_db) + 10 * np.log10(len(others)) for _ in others]
         noise, starts, snr_db = -1, np.zeros(0, np.int64), 0.0
-        if (self._noise_lengths or scene.babble) and rng.random() < scene.noisy:
+        noisy = scene.noisy if others or scene.noisy_alone is None else scene.noisy_alone
+        if (self._noise_lengths or scene.babble) and rng.random() < noisy:
             if not self._noise_lengths or rng.random() < scene.babble:
                 noise, starts = -2, rng.integers(len(speech.samples) - self._length, size=BABBLE_TALKERS * ears)
             else:

@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from edge_tse.universal import reaches
-from quantization.checkpoint import Checkpoint, load_checkpoint, student_of
+from quantization.checkpoint import Checkpoint, check_teacher, load_checkpoint, student_of
 from quantization.freeze import freeze
 from quantization.loop import Plan, Teacher, fit, launch
 from quantization.qat import QuantDepthwise, QuantPointwise, WeightFormat, calibrate, quantized_twin
@@ -46,8 +47,9 @@ __all__ = [
 _CALIBRATION_STEPS = range(10_000_000, 10_000_012)  # batches that no training run reaches
 _GOLDEN_FRAMES = 512
 _REACHED_VOICES = 2000
+"""Least voices that the reach is taken over, where there are more: every n-th."""
 _REACHED_FRAMES = 500
-"""Frames of each calibration mixture, as long as the network remembers."""
+"""Frames from the beginning of each calibration mixture: 2 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +111,15 @@ def quantize(
     student = student_of(source)
     teaches = teacher_of(source, teacher) if scheme.distilled else None
     twin = twin_of(student, calibration_batches(run, student), scheme)
-    figures = {"float": validate(student, run), "ptq": validate(twin, run)}
+    items = source.recipe.validation
+    figures = {"float": validate(student, run, items), "ptq": validate(twin, run, items)}
     if total:
-        fine_tune(twin, run, scheme, total, folder / f"qat-{scheme_name}.pt", teacher=teaches, resume=resume, watch=watch)
-        figures["qat"] = validate(twin, run)
-    provenance = _provenance(source.recipe.name, source.step, scheme_name, total, run, figures)
+        of = {"checkpoint": source.digest, "steps": total, "teacher": load_checkpoint(teacher).digest if teacher else None}
+        stored = folder / f"qat-{scheme_name}.pt"
+        fine_tune(twin, run, scheme, total, stored, of=of, teacher=teaches, resume=resume, watch=watch)
+        figures["qat"] = validate(twin, run, items)
+    followed = " --teacher TEACHER" if teacher else ""
+    provenance = _provenance(source.recipe.name, source.step, scheme_name, total, run, figures, followed)
     provenance["weights"] = {
         "bits": {"pointwise": scheme.pointwise.bits, "depthwise": scheme.depthwise.bits},
         "packed_bytes": packed_bytes(twin),
@@ -141,12 +147,14 @@ def prepare(
 
 
 def teacher_of(source: Checkpoint, other: Path | None = None) -> Teacher:
-    """The teacher of a fine-tuning: the float student, or that of another checkpoint with the same frames and voices."""
+    """The teacher of a fine-tuning: the float student, or that of another checkpoint with the same frames and voices.
+
+    ``DataError`` if they differ, or the other one's network listens to layers of the encoder and the student does not.
+    """
     if other is None:
         return Teacher(copy.deepcopy(source.student))
     found = load_checkpoint(other)
-    if found.recipe.student.frame != source.recipe.student.frame:
-        raise DataError(f"{other}: its frames are not those of the checkpoint: choose a teacher of the same rate, hop and bands")
+    check_teacher(other, found, source.recipe.student, "the checkpoint")
     theirs, ours = (made.encoder.state_dict() if made.encoder else {} for made in (found, source))
     if theirs.keys() != ours.keys() or not all(torch.equal(theirs[name], value) for name, value in ours.items()):
         raise DataError(
@@ -167,18 +175,24 @@ def fine_tune(
     steps: int,
     stored: Path,
     *,
+    of: Mapping[str, object] | None = None,
     teacher: Teacher | None = None,
     resume: bool = False,
     watch: Watch = lambda progress: None,
 ) -> None:
     """Train ``twin`` in place. ``stored`` (a ``.pt``) keeps its state every two minutes and at the end, the log lies beside it.
 
-    ``DataError`` if it was stopped before its last step, with what to do.
+    ``of`` is what it is made of, in values that JSON knows: what was made of anything else is not gone on with. ``DataError`` then,
+    and if it was stopped before its last step, with what to do.
     """
     state: dict[str, Any] = {"step": 0, "resume": None}
+    made_of = dict(of or {})
     if resume and stored.exists():
         state = load_state(stored, "half-made model")
         check_finite(stored, state, ("student",))
+        found = state.get("of", {})
+        if differs := [key for key in made_of if not isinstance(found, dict) or key not in found or found[key] != made_of[key]]:
+            raise DataError(f"{stored} is of another fine-tuning, its {differs[0]} differs: begin without --resume")
         try:
             twin.load_state_dict(state["student"])
             state = {"step": int(state["step"]), "resume": state["resume"]}
@@ -186,7 +200,7 @@ def fine_tune(
             raise DataError(f"{stored} is of another model or recipe ({type(error).__name__}): begin without --resume") from error
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
-        save_state(stored, {"step": step, "resume": optimizers, "student": twin.state_dict()})
+        save_state(stored, {"of": made_of, "step": step, "resume": optimizers, "student": twin.state_dict()})
 
     reached = fit(
         run,
@@ -224,7 +238,7 @@ def calibration_batches(run: TrainingRun, student: Student) -> list[tuple[Tensor
 
 
 def with_reach(artifact: Artifact, run: TrainingRun, student: Student) -> Artifact:
-    """The artifact with the reach of its universal form: every voice of the training talkers, and mixtures of them."""
+    """The artifact with the reach of its universal form: voices of the training talkers, and mixtures of them."""
     embed = artifact.voice_model.modulation
     voices = run.enrollments.every
     chosen = voices[:: max(1, len(voices) // _REACHED_VOICES)]
@@ -260,7 +274,7 @@ def golden_features(student: Student) -> NDArray[np.int8]:
 
 
 def _provenance(
-    recipe: str, trained: int, scheme: str, steps: int, run: TrainingRun, figures: dict[str, dict[str, float]]
+    recipe: str, trained: int, scheme: str, steps: int, run: TrainingRun, figures: dict[str, dict[str, float]], followed: str
 ) -> dict[str, Any]:
     sets = sorted({name.rpartition("/")[0] for name in run.corpus.train_speakers})
     return {
@@ -270,7 +284,7 @@ def _provenance(
         "fine_tuning_steps": steps,
         "command": [
             f"edge-tse train {recipe} -o RUN --data DATA --steps {trained}",
-            f"edge-tse quantize RUN --recipe {scheme} -o ARTIFACT --data DATA --steps {steps}",
+            f"edge-tse quantize RUN --recipe {scheme} -o ARTIFACT --data DATA --steps {steps}{followed}",
         ],
         "made": time.strftime("%Y-%m-%d", time.gmtime()),
         "corpora": sets,

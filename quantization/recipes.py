@@ -46,6 +46,8 @@ class EncoderRecipe:
     """Share of crops through a telephone or a low sampling rate."""
     loss: str = "am"
     """``am``: additive margin; ``aam``: additive angular margin; ``ge2e``: against the other talkers of the batch."""
+    pull: float = 0.0
+    """Weight of the mean distance (one minus the cosine) of crops to their talker's centre, beside ``am`` and ``aam``."""
     crops: int = 4
     """Crops of each talker in a batch of ``ge2e``."""
     goes_on: bool = False
@@ -68,12 +70,16 @@ class Recipe:
     """Whether the rate stays, so that a run has no planned end."""
     average: float = 0.0
     """Share of themselves that the averaged weights keep each step: they are validated and shipped; 0: the weights themselves."""
+    own_moments: int | None = None
+    """Steps whose batches are normalised by their own moments; from then on by the running ones, as on a device. None: all."""
     batch: int = 8
     """Items per step over all processes."""
     lr: float = 2e-3
     warmup: int = 200
     weight_decay: float = 0.01
     clip: float = 5.0
+    validation: int = 96
+    """Mixtures of held-out talkers that a validation hears; a third as many on two ears."""
     seed: int = 1
     blur: float = 0.3
     """Distance that a training enrollment is moved in a random direction (the embedding is a unit vector)."""
@@ -142,15 +148,16 @@ def base() -> Recipe:
 
 
 def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
-    encoder = EncoderRecipe(steps=3500, batch=96, lr=1.5e-3, narrow=0.4, goes_on=True)
+    encoder = EncoderRecipe(steps=3500, batch=96, lr=1.5e-3, narrow=0.5, pull=8.0, goes_on=True)
     return Recipe(
         name=name,
         student=student,
         encoder=encoder,
-        scene=replace(TWO_EARS, easy_steps=3600),  # six hours of mixtures
+        scene=replace(TWO_EARS, easy_steps=_SIX_HOURS),
         steps=_ENDLESS,
         constant=True,
         average=0.998,
+        own_moments=_SIX_HOURS,
         batch=4,
         lr=1.5e-3,
         warmup=50,
@@ -189,7 +196,8 @@ def band_split() -> Recipe:
 
 def _of_one_ear(name: str, network: NetworkConfig) -> Recipe:
     own = _of_two_ears(name, SMALL_BEAM)
-    return replace(own, student=network, scene=replace(own.scene, binaural_every=0, easy_steps=0))
+    scene = replace(own.scene, binaural_every=0, easy_steps=0)
+    return replace(own, student=network, scene=scene, own_moments=480)  # 48 minutes of mixtures: runs of theirs are short
 
 
 def teacher_s() -> Recipe:
@@ -204,17 +212,15 @@ def teacher() -> Recipe:
 
 def smoke() -> Recipe:
     """Seconds, not hours: shows that every part runs. Learns nothing worth hearing."""
-    return replace(
-        nano_gains(), name="smoke", steps=6, batch=4, warmup=2, encoder=EncoderRecipe(steps=6, batch=16), scene=Scene(seconds=1.0)
-    )
+    encoder = EncoderRecipe(steps=6, batch=16)
+    return replace(nano_gains(), name="smoke", steps=6, batch=4, warmup=2, encoder=encoder, scene=Scene(seconds=1.0), validation=12)
 
 
 def smoke_beam() -> Recipe:
     """``smoke`` with a beam: no end but the steps that are asked for."""
-    scene = replace(TWO_EARS, seconds=1.0, easy_steps=2)
-    return replace(
-        nano(), name="smoke_beam", warmup=2, encoder=EncoderRecipe(steps=6, batch=16, goes_on=True), scene=scene, average=0.5
-    )
+    scene, encoder = replace(TWO_EARS, seconds=1.0, easy_steps=2), EncoderRecipe(steps=6, batch=16, goes_on=True)
+    shown = replace(nano(), name="smoke_beam", encoder=encoder, scene=scene, own_moments=2, average=0.5)
+    return replace(shown, warmup=2, validation=12)
 
 
 def mask2flow_paper() -> Recipe:
@@ -239,6 +245,8 @@ def mask2flow_smoke() -> Recipe:
 
 
 _ENDLESS = 10**9
+_SIX_HOURS = 3600
+"""Steps of six hours of mixtures."""
 
 _STUDENTS = (nano, small, base, nano_gains, small_gains, base_gains, small_local, teacher_s, teacher, smoke, smoke_beam)
 _PUBLISHED = (mask2flow_paper, mask2flow_paper_v2, mask2flow_s, mask2flow_smoke)

@@ -55,16 +55,19 @@ class TrainingRun:
         device: torch.device | str = "cpu",
         *,
         refine: bool = False,
+        heard: int = 0,
     ) -> None:
-        """``refine``: the encoder is where the recipe's own training of one begins, else it is used as it is."""
-        self.recipe = made
+        """``refine``: the encoder is where the recipe's own training of one begins, else it is used as it is. ``heard``: steps of
+        the runs that the weights come from; this one's mixtures come after theirs.
+        """
+        self.recipe, self._heard = made, heard
         self.corpus = open_corpus(data)
         held = len(self.corpus.validation_speakers)
         if held < 2:
             raise DataError(f"{data}: {held} named talkers are left for validation, 2 are needed: add talkers")
         frame = made.student.frame
 
-        cache = folder.parent / "cache"
+        cache = folder.absolute().parent / "cache"  # "." has no parent but itself
         stored = folder / "voices.pt"
         speeds = embeddings.speeds if embeddings else _speeds(stored) if made.encoder is None else SPEEDS
         self.speech = decode(
@@ -95,8 +98,9 @@ class TrainingRun:
 
     def tensors(self, step: int, size: int, rank: int, ranks: int) -> tuple[Tensor, ...]:
         """Mixture, target, voice and flow time of this process's part of a step."""
+        step += self._heard
         batch = self.mixer.batch(step, size, rank, ranks)
-        return tensors_of(batch, self.enrollments, self.recipe.seed, step, rank, self.recipe.blur)
+        return tensors_of(batch, self.enrollments, self.recipe.seed, step, self.recipe.blur)
 
 
 def _teller(watch: Watch, phase: str) -> Callable[[int, int], None]:
@@ -176,10 +180,10 @@ def _speeds(stored: Path) -> tuple[float, ...]:
     return tuple(speed for speed in SPEEDS if f"{speed:g}" in there)
 
 
-def tensors_of(batch: Batch, enrollments: Enrollments, seed: int, step: int, rank: int, blur: float = 0.0) -> tuple[Tensor, ...]:
+def tensors_of(batch: Batch, enrollments: Enrollments, seed: int, step: int, blur: float = 0.0) -> tuple[Tensor, ...]:
     voices, times = [], []
-    for i, (talker, utterance) in enumerate(zip(batch.talker, batch.utterance, strict=True)):
-        rng = np.random.default_rng([seed, step, rank * len(batch.talker) + i, 13])
+    for place, talker, utterance in zip(batch.place, batch.talker, batch.utterance, strict=True):
+        rng = np.random.default_rng([seed, step, place, 13])
         voices.append(enrollments.draw(rng, talker, int(utterance), blur))
         times.append(rng.random())
     return (

@@ -23,7 +23,7 @@ from quantization import hearing_scores
 from quantization.hearing_scores import fixed_noise
 from quantization.trial_list import Trial, read_sound, trial_error
 
-__all__ = ["Item", "Listener", "check", "score"]
+__all__ = ["Item", "Listener", "align", "check", "read_at", "score"]
 
 Float = NDArray[np.float32]
 Item = dict[str, Any]
@@ -62,10 +62,13 @@ def score(
     item: Item = {"id": trial.id, "condition": trial.condition, "absent": trial.target is None}
     if isinstance(listener, str):
         return {**item, "failed": listener, "scores": {}, "not_computed": {}}
-    mixture = _read_at(rate_hz, trial, "mixture", trial.mixture)
-    target = None if trial.target is None else _align(_read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")
+    mixture = read_at(rate_hz, trial, "mixture", trial.mixture)
+    target = None if trial.target is None else align(read_at(rate_hz, trial, "target", trial.target), mixture, trial, "target")
     if target is not None and audio.is_silent(target):
         target = None
+    if target is not None and (dead := [ear for ear, sound in enumerate(target, 1) if not sound.any()]):
+        reason = f"channel {dead[0]} of {len(target)} is silent, so that ear has no score: take that channel out of all files"
+        raise trial_error(trial, "target", reason)
     try:
         estimate = listener(mixture)
     except AudioError as failure:
@@ -90,7 +93,7 @@ def _circumstances(trial: Trial, mixture: Float, target: Float, rate_hz: int) ->
     if len(trial.sexes) > 1 and all(trial.sexes):
         out["same_sex"] = trial.sexes[0] in trial.sexes[1:]
     try:
-        others = [_align(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer") for path in trial.interferers]
+        others = [align(read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer") for path in trial.interferers]
     except DataError:  # scores["wrong_talker"] says so
         return out
     if others and (power := float(sum(np.sum(np.square(x, dtype=np.float64)) for x in others))):
@@ -140,7 +143,7 @@ def _present(
 def _resembles_another(trial: Trial, estimate: Float, mixture: Float, after: float, rate_hz: int) -> bool:
     """Whether the output is nearer to an interfering talker than to the target."""
     for path in trial.interferers:
-        other = _align(_read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer")
+        other = align(read_at(rate_hz, trial, "interferer", path), mixture, trial, "interferer")
         if si_sdr(estimate, other) > after:
             return True
     return False
@@ -176,13 +179,14 @@ def _estoi(target: Float, estimate: Float) -> float:
             raise _NotComputableError(" ".join(str(failure).split())) from failure
 
 
-def _read_at(rate_hz: int, trial: Trial, column: str, path: Path) -> Float:
+def read_at(rate_hz: int, trial: Trial, column: str, path: Path) -> Float:
+    """``[channels, samples]`` of a file that ``column`` names, at this rate; ``DataError`` with the row if it cannot be read."""
     signal, file_hz = read_sound(trial, column, path)
     return audio.resample(signal, file_hz, rate_hz)
 
 
-def _align(signal: Float, mixture: Float, trial: Trial, column: str) -> Float:
-    """A reference, cut or padded where resampling left it a sample off."""
+def align(signal: Float, mixture: Float, trial: Trial, column: str) -> Float:
+    """A reference, cut or padded where resampling left it a sample off; ``DataError`` with the row for one of another size."""
     if signal.shape[0] != mixture.shape[0] or abs(signal.shape[1] - mixture.shape[1]) > 1:
         sizes = " and ".join(f"{x.shape[0]} x {x.shape[1]}" for x in (signal, mixture))
         raise trial_error(trial, column, f"it must have the mixture's channels and length, they have {sizes} samples")

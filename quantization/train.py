@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import dataclasses
+import math
 import statistics
 import time
 from contextlib import nullcontext
@@ -25,13 +26,13 @@ from edge_tse.nn.losses import Teaching
 from edge_tse.nn.network import Network, NetworkConfig, network_of
 from edge_tse.nn.student import Student, StudentConfig
 from quantization.arithmetic import fastest
-from quantization.checkpoint import Checkpoint, load_checkpoint, may_go_on, of_external_size
+from quantization.checkpoint import Checkpoint, check_teacher, load_checkpoint, may_go_on, of_external_size
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
 from quantization.recipes import Recipe, recipe
 from quantization.run import TrainingProgress, TrainingRun, Watch
 from quantization.stored import save_state
-from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, validate
+from quantization.validation import CURVE, KINDS, SUMMARY, two_ears, unseen_errors, validate
 
 __all__ = ["train"]
 
@@ -82,7 +83,10 @@ def train(
     elif previous and previous.encoder is None:
         made = of_external_size(made, previous.recipe.student.embedding)
     fabric = launch()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        raise DataError(f"the folder {folder} cannot be made: {failure.strerror or failure}; choose another place") from failure
     begins = _beginning(made, last, previous, start, teacher, cut, rate, keeps_steps=steps is None)
     _train(begins, folder, data, external, fabric, stop_at, watch)
     return last
@@ -110,6 +114,13 @@ class _Beginning:
     def learned(self) -> bool:
         """Whether the run begins, or began, with the weights of another."""
         return self.begun is not None or (self.previous is not None and self.previous.begun)
+
+    @property
+    def heard(self) -> int:
+        """Steps of earlier runs, after whose mixtures this one's come."""
+        if self.goes_on is not None:
+            return self.goes_on.heard
+        return self.begun.heard + self.begun.step if self.begun else 0
 
     @property
     def plan(self) -> Plan:
@@ -143,6 +154,14 @@ def _beginning(
         )
     if begun or (previous and previous.begun):
         made = made.without_easy_start
+    if previous:
+        made = dataclasses.replace(made, own_moments=previous.recipe.own_moments)
+    elif begun and begun.recipe.student == made.student and made.own_moments is not None:
+        made = dataclasses.replace(made, own_moments=0)  # moments of a network that was grown are not known yet
+    if cut is not None and not 0 <= cut < math.inf:
+        raise DataError(f"a cut of {cut:g} minutes: a number of them is needed")
+    if cut is not None and previous and previous.falls_from is None:
+        raise DataError(f"{last} is no cut of another run, so that none goes on there: choose another folder")
     falls_from = previous.falls_from if previous else None
     if cut is not None and not previous:
         if begun is None or begun.current is None or begun.recipe.student != made.student or not made.constant:
@@ -159,8 +178,12 @@ def _beginning(
     if teacher and not isinstance(made.student, StudentConfig):
         raise DataError(f"{made.name!r} learns from the target alone and has no use for a teacher: leave it out")
     teaches = load_checkpoint(teacher) if teacher else None
-    if teaches and teaches.recipe.student.frame != made.student.frame:
-        raise DataError(f"{teacher}: its frames are not those of {made.name!r}: choose a teacher of the same rate, hop and bands")
+    if teacher and teaches:
+        check_teacher(teacher, teaches, made.student, repr(made.name))
+    known = previous.teacher if previous else ""
+    if known != "" and known != (teaches.digest if teaches else None):
+        learns = f"the teacher {known[:12]}" if known else "no teacher"
+        raise DataError(f"{last} learns from {learns}: give the same --teacher to go on, or choose another folder")
     return _Beginning(made=made, previous=previous, begun=begun, teaches=teaches, falls_from=falls_from)
 
 
@@ -177,7 +200,8 @@ def _train(
     with fabric.rank_zero_first():  # the first process decodes and enrolls, the others read what it stored
         known = begun or teaches
         refine = bool(begun and made.encoder and made.encoder.goes_on and begun.recipe.encoder != made.encoder)
-        run = TrainingRun(made, data, folder, watch, known.encoder if known else None, external, fabric.device, refine=refine)
+        encoder = known.encoder if known else None
+        run = TrainingRun(made, data, folder, watch, encoder, external, fabric.device, refine=refine, heard=begins.heard)
     torch.manual_seed(made.seed)
     student = _going_on(begins.previous or begun, run, made.student)
     arithmetic = fabric.broadcast(fastest(fabric.device.type))
@@ -240,6 +264,9 @@ class _Keeper:
             "teaching": dataclasses.asdict(made.teaching),
             "falls_from": self._begins.falls_from,
             "begun": self._begins.learned,
+            "heard": self._begins.heard,
+            "own_moments": made.own_moments,
+            "teacher": self._begins.teaches.digest if self._begins.teaches else None,
         }
         weights = average.state if average else student.state_dict()
         state |= {"current": student.state_dict()} if average else {}
@@ -249,11 +276,13 @@ class _Keeper:
     def _validate(self, step: int) -> dict[str, Any]:
         made, run, student = self._begins.made, self._run, self._student
         with self._average.swap_in() if self._average else nullcontext():
-            figures = {"validation": validate(student, run)}
-            figures |= {name: validate(student, run, 32, heads=heads) for name, heads in two_ears(run).items()}
+            figures = {"validation": validate(student, run, made.validation)}
+            figures |= {name: validate(student, run, made.validation // 3, heads=heads) for name, heads in two_ears(run).items()}
+            if self._curve:
+                figures["errors"] = unseen_errors(student, run, 2 * made.validation)
         if self._curve:
             found = {f"{kind}_{key}": figures[kind][key] for kind in KINDS if kind in figures for key in SUMMARY}
-            self._curve.row(step, {"hours": made.hours(step), **found})
+            self._curve.row(step, {"hours": made.hours(step), **found, **figures["errors"]})
         self._watch(TrainingProgress(phase="validated", step=step, steps=made.steps, figures=figures["validation"]))
         self._judged = time.monotonic()
         return figures

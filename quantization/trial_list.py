@@ -42,6 +42,11 @@ class Trial:
     row: int
     """Line of the CSV, for messages."""
 
+    @property
+    def sounds(self) -> tuple[Path, ...]:
+        """All files that the row names, of which an interferer may be missing."""
+        return (self.mixture, *self.enrollment, *([self.target] if self.target else []), *self.interferers)
+
 
 def read_trials(path: Path) -> list[Trial]:
     """The rows of a CSV.
@@ -109,8 +114,8 @@ def content_digest(trials: Iterable[Trial]) -> str:
     """SHA-256 of the sound of all files that the trials name, in hexadecimal: other files under like names are other trials."""
     total = hashlib.sha256()
     for trial in trials:
-        for path in (trial.mixture, *trial.enrollment, *([trial.target] if trial.target else []), *trial.interferers):
-            if _is_file(path):  # an interferer may be missing
+        for path in trial.sounds:
+            if _is_file(path):
                 total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()
 

@@ -39,7 +39,7 @@ SNR_DB = (5.0, 15.0)
 LEVEL_DB = (-28.0, -20.0)
 """RMS of the mixture relative to full scale."""
 APART_DEG = 30.0
-"""Least angle between two talkers around one head."""
+"""Least angle between the target and each other talker around one head."""
 ENROLLMENT_S = (4.0, 10.0)
 PEAK = 0.98
 _ACTIVE_SHARE = 0.7  # of 20 ms frames: with fewer, one talker often pauses and is not in the way
@@ -258,7 +258,7 @@ class _Scene:
         return signal[None] * np.float32(min(1.0, PEAK / float(np.abs(signal).max())))
 
     def _place(self, rng: np.random.Generator, voices: list[Float], condition: Condition) -> tuple[list[Float], dict[str, str]]:
-        """``[ears, n]`` of each voice: as recorded, or around one head at least :data:`APART_DEG` apart."""
+        """``[ears, n]`` of each voice: as recorded, or around one head, the others at least :data:`APART_DEG` off the first."""
         if condition.ears == 1:
             return [voice[None] for voice in voices], {}
         heads = self.heads(condition)

@@ -11,24 +11,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from edge_tse.errors import DataError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.nn.network import Network
+from quantization.loop import objective_of
 from quantization.mixing import Mixer
 from quantization.mixture import Scene
 from quantization.run import TrainingRun, tensors_of
 
-__all__ = ["CURVE", "KINDS", "SUMMARY", "estimate", "summarize", "two_ears", "unseen_gains", "validate"]
+__all__ = ["CURVE", "KINDS", "SUMMARY", "estimate", "summarize", "two_ears", "unseen_errors", "unseen_gains", "validate"]
 
 KINDS, SUMMARY = ("validation", "two_ears", "two_ears_room"), ("mean", "median", "p10", "alike", "unlike")
-CURVE = ("hours", *(f"{kind}_{key}" for kind in KINDS for key in SUMMARY))
+CURVE = ("hours", *(f"{kind}_{key}" for kind in KINDS for key in SUMMARY), "error_one_ear", "error_two_ears")
 _PLAIN = Scene(sir_db=(-5, 5), noisy=0, talkers=(0, 0, 1, 0), tilt=0, colour_db=0, reverberant=0, binaural_every=0)
 """A validation item unless said otherwise: two talkers, one ear, nothing else."""
 
 
-def validate(student: Network, run: TrainingRun, items: int = 96, seed: int = 99, heads: Sequence[Path] = ()) -> dict[str, float]:
+def validate(student: Network, run: TrainingRun, items: int, seed: int = 99, heads: Sequence[Path] = ()) -> dict[str, float]:
     """Summary of :func:`unseen_gains`, and the means of the thirds whose voices are the most ``alike`` and the most ``unlike``.
 
     A compass, not the figure to report.
@@ -71,7 +73,7 @@ def _unseen(
     for start in range(0, items, 8):
         batch = mixer.batch(start, min(8, items - start))
         likeness += [float(centres[a] @ centres[others[0]]) for a, others in zip(batch.talker, batch.others, strict=True)]
-        mixture, target, voice, _ = tensors_of(batch, run.held_out, seed, start, 0)
+        mixture, target, voice, _ = tensors_of(batch, run.held_out, seed, start)
         found = estimate(student, mixture, voice.to(device))
         for m, t, e in zip(*(x.numpy(force=True) for x in (mixture, target, found)), strict=True):
             ears = [(m[i, skipped:], t[i, skipped : e.shape[1]], e[i, skipped:]) for i in range(len(m))]
@@ -79,6 +81,30 @@ def _unseen(
     student.train(was_training)
     student.mixed_precision = precision
     return np.array(gains), np.array(likeness)
+
+
+@torch.no_grad()
+def unseen_errors(network: Network, run: TrainingRun, items: int, seed: int = 99) -> dict[str, float]:
+    """Error of the output in dB on mixtures as the recipe makes them, of unseen talkers, noises and heads: what training lowers.
+
+    Computed as on a device, by the running moments. The mean of all items that one ear hears, and of those that two hear; nothing
+    where fewer talkers are held out than such mixtures have.
+    """
+    made, corpus, was_training = run.recipe, run.corpus, network.training
+    device = next(network.parameters()).device
+    scene, noises, heads = made.without_easy_start.scene, corpus.noises_validation, corpus.hrirs_validation
+    try:
+        mixer = Mixer(run.validation, scene, made.student.frame, seed, noises, heads, device, run.held_out.centres)
+    except DataError:
+        return {}
+    objective = objective_of(made, network).to(device).eval()
+    found: dict[int, list[float]] = {}
+    for step in range(-(-items // made.batch)):
+        mixture, *rest = tensors_of(mixer.batch(step, made.batch), run.held_out, seed, step)
+        losses = objective(mixture, *(x.to(device) for x in rest))
+        found.setdefault(mixture.shape[1], []).append(float(losses.output_db))
+    network.train(was_training)
+    return {name: float(np.mean(found[ears])) for ears, name in ((1, "error_one_ear"), (2, "error_two_ears")) if ears in found}
 
 
 def estimate(network: Network, mixture_BEN: Tensor, voice_BE: Tensor, steps: int = 1, solver: Solver = "euler") -> Tensor:

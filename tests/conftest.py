@@ -31,22 +31,40 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder to train from, a few talkers and noises in the layout of the speech pack."""
     return write_pack(tmp_path_factory.mktemp("data"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pack(data: Path) -> Corpus:
     """What that folder holds."""
     return open_corpus(data)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def speech(pack: Corpus) -> Speech:
     """Its training talkers, at two speeds."""
     return decode(pack, pack.train_speakers, RATE, (1.0, 1.1))
+
+
+@pytest.fixture(scope="module")
+def smoke_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of ``smoke`` on that folder; of each file's own, since tests of another may change its arithmetic."""
+    from quantization.train import train
+
+    return train("smoke", tmp_path_factory.mktemp("run") / "whole", data).parent
+
+
+@pytest.fixture(scope="module")
+def short_calibration() -> Iterator[None]:
+    """Quantization hears eight mixtures, not 48: every branch, and integers that nobody ships."""
+    from quantization import quantize
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(quantize, "_CALIBRATION_STEPS", quantize._CALIBRATION_STEPS[:2])
+        yield
 
 
 @pytest.fixture(autouse=bool(os.environ.get("EDGE_TSE_TEST_CFLAGS")), scope="session")

@@ -98,10 +98,12 @@ class TestForms:
         with pytest.raises(AudioError, match=complaint):
             extract(mixture)
 
-    @pytest.mark.parametrize("rate", [None, "16000", 16000.5, float("nan"), True])
+    @pytest.mark.parametrize("rate", [None, "16000", 16000.5, float("nan"), True, 0, -16000])
     def test_a_rate_is_a_whole_number(self, rate: object) -> None:
         with pytest.raises(AudioError, match="samples per second, a whole number"):
             extract(noise(3000), rate)
+        with pytest.raises(AudioError, match="samples per second"):
+            edge_tse.enroll(noise(3000), rate, artifact=MODEL)
 
     def test_an_implausible_rate(self) -> None:
         with pytest.raises(AudioError, match="has 16 samples per second"):

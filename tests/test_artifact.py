@@ -118,6 +118,16 @@ def sealed(payload: bytes, schema: int = SCHEMA) -> bytes:
     return struct.pack("<8sQ32sQ", b"edge-tse", schema, digest, len(payload)) + payload
 
 
+def _renamed(content: bytes, *changes: tuple[bytes, bytes]) -> bytes:
+    """A file whose header says something else, of whatever length."""
+    (length,) = struct.unpack_from("<Q", content, 56)
+    header = content[64 : 64 + length]
+    for old, new in changes:
+        assert old in header
+        header = header.replace(old, new)
+    return sealed(struct.pack("<Q", len(header)) + header + content[64 + length :])
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -137,6 +147,12 @@ def sealed(payload: bytes, schema: int = SCHEMA) -> bytes:
         (lambda c: sealed(c[56:].replace(b'"hop":8', b'"hop":9')), "synthesis window 16 must be twice the hop 9"),
         (lambda c: sealed(c[56:].replace(b'"Pointwise"', b'"Pointless"')), "unknown or missing part: 'Pointless'"),
         (lambda c: sealed(c[56:].replace(b'"int8"', b'"int9"')), "header is malformed"),
+        (
+            lambda c: _renamed(
+                c, (b'"golden_outputs":["mask",', b'"golden_outputs":[["mask"],'), (b"output.mask", b"output.['mask']")
+            ),
+            "golden outputs are",
+        ),
     ],
 )
 def test_each_kind_of_damage_has_its_message(content: bytes, damage: Callable[[bytes], bytes], message: str) -> None:
@@ -235,11 +251,53 @@ def _slots(model: VoiceModel, drop: str) -> VoiceModel:
             r"golden features are int8 \(40, 19\), not int8 \[frames, 20\]",
         ),
         (lambda a: {"golden": Golden(a.golden.features.astype(np.float32), None)}, "golden features are float32"),
+        (lambda a: {"golden": Golden(a.golden.features[:0], {k: v[:0] for k, v in a.golden.outputs.items()})}, "0 golden frames"),
+        (
+            lambda a: {"golden": Golden(a.golden.features, dict(reversed(a.golden.outputs.items())))},
+            r"golden outputs are \{'velocity': .*, the features and the graph need \{'mask'",
+        ),
     ],
 )
 def test_parts_must_belong_together(artifact: Artifact, change: Callable[[Artifact], dict[str, Any]], message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         replace(artifact, **change(artifact))
+
+
+def _layered(model: VoiceModel) -> dict[str, np.ndarray]:
+    """The arrays of a model that also listens to the layers of its encoder."""
+    arrays, width = dict(model.arrays), len(model.arrays["encoder.stem.weight"])
+    arrays |= {f"local.{name}": np.ones(model.blocks * width, np.float32) for name in ("mean", "deviation")}
+    for i in range(model.blocks):
+        arrays |= {f"local.{i}.weight": np.ones((2, width), np.float32), f"local.{i}.bias": np.zeros(2, np.float32)}
+    return arrays | {f"local.film.{s}.weight": np.ones((len(arrays[f"film.{s}.bias"]), 2), np.float32) for s in model.slots}
+
+
+def test_a_scale_is_of_the_rows_of_a_matrix(artifact: Artifact) -> None:
+    """One of a vector made a matrix of it, and enrolling ended in a traceback."""
+    model = artifact.voice_model
+    arrays = {**model.arrays, "code.bias.scale": np.ones_like(model.arrays["code.bias"])}
+    with pytest.raises(ArtifactError, match=r"code\.bias\.scale is float32 .*, one float32 a row of a matrix is needed: make the"):
+        replace(artifact, voice_model=replace(model, arrays=arrays))
+
+
+def test_slots_end_in_plain_numbers_where_they_match_layers(artifact: Artifact) -> None:
+    arrays = _layered(artifact.voice_model)
+    made = replace(artifact, voice_model=replace(artifact.voice_model, arrays=arrays))
+    for slot in ("mask.00", "mask.\N{ARABIC-INDIC DIGIT THREE}"):
+        odd = {**arrays, **{f"film.{slot}.{part}": arrays[f"film.mask.0.{part}"] for part in ("weight", "weight.scale", "bias")}}
+        with pytest.raises(ArtifactError, match="end in no number"):
+            replace(made, voice_model=replace(made.voice_model, arrays=odd))
+
+
+def test_modulations_of_layers_are_finite_whatever_else_is_there(artifact: Artifact) -> None:
+    model = replace(artifact.voice_model, arrays=_layered(artifact.voice_model))
+    voice = graphs.embedding(0, model.size)
+    wanted = model.modulation(voice)
+    more = replace(model, arrays={**model.arrays, "local.film.mask.0.bias": np.zeros(2, np.float32)})
+    np.testing.assert_array_equal(more.modulation(voice)["mask.1"], wanted["mask.1"])
+    narrow = replace(model, arrays={**model.arrays, "local.deviation": model.arrays["local.deviation"] * np.float32(1e-38)})
+    with pytest.raises(ArtifactError, match="modulations of this voice are not finite"):
+        narrow.modulation(100 * voice)
 
 
 def test_unknown_types_are_not_written(artifact: Artifact) -> None:

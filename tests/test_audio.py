@@ -188,6 +188,16 @@ class TestWriting:
         assert audio.write(tmp_path / "a.wav", np.array([[0, 1.5, -1.5, 1]], np.float32), 16000) == 2
         assert np.abs(audio.read(tmp_path / "a.wav")[0]).max() <= 1
 
+    @pytest.mark.parametrize("rate_hz", [65_537, 96_001, 655_350, 700_000, 768_000])
+    def test_a_rate_that_flac_cannot_state(self, tmp_path: Path, rate_hz: int) -> None:
+        assert audio.write(tmp_path / "a.wav", tone(), rate_hz) == 0
+        if rate_hz == 655_350:
+            assert audio.write(tmp_path / "a.flac", tone(), rate_hz) == 0
+        else:
+            with pytest.raises(AudioError, match=f"FLAC cannot state {rate_hz} samples per second: write a .wav"):
+                audio.write(tmp_path / "a.flac", tone(), rate_hz)
+            assert not (tmp_path / "a.flac").exists()
+
     def test_other_suffixes(self, tmp_path: Path) -> None:
         for name in ("a.mp3", "a", "a.etse"):
             with pytest.raises(AudioError, match=r"choose \.wav or \.flac"):

@@ -18,15 +18,21 @@ from benchmarks.baselines import MARKS, PAGE, block, judge, macs_per_s, table  #
 from benchmarks.readme_figures import fill  # noqa: E402
 from edge_tse.errors import DataError  # noqa: E402
 from edge_tse.nn.baselines import BAND_SPLIT, GATED_CRN, SPEAKERBEAM, SPEX, VOICEFILTER, Baseline, BaselineConfig  # noqa: E402
+from edge_tse.nn.encoder import Encoder  # noqa: E402
 from edge_tse.nn.losses import Weights, sound_losses  # noqa: E402
+from edge_tse.nn.moments import keep_moments  # noqa: E402
 from edge_tse.nn.student import NANO_BEAM, Student  # noqa: E402
-from quantization.checkpoint import load_checkpoint  # noqa: E402
+from edge_tse.voice import speech_levels  # noqa: E402
+from quantization import float_listener  # noqa: E402
+from quantization.checkpoint import Checkpoint, load_checkpoint  # noqa: E402
 from quantization.float_analysis import analyse_checkpoint  # noqa: E402
 from quantization.float_listener import evaluate_checkpoint  # noqa: E402
 from quantization.loop import Teacher  # noqa: E402
 from quantization.quantize import quantize  # noqa: E402
 from quantization.recipes import RECIPES, recipe  # noqa: E402
 from quantization.train import train  # noqa: E402
+from quantization.trial_list import read_trials  # noqa: E402
+from tests.speech import utterance  # noqa: E402
 
 _ALL = {"spex": SPEX, "speakerbeam": SPEAKERBEAM, "voicefilter": VOICEFILTER, "gated_crn": GATED_CRN, "band_split": BAND_SPLIT}
 
@@ -64,6 +70,15 @@ def test_nothing_of_the_future_is_heard(baseline: Baseline) -> None:
     assert torch.equal(baseline(cut, voice)[..., :until], whole[..., :until])
     assert not torch.equal(baseline(cut, voice), whole)
     assert baseline.latency_s <= 0.008
+
+
+@torch.no_grad()
+def test_moments_that_are_kept_are_those_of_a_device(baseline: Baseline) -> None:
+    sound, voice = _sound(2, 16000), _voices(baseline.config, 2)
+    on_a_device = baseline(sound, voice)
+    keep_moments(baseline)
+    assert torch.equal(baseline.train()(sound, voice), on_a_device)
+    assert torch.equal(baseline.eval()(sound, voice), on_a_device), "moments moved while it trained"
 
 
 @torch.no_grad()
@@ -141,6 +156,20 @@ def test_a_run_learns_resumes_and_is_judged(data, short, trials, tmp_path) -> No
     assert found["conditions"]["two"]["n"] == 1
     assert found["curve"]["core_h"] == [found["core_h"]]
     assert "| 8 ms |" in table({"short": {**found, "title": "a short one"}}, "two")
+
+
+@pytest.mark.parametrize("name", ["gated_crn", "voicefilter"])
+def test_it_is_judged_with_voices_as_it_is_trained_with(name: str, trials, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole of a voice with averages of layers was made a unit vector: a third of what is heard in training."""
+    torch.manual_seed(3)
+    made, encoder, sound = recipe(name), Encoder().eval(), utterance(3, 0, 4.0)
+    source = Checkpoint(recipe=made, student=made.student.make().eval(), encoder=encoder, step=0, figures={}, resume=[])
+    monkeypatch.setattr(float_listener, "enrollment_clips", lambda trial: [("clip", sound[None], 16000)])
+    heard = float_listener.enroll(source, read_trials(trials)[0])[0]
+    with torch.no_grad():
+        unit, averages = encoder.describe(torch.from_numpy(speech_levels(made.student.frame, sound))[None])
+    wanted = torch.cat([unit[0], averages.flatten()])[: made.student.voice_size]
+    torch.testing.assert_close(heard, wanted, atol=1e-4, rtol=1e-3)
 
 
 def test_multiply_accumulates_of_known_sizes() -> None:

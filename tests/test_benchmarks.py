@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import runpy
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import RESULTS, ceilings, compute, geometry, live_figures, parity, scale_page, streams
-from benchmarks.readme_figures import fill
+from benchmarks.readme_figures import fill, renew
 from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import shipped_cases
 from edge_tse.frame import FrameSpec
@@ -51,6 +54,52 @@ def test_an_oracle_leaves_the_target_alone() -> None:
         np.testing.assert_allclose(gain, 1, atol=1e-5, err_msg=name)
     for name, gain in ceilings.oracle_gains(FRAME, spectra, np.zeros_like(spectra)).items():
         np.testing.assert_allclose(gain, 0, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "quality --data {0}",
+        "parity --data {0}",
+        "passing --data {0}",
+        "scene_enrollment --data {0}",
+        "structures --data {0}",
+        "baselines {0} --data {0}",
+        "two_ears --checkpoint {0} --data {0} --work {0}",
+        "firmware --artifact {0}",
+        "realtime --to {0}/no/file.json",
+        "clocks --to {0}/no/file.json",
+    ],
+)
+def test_a_path_that_does_not_serve_is_refused_in_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="needs edge-tse[train]")
+    name, *options = command.format(tmp_path).split()
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *options])
+    monkeypatch.delitem(sys.modules, f"benchmarks.{name}", raising=False)  # run as a program, it is a module of its own
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert err.startswith(f"{name}: ")
+    assert str(tmp_path) in err
+    assert err.count("\n") == 1
+
+
+def test_a_page_takes_no_argument_but_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "page.md"
+    monkeypatch.setattr(sys, "argv", ["page.py", "--chekc"])
+    with pytest.raises(SystemExit) as ended:
+        renew(page, "text")
+    assert ended.value.code == 2
+    assert "--chekc" in capsys.readouterr().err
+    assert not page.exists()
+    for options, code in ((["--check"], 1), ([], 0), (["--check"], 0)):
+        monkeypatch.setattr(sys, "argv", ["page.py", *options])
+        assert renew(page, "text") == code
 
 
 def test_costs_on_file_are_taken_to_ours() -> None:
@@ -139,3 +188,35 @@ def test_a_row_of_parity_is_a_function_of_its_task(monkeypatch: pytest.MonkeyPat
     assert two.pop("voice_change_ms") > 0
     assert one == two
     assert (one["worst_lsb"], one["frames"], one["si_sdr_difference"]) == (0, 40, None)
+
+
+def test_ceilings_without_a_mixture_leave_what_is_on_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ceilings, "RESULTS", tmp_path)
+    for name in ("mixture", "enrollment"):
+        (tmp_path / f"{name}.wav").touch()
+    listed = tmp_path / "trials.csv"
+    listed.write_text("id,mixture,enrollment,target,interferer,condition\na,mixture.wav,enrollment.wav,,,nobody\n")
+    assert ceilings.main(["--trials", str(listed), "--condition", "nobody"]) == 2
+    assert "0 trials of nobody with a target, 1 is needed: choose of nobody" in capsys.readouterr().err
+    assert ceilings.main(["--trials", str(tmp_path / "none.csv")]) == 2
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_stated_commands_name_what_they_need() -> None:
+    """Of every command of the pages and the docstrings that has options; a name alone says where a figure is from."""
+    root = RESULTS.parents[1]
+    needed = {
+        path.stem: re.findall(r'add_argument\((?:"-o", )?"(--[a-z-]+)"[^\n]*required=True', path.read_text())
+        for path in (root / "benchmarks").glob("*.py")
+    }
+    checked = 0
+    for page in (*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("benchmarks/*.py")):
+        for name, options in re.findall(r"python -m benchmarks\.(\w+)((?: [^\s`#]+)+)", page.read_text()):
+            given = options.replace(" -o ", " --output ")
+            if " --" in given and " --help" not in given and " --render" not in given:
+                checked += 1
+                missing = [option for option in needed[name] if option not in given.split()]
+                assert not missing, f"{page.name}: python -m benchmarks.{name}{options}"
+    assert checked > 40

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import stat
@@ -33,7 +34,8 @@ from firmware_bridge.cores import CORES
 from firmware_bridge.device import Device, DeviceNetwork
 from firmware_bridge.elf import read_sections
 from firmware_bridge.flash import install
-from firmware_bridge.flash_tools import tool_steps
+from firmware_bridge.flash_memory import FileFlash
+from firmware_bridge.flash_tools import ToolStep, run_step, tool_steps
 from firmware_bridge.image import make, pack_image, public_key, sign, with_counter
 from firmware_bridge.link import Confirming, Link, MemoryLink, open_link
 from firmware_bridge.native import NativeChain
@@ -173,7 +175,7 @@ class TestEmulated:
             assert (done["counter"], done["replayed"]["worst_lsb"]) == (counter, 0)
         line = run("flash", files.other, "--target", TARGET, *keys, "--counter", 4).complaint
         assert "the image has security counter 4, this board takes 5 and higher: it is older than what the board has kept" in line
-        run("flash", files.artifact, "--target", TARGET, *keys, "--counter", 5, "--image", tmp_path / "a.img")
+        run("flash", files.artifact, "--target", TARGET, "--sign", files.key, "--counter", 5, "--image", tmp_path / "a.img")
         line = run("flash", tmp_path / "a.img", "--target", TARGET, "--counter", 6).complaint
         assert "is not signed" in line, "what was signed has changed"
         line = run("flash", files.artifact, "--target", TARGET, "--counter", -1).complaint
@@ -359,10 +361,14 @@ class TestPort:
         model.save(tmp_path / "model.etse")
         rng = np.random.default_rng(1)
         sound = rng.integers(-8000, 8000, (4000, 2)).astype(np.int16)
+        sound[1000:1010] = 32767
         soundfile.write(tmp_path / "mix.wav", sound, 16000)
         options = ("--mixture", tmp_path / "mix.wav", "-o", tmp_path / "out.wav")
-        done = run("board", tmp_path / "model.etse", "--target", "host", "--port", port(model), *options, "--json").json
+        told = run("board", tmp_path / "model.etse", "--target", "host", "--port", port(model), *options, "--json")
+        done = told.json
         assert done["seconds"] == 0.25
+        assert done["input_clipped_samples"] == 20
+        assert "mix.wav: 20 samples are clipped; record at a lower level" in told.err
         got, _ = soundfile.read(tmp_path / "out.wav", dtype="int16")
         frame = model.frame
         chain = NativeChain(model, 2, compiler=compiler())
@@ -582,6 +588,20 @@ def test_an_image_is_proved_before_anybody_else_writes(
     EmulatedBoard(target, memory).install(images("host", 2).read_bytes())
 
 
+def test_a_board_whose_trial_cannot_be_marked_is_ended(
+    images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its memory cannot be written: the emulator that has started goes with it."""
+    board, link = EmulatedBoard(find_target("host"), tmp_path / "memory"), MemoryLink(lambda sent: sent)
+    board.install(images("host").read_bytes())
+    monkeypatch.setattr(boards.emulator, "start", lambda core, program: link)
+    monkeypatch.setattr(FileFlash, "program", lambda *_: (_ for _ in ()).throw(TargetError("no space left")))
+    link.write(b"?")
+    with pytest.raises(TargetError, match="no space left"):
+        board.start()
+    assert not link.read(1, 0.1), "closed"
+
+
 def test_programs_that_flash_at_once_lose_nothing(images: Callable[..., Path], tmp_path: Path) -> None:
     """Two processes, ten times over: both images are in the memory afterwards, one newer than the other."""
     code = "import sys; from pathlib import Path; from edge_tse.cli import main; sys.exit(main())"
@@ -615,6 +635,13 @@ class TestDryRun:
         assert run("flash", images("host"), "--target", "host", "--trust", files.public).code == 0
         assert "not signed" in run("flash", images("host", signed=False), "--target", "host", "--dry-run").complaint
 
+    @pytest.mark.parametrize("name", ["notes.txt", "", "notes.txt/below"])
+    def test_a_file_that_is_no_memory_is_refused(self, images: Callable[..., Path], run: Run, tmp_path: Path, name: str) -> None:
+        (tmp_path / "notes.txt").write_text("hello")
+        words = ("flash", images("host"), "--target", "host", "--port", tmp_path / name)
+        for line in (run(*words).complaint, run(*words, "--dry-run").complaint):
+            assert "the memory of this board 8388608: give another file" in line or "give the board's memory another place" in line
+
     def test_commands_of_tools_are_shown_and_not_run(
         self, images: Callable[..., Path], run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -624,7 +651,9 @@ class TestDryRun:
         assert "pyocd is not installed" in run("flash", *words).complaint
         (tmp_path / "pyocd").write_text("#!/bin/sh\nexit 9\n")
         (tmp_path / "pyocd").chmod(0o755)
-        assert run("flash", *words, "--json").json["steps"] == ["pyocd load --target stm32h743xx --format elf image.elf"]
+        load, compare = run("flash", *words, "--json").json["steps"]
+        assert load == "pyocd load --no-wait --target stm32h743xx --format bin --base-address 0x8000000 image.bin"
+        assert re.fullmatch(r"pyocd commander --no-wait .* --command savemem 0x8000000 \d+ image\.back", compare)
 
     def test_a_debug_server_is_not_asked(self, images: Callable[..., Path], run: Run) -> None:
         words = (images("stm32h7"), "--target", "stm32h7", "--dry-run", "--json", "--port")
@@ -636,15 +665,29 @@ class TestDryRun:
         words = (images("host"), "--target", "host", "--image", tmp_path / "a.img", "--dry-run")
         assert "leave --dry-run out" in run("flash", *words).complaint
 
+    def test_no_option_is_passed_over(self, images: Callable[..., Path], run: Run, files: Files, tmp_path: Path) -> None:
+        """A voice that is not in the image, a key that nobody is asked for, a mixture that nobody extracts from."""
+        image = images("host")
+        words = (image, "--target", "host", "--voice", files.voice, "--dry-run")
+        assert "no voice is folded into it any more: leave --voice out" in run("flash", *words).complaint
+        words = (image, "--target", "host", "--image", tmp_path / "a.img", "--trust", files.public)
+        assert "touches no board: leave --trust out" in run("flash", *words).complaint
+        assert not (tmp_path / "a.img").exists()
+        words = ("--target", "host", "--ping", "--mixture", tmp_path / "m.wav", "-o", tmp_path / "t.wav")
+        assert "--ping only asks a board who it is" in run("board", *words).complaint
+
 
 # Tools of others
 
 
 def test_the_commands_of_tools(tmp_path: Path) -> None:
     path = tmp_path / "image.elf"
-    path.write_bytes(b"program")
-    (step,) = tool_steps("pyocd", path, port="0123", chip="stm32h743xx")
-    assert step.command == ("pyocd", "load", "--target", "stm32h743xx", "--uid", "0123", "--format", "elf", str(path))
+    path.write_bytes(elf((0x08000000, b"code")))
+    load, compare = tool_steps("pyocd", path, port="0123", chip="stm32h743xx")
+    chosen, plain, back = ("--no-wait", "--target", "stm32h743xx", "--uid", "0123"), tmp_path / "image.bin", tmp_path / "image.back"
+    assert load.command == ("pyocd", "load", *chosen, "--format", "bin", "--base-address", "0x8000000", str(plain))
+    assert compare.command == ("pyocd", "commander", *chosen, "--command", "savemem", "0x8000000", "4", str(back))
+    assert (compare.read_back, compare.written, plain.read_bytes()) == (back, plain, b"code")
     with pytest.raises(TargetError, match="pyOCD needs the chip's name"):
         tool_steps("pyocd", path)
     copy, *rest = tool_steps("ssh", path, port="me@board")
@@ -656,35 +699,65 @@ def test_the_commands_of_tools(tmp_path: Path) -> None:
         tool_steps("jlink", path)
 
 
+def test_a_tool_that_prints_what_is_no_text() -> None:
+    """Its last words are shown all the same."""
+    with pytest.raises(TargetError, match=r"failed with status 3 .*no probe"):
+        run_step(ToolStep(command=("sh", "-c", "printf 'caf\\351: no probe\\n' >&2; exit 3")))
+
+
+def test_a_tool_that_cannot_be_run_or_reads_nothing(tmp_path: Path) -> None:
+    tool = tmp_path / "tool"
+    tool.write_text("no program")
+    with pytest.raises(TargetError, match=r"tool does not start \(Permission denied\): correct that"):
+        run_step(ToolStep(command=(str(tool),)))
+    (tmp_path / "written").write_bytes(b"code")
+    silent = ToolStep(command=("echo", "no device"), read_back=tmp_path / "back", written=tmp_path / "written")
+    with pytest.raises(TargetError, match=r"`echo no device` read nothing back \(no device\)"):
+        run_step(silent)
+
+
+# A chip whose flash is a file, behind each tool; what is read back can be spoilt.
+FAKE_PYOCD = """#!/bin/sh
+for file; do :; done
+case "$1" in
+load) cp "$file" {root}/flash ;;
+commander) cp {root}/flash "$file"; {spoil} ;;
+esac
+"""
 FAKE_DFU = """#!/bin/sh
-# A device whose flash is a file.
 while [ $# -gt 1 ]; do
+    file="$2"
     case "$1" in
     --dfuse-address) echo "$2" >> {root}/addresses ;;
-    --download) cp "$2" {root}/flash ;;
-    --upload) cp {root}/flash "$2"; {spoil} ;;
+    --download) cp "$file" {root}/flash ;;
+    --upload) cp {root}/flash "$file"; {spoil} ;;
     esac
     shift
 done
 """
 
 
-@pytest.mark.parametrize("spoil", [":", 'echo >> "$2"'])
-def test_a_board_behind_dfu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: str) -> None:
+@pytest.mark.parametrize("spoil", [":", 'echo >> "$file"'])
+@pytest.mark.parametrize(("tool", "script"), [("pyocd", FAKE_PYOCD), ("dfu-util", FAKE_DFU)])
+def test_what_a_tool_wrote_is_read_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, script: str, spoil: str
+) -> None:
     """Code and, further on, data become one stretch of flash; it is read back and compared."""
-    (tmp_path / "dfu-util").write_text(FAKE_DFU.format(root=tmp_path, spoil=spoil))
-    (tmp_path / "dfu-util").chmod(0o755)
+    (tmp_path / tool).write_text(script.format(root=tmp_path, spoil=spoil))
+    (tmp_path / tool).chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     stm32 = find_target("stm32h7")
     payload = elf((0x08000010, b"data"), (0x08000000, b"code"))
     image = pack_image(make(payload, target=stm32.name, core=stm32.core, artifact_digest="00" * 32))
+    chosen = {"chip": "stm32h743xx"} if tool == "pyocd" else {"via": tool}
     if spoil == ":":
-        assert flash(stm32, image, tmp_path, via="dfu-util").way == "dfu-util"
+        assert flash(stm32, image, tmp_path, **chosen).way == tool
     else:
-        with pytest.raises(DeviceError, match="dfu-util reads back something else than was written: flash again"):
-            flash(stm32, image, tmp_path, via="dfu-util")
+        with pytest.raises(DeviceError, match=f"{tool} reads back something else than was written: flash again"):
+            flash(stm32, image, tmp_path, **chosen)
     assert (tmp_path / "flash").read_bytes() == b"code" + b"\xff" * 12 + b"data"
-    assert (tmp_path / "addresses").read_text().split() == ["0x8000000", "0x8000000:20"]
+    if tool == "dfu-util":
+        assert (tmp_path / "addresses").read_text().split() == ["0x8000000", "0x8000000:20"]
 
 
 def test_a_program_in_two_memories_is_not_flat(tmp_path: Path) -> None:

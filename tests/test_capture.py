@@ -23,7 +23,8 @@ from edge_tse.cli import main
 from edge_tse.cli.sound import take_clip
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.live.devices import Device, Duplex, Wiring, choose, devices, wire
+from edge_tse.live.devices import Device, Wiring, choose, devices, wire
+from edge_tse.live.duplex import Duplex
 from edge_tse.live.loop import Loop
 from edge_tse.live.session import Session
 from edge_tse.live.supervision import supervise
@@ -344,6 +345,16 @@ class TestDuplex:
             fake.streams[0].call(np.zeros((4, 2)), 4, status)
         assert collect.flags == [0, 1, 1, 2, 0, 3]
 
+    def test_flags_of_an_input_of_its_own_are_passed_on_once(self, portaudio: Install) -> None:
+        fake = portaudio(BOTH)
+        collect = Collect()
+        Duplex(wiring(8, 2, (7, 8)), collect)
+        into, out = fake.streams
+        for heard, played in ((0, 0), (2, 0), (0, 4), (1, 4), (0, 0)):
+            into.call(np.zeros((4, 8)), 4, heard)
+            out.call(None, 4, played)
+        assert collect.flags == [0, 1, 2, 3, 0]
+
     def test_more_frames_than_were_asked_for(self, portaudio: Install) -> None:
         fake = portaudio(BOTH)
         Duplex(wiring(2, 2, (1, 2)), Collect())
@@ -373,7 +384,7 @@ class TestDuplex:
         self, portaudio: Install, monkeypatch: pytest.MonkeyPatch, what: str
     ) -> None:
         fake, held = portaudio(BOTH), threading.Event()
-        monkeypatch.setattr("edge_tse.live.devices.ANSWER_S", 0.1)
+        monkeypatch.setattr("edge_tse.live.duplex.ANSWER_S", 0.1)
         if what == "open":
             monkeypatch.setattr(fake, "open", lambda **asked: held.wait(20))
             with pytest.raises(AudioError, match="does not answer"):
@@ -590,6 +601,22 @@ class TestCommands:
         assert self.live(files, "--seconds", "0.5", "--trace", files / "x", "--report", files / "x") == 2
         assert "was given for two different outputs" in capfd.readouterr().err
 
+    def test_no_output_takes_the_place_of_an_input_or_of_the_recording(
+        self, files: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        portaudio(BOTH).drive(lambda i: sound(64, 2, seed=i))
+        (files / "h.toml").write_text("[chain]\nambient_db = -12\n")
+        for output, given in (("--report", "--hearing"), ("--trace", "--presets"), ("--report", "--calibration")):
+            capfd.readouterr()
+            assert self.live(files, "--seconds", "0.1", given, files / "h.toml", output, files / "h.toml") == 2
+            assert "is also the input" in capfd.readouterr().err
+        assert self.live(files, "--seconds", "0.1", "--record", files / "s.flac", "--report", files / "s.flac") == 2
+        assert "was given for two different outputs" in capfd.readouterr().err
+        assert self.live(files, "--seconds", "0.1", "--record", files / "s.flac") == 0
+        repeated = ["replay", files / "s.flac", "--voice", files / "a.voice", "--artifact", files / "model.etse", "--report"]
+        assert main([str(each) for each in (*repeated, files / "a.voice")]) == 2
+        assert "is also the input" in capfd.readouterr().err
+
     def test_it_is_steered_through_its_socket_and_replayed(
         self, files: Path, portaudio: Install, tmp_path_factory: pytest.TempPathFactory, capfd: pytest.CaptureFixture[str]
     ) -> None:
@@ -735,7 +762,7 @@ class TestCommands:
             "edge_tse.cli.output.open_quietly",
             "edge_tse.live.recording.Recorder.__init__",
             "edge_tse.live.session.Session.__init__",
-            "edge_tse.live.devices.Duplex.__init__",
+            "edge_tse.live.duplex.Duplex.__init__",
             "edge_tse.live.session.Session.start",
             "edge_tse.live.session.Session.stop",
             "edge_tse.live.recording.Recorder.close",
@@ -818,6 +845,8 @@ class TestCommands:
             (["--margin-ms", "0.1"], "a margin of 0.1 ms"),
             (["--engine", "device"], "--engine device needs --target"),
             (["--engine", "abacus"], "there is no engine abacus"),
+            (["--target", "host"], "--target is of a board, --engine is litert: give --engine device"),
+            (["--port", "/dev/ttyACM0"], "--port is of a board, --engine is litert"),
             (["--audiogram", "loud"], "not an audiogram"),
             (["--hearing", "none.toml"], "cannot read none.toml"),
             (["--calibration", "none.toml"], "cannot read none.toml"),
@@ -867,6 +896,28 @@ class TestCommands:
         for options in ([], ["--receiver", "loud"]):
             assert main(["calibrate", path, *options]) == 2
             assert capfd.readouterr().err.count("\n") == 1
+
+    @pytest.mark.parametrize(
+        ("line", "complaint"),
+        [
+            ("calibrate {0}/c.toml --tone --seconds inf", "'--seconds'"),
+            ("calibrate {0}/c.toml --tone --seconds 601", "'--seconds'"),
+            ("latency --seconds inf", "'--seconds'"),
+            ("latency --margin-ms 0.1", "a margin of 0.1 ms"),
+            ("enroll --record inf -o {0}/a.voice", "recordings of at most 300 s"),
+            ("enroll --record 301 -o {0}/a.voice", "recordings of at most 300 s"),
+        ],
+    )
+    def test_a_take_that_could_not_be_used_is_not_begun(
+        self, tmp_path: Path, portaudio: Install, capfd: pytest.CaptureFixture[str], line: str, complaint: str
+    ) -> None:
+        fake = portaudio(BOTH)
+        fake.drive(lambda i: pytest.fail("it was begun"))
+        assert main(line.format(tmp_path).split()) == 2
+        captured = capfd.readouterr()
+        assert complaint in captured.err
+        assert captured.err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == []
 
     def test_enroll_by_microphone(self, tmp_path: Path, portaudio: Install, capfd: pytest.CaptureFixture[str]) -> None:
         fake = portaudio(BOTH)

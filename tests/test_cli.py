@@ -121,7 +121,7 @@ class TestShape:
         assert [verb for verb in FROZEN if verb not in done.out] == []
 
     def test_version(self, run: Run) -> None:
-        assert run("--version").out == "edge-tse 0.1.0\n"
+        assert run("--version").out == "edge-tse 0.2.0\n"
 
     def test_module_is_the_command(self) -> None:
         done = subprocess.run([sys.executable, "-m", "edge_tse", "bogus"], capture_output=True, text=True, check=False)
@@ -250,6 +250,10 @@ class TestExtract:
         ("demo --mix {mix} --enroll none.wav --artifact {model} --out d", "none.wav: there is no such file"),
         ("demo --artifact {model} --out {mix}", "cannot be made"),
         ("evaluate --trials none.csv -o {mix} --artifact {model}", "none.csv"),
+        ("enroll {mix} --input 3 -o out.voice", "--input 3 is the microphone for --record, which was not given"),
+        ("enroll --embedding e.npy --scene -o out.voice", "or of --embedding: give one of them"),
+        ("enroll --list . --scene", "--list makes no voice"),
+        ("enroll --list . --artifact {model}", "--list makes no voice"),
     ],
 )
 def test_user_errors_are_one_line(run: Run, files: Files, monkeypatch: pytest.MonkeyPatch, arguments: str, complaint: str) -> None:
@@ -289,6 +293,17 @@ class TestDamage:
         rest = ("--voice", files.voice, "-o", files.folder / "out.wav", "--artifact", files.artifact)
         assert str(path) in run("extract", files.mixture, *rest).complaint
         assert files.untouched()
+
+    @pytest.mark.parametrize("name", ["bob.wav", "bob.FLAC", "-"])
+    def test_a_voice_replaces_no_recording(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+        monkeypatch.chdir(tmp_path)
+        soundfile.write("clip.wav", speech(3), 16000)
+        assert "a voice is a file that holds none: give -o alice.voice" in run("enroll", "clip.wav", "-o", name).complaint
+        assert [path.name for path in tmp_path.iterdir()] == ["clip.wav"]
+
+    def test_a_folder_that_is_not_there(self, run: Run, files: Files) -> None:
+        told = run("extract", files.mixture, "--voice", files.voice, "-o", f"{files.folder / 'out'}/").complaint
+        assert "out is no folder that is there, and no name of a sound file: make it, or choose .wav or .flac" in told
 
     def test_full_disk(self, files: Files) -> None:
         """The whole command under a limit that stops its output in the middle."""
@@ -344,16 +359,35 @@ class TestModels:
 
 
 class TestDoctor:
-    def test_engines_are_really_tried(self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
+    @pytest.fixture
+    def without_executorch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """To write one of its programs takes tens of seconds."""
+        for name in ("executorch", *(name for name in sys.modules if name.startswith("executorch."))):
+            monkeypatch.setitem(sys.modules, name, None)
+
+    def tried(self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> set[str]:
+        """Engines that run, of all that there are."""
         monkeypatch.setattr(Artifact, "shipped", classmethod(lambda cls, name="small": Artifact.load(files.artifact)))
         done = run("doctor", "--json")
         engines = {e["engine"]: e for e in done.json["engines"]}
         assert set(engines) == set(host_engines())
-        assert {"litert", "reference"} <= {name for name, e in engines.items() if e["runs"]}
         assert all(e["network_p50_ms"] > 0 for e in engines.values() if e["runs"])
         assert done.json["model"]["digest"] == Artifact.load(files.artifact).digest
+        return {name for name, e in engines.items() if e["runs"]}
+
+    @pytest.mark.usefixtures("without_executorch")
+    def test_engines_are_really_tried(self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
+        found = self.tried(run, monkeypatch, files)
+        assert {"litert", "reference"} <= found
+        assert "executorch" not in found
         assert "runs" in run("doctor").out
 
+    @pytest.mark.slow
+    def test_executorch_is_tried_too(self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
+        pytest.importorskip("executorch", reason="needs edge-tse[executorch]")
+        assert "executorch" in self.tried(run, monkeypatch, files)
+
+    @pytest.mark.usefixtures("without_executorch")
     def test_missing_packages_come_with_the_line_that_installs_them(
         self, run: Run, monkeypatch: pytest.MonkeyPatch, files: Files
     ) -> None:
@@ -466,6 +500,9 @@ class TestLab:
         assert done.json["digest"] == Artifact.load(files.artifact).digest
 
     def test_evaluate(self, run: Run, module: Callable[..., None], files: Files) -> None:
+        listed = files.folder / "trials.csv"
+        listed.write_text("id,mixture,enrollment,target,condition\n1,mix.wav,clip.wav,,absent\n")
+
         def evaluate(
             trials: Path,
             artifact: Artifact,
@@ -480,7 +517,7 @@ class TestLab:
             assert ears is None
             assert workers == Workers(count=1, scheduler="")
             assert journal == files.folder / "r.json.journal"
-            assert (trials, artifact.digest, engine) == (files.clip, Artifact.load(files.artifact).digest, "reference")
+            assert (trials, artifact.digest, engine) == (listed, Artifact.load(files.artifact).digest, "reference")
             scores = {"n": 4, "mean": 3.25, "median": 3.5, "p10": -0.5, "p5": -0.75, "below_zero": 0.25}
             two = {"n": 4, "si_sdr_i": scores, "wrong_talker": 0.125, "onset_damping_db": {"median": 1.375}}
             tails = {"sex": {"same": {"si_sdr_i": scores, "wrong_talker": 0.5}}}
@@ -490,7 +527,7 @@ class TestLab:
         line = (
             "evaluate",
             "--trials",
-            files.clip,
+            listed,
             "--artifact",
             files.artifact,
             "--engine",
@@ -578,6 +615,15 @@ def test_a_foreign_model_is_profiled_and_verified(tmp_path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["repeats"] is True
     assert main(["profile", str(described), "-o", str(tmp_path / "p.html")]) == 2
     assert "written as .json, not as .html" in capsys.readouterr().err
+    # What means nothing for it is not passed over: a comparison that nobody made, an engine that did not run.
+    for words in (
+        ["profile", str(described), "--against", str(tmp_path / "p.json")],
+        ["verify", str(described), "--engine", "onnx"],
+    ):
+        assert main(words) == 2
+        assert f"{words[2]} {words[3]} is for models of edge-tse" in capsys.readouterr().err
+    assert main(["profile", "--describe"]) == 2
+    assert "give its .onnx or .tflite" in capsys.readouterr().err
     described.write_text(described.read_text().replace("hop = 64", "hopp = 64"))
     assert main(["verify", str(described)]) == 2
     assert "nearest is 'hop'" in capsys.readouterr().err

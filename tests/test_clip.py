@@ -10,7 +10,8 @@ import pytest
 
 from edge_tse import audio
 from edge_tse.artifact import Artifact
-from edge_tse.enrollment.quality import assess
+from edge_tse.enrollment import quality
+from edge_tse.enrollment.quality import assess, least_alike
 from edge_tse.voice import VoiceModel
 
 DEMO = Path(__file__).parent.parent / "edge_tse" / "assets" / "demo"
@@ -40,6 +41,13 @@ def test_resampled_and_in_one_of_two_channels() -> None:
     found, plain = assess(model(), stereo, 48000), assess(model(), signal, 16000)
     assert found.remarks == ()
     assert found.level_dbfs == pytest.approx(plain.level_dbfs, abs=0.5)
+
+
+def test_one_recording_is_not_analysed_to_be_compared_with_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (("a", clip("slt-enroll"), 16000), ("b", clip("rms-enroll"), 16000))
+    assert least_alike(model(), [one, other]) is not None
+    monkeypatch.setattr(quality, "speech_levels", lambda *_: pytest.fail("it was analysed"))
+    assert least_alike(model(), [one]) is None
 
 
 @pytest.mark.parametrize(

@@ -340,7 +340,9 @@ def test_a_voice_patch_needs_a_voice_a_place_and_a_runtime(run: Run, saved: Path
     save_voice(graphs.voice(model.voice_model), tmp_path / "a.voice")
     voice = ("--voice", tmp_path / "a.voice")
     assert "give --voice" in run("compile", saved, "--target", "nrf5340", "-o", to, "--patch", patch).complaint
-    assert "also the file to compile" in run("compile", saved, "--target", "nrf5340", "-o", to, "--patch", to, *voice).complaint
+    for other in (to, tmp_path / "a.zip.etse", tmp_path / "bill"):  # the file, its record, and what it is made of
+        words = ("compile", saved, "--target", "nrf5340", "-o", to, "--sbom", tmp_path / "bill", "--patch", other, *voice)
+        assert f"{other} was given for two different outputs" in run(*words).complaint
     assert (
         "has no voice patches"
         in run("compile", saved, "--target", "litert", "-o", tmp_path / "a.tflite", "--patch", patch, *voice).complaint

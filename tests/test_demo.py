@@ -94,6 +94,13 @@ class TestClips:
             assert np.abs(mixed).max() < 1
             assert abs(si_sdr(mixed, wanted)) < 1
 
+    def test_a_telephone_has_its_band_and_who_is_on_it_was_enrolled_without(self) -> None:
+        wide, narrow = (next(case for case in demo.shipped_cases() if case.name == name) for name in ("mixed-gender", "telephone"))
+        hz = np.fft.rfftfreq(narrow.mixture.signal.shape[1], 1 / narrow.mixture.rate_hz)
+        power = np.abs(np.fft.rfft(narrow.mixture.signal[0])) ** 2
+        assert power[(hz < 290) | (hz > 3410)].sum() < 1e-6 * power.sum()
+        assert np.array_equal(wide.enrollments[0].signal, narrow.enrollments[0].signal)
+
     def test_enrollment_is_long_enough_and_other_words(self) -> None:
         for case in demo.shipped_cases():
             assert case.reference is not None
@@ -105,8 +112,8 @@ class TestClips:
 
 class TestFiles:
     def test_sound_of_each_case(self, shown: demo.Shown) -> None:
-        assert [o.folder.name for o in shown.outcomes] == ["new", "two-ears", "same-gender"]
-        assert [o.extraction.signal.shape[0] for o in shown.outcomes] == [1, 2, 1]
+        assert [o.folder.name for o in shown.outcomes] == ["new", "two-ears", "same-gender", "telephone"]
+        assert [o.extraction.signal.shape[0] for o in shown.outcomes] == [1, 2, 1, 1]
         for outcome in shown.outcomes:
             sounds = {name: soundfile.read(outcome.folder / f"{name}.wav") for name in ("mixture", "estimate", "reference")}
             assert {(len(signal), rate_hz) for signal, rate_hz in sounds.values()} == {
@@ -147,7 +154,7 @@ class TestPage:
 
     def test_players_hold_the_sound(self, page: Page, shown: demo.Shown) -> None:
         players = [source for tag, source in page.sources if tag == "audio"]
-        assert len(players) == 12
+        assert len(players) == 16
         content = base64.b64decode(players[1].removeprefix("data:audio/wav;base64,"))
         heard, rate_hz = soundfile.read(io.BytesIO(content))
         wanted = soundfile.read(shown.page.parent / "estimate.wav")[0]
@@ -156,7 +163,7 @@ class TestPage:
 
     def test_light_and_dark_picture(self, page: Page) -> None:
         images = [source for tag, source in page.sources if tag in ("img", "source")]
-        assert len(images) == len(set(images)) == 6
+        assert len(images) == len(set(images)) == 8
         assert all(base64.b64decode(i.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG") for i in images)
 
     def test_figures_voices_and_machine(self, page: Page, shown: demo.Shown) -> None:
@@ -230,7 +237,12 @@ def test_the_command(artifact: Artifact, tmp_path: Path, capfd: pytest.CaptureFi
     captured = capfd.readouterr()
     assert captured.err == ""
     titles = [case["title"] for case in json.loads(captured.out)["cases"]]
-    assert titles == ["A woman and a man", "The same two in a room, for two ears", "Two men"]
+    assert titles == [
+        "A woman and a man",
+        "The same two in a room, for two ears",
+        "Two men",
+        "The woman and the man over a telephone",
+    ]
     soundfile.write(tmp_path / "mix.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 16000)
     own = ["--mix", str(tmp_path / "mix.wav"), "--enroll", str(CLIPS / "slt-enroll.flac"), "--engine", "reference"]
     assert main([*line, *own]) == 0

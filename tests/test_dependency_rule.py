@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -39,7 +40,7 @@ LEAVES = {
     "onnx": ("edge_tse/engines/foreign_files.py", "targets/onnx.py"),
     "onnxruntime": ("edge_tse/engines/onnxrt.py",),
     "pesq": ("quantization/scores.py",),
-    "pyaudio": ("edge_tse/live/devices.py",),
+    "pyaudio": ("edge_tse/live/portaudio.py",),
     "pystoi": ("quantization/scores.py",),
     "rich": ("edge_tse/cli/",),
     "scipy": ("quantization/mixing.py", "quantization/mixture.py", "quantization/trials.py"),
@@ -72,14 +73,20 @@ INCLUDED = {"edge_tse/_front.c": {"firmware_bridge/c/library/front_math.h"}}
 from a folder that is complete without edge_tse, and the compiled part of edge_tse needs them when it is built, not when it runs."""
 
 
-def sources() -> list[Path]:
+@cache
+def sources() -> tuple[Path, ...]:
     """Every module of the four packages, relative to the root."""
-    return sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py"))
+    return tuple(sorted(path.relative_to(ROOT) for package in OURS for path in (ROOT / package).rglob("*.py")))
+
+
+@cache
+def parsed(source: str) -> ast.Module:
+    return ast.parse(source)
 
 
 def imported(source: str) -> Iterator[tuple[str, bool, int]]:
     """Top-level name of each import of a module, whether it is written as an import (or named by a string), and its line."""
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(parsed(source)):
         if isinstance(node, ast.Import):
             yield from ((alias.name.partition(".")[0], True, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
@@ -103,7 +110,7 @@ def named(source: str) -> set[str]:
     """Modules of packages above edge_tse that a module names in a string."""
     above = tuple(f"{package}." for package in OURS if package != "edge_tse")
     modules = {path.with_suffix("").as_posix().replace("/", ".") for path in sources()}
-    strings = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    strings = {node.value for node in ast.walk(parsed(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     return {text for text in strings & modules if text.startswith(above)}
 
 
@@ -170,7 +177,8 @@ def test_the_laboratory_is_imported_inside_functions() -> None:
     inside = {id(n) for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)}
     imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and str(n.module).startswith("quantization")]
     assert {str(n.module) for n in imports} == {
-        f"quantization.{name}" for name in ("analyse", "evaluate", "examples", "float_analysis", "quantize", "train", "workers")
+        f"quantization.{name}"
+        for name in ("analyse", "evaluate", "examples", "float_analysis", "quantize", "train", "trial_list", "workers")
     }
     assert all(id(n) in inside for n in imports)
 
@@ -180,7 +188,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     modules = {path.with_suffix("").as_posix().replace("/", "."): path for path in sources() if path.name != "__init__.py"}
     arrows: dict[str, set[str]] = {}
     for module, path in modules.items():
-        statements = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.ImportFrom)]
+        statements = [node for node in ast.walk(parsed((ROOT / path).read_text())) if isinstance(node, ast.ImportFrom)]
         named = {f"{node.module}.{alias.name}" for node in statements for alias in node.names} | {str(n.module) for n in statements}
         arrows[module] = named & modules.keys()
     assert sum(map(len, arrows.values())) > 400
@@ -193,7 +201,7 @@ def test_verbs_are_thin() -> None:
         node.name: node.end_lineno - node.body[0].lineno + 1
         for path in sources()
         if path.as_posix().startswith("edge_tse/cli/")
-        for node in ast.walk(ast.parse((ROOT / path).read_text()))
+        for node in ast.walk(parsed((ROOT / path).read_text()))
         if isinstance(node, ast.FunctionDef)
         and node.end_lineno
         and any("app.command" in ast.unparse(d) for d in node.decorator_list)

@@ -90,6 +90,18 @@ class TestPackets:
             size = library.etse_ear_frame(ctypes.byref(ear), samples.ctypes, ctypes.c_size_t(N), ctypes.c_uint32(1230), to)
             assert to.raw[:size] == ear_frame(packet)
 
+    def test_an_emulated_ear_whose_start_is_not_there(self, tmp_path: Path) -> None:
+        """A pipe that does not open is no file to read from."""
+        program = tmp_path / "ear"
+        sources = (str(c_source(name)) for name in ("send_ear.c", "earbud.c", "wire.c", "crc32.c", "port_stdio.c"))
+        flags = ("-std=c11", "-Wall", "-Wextra", "-Werror")
+        subprocess.run([*compiler(), *flags, *INCLUDES, *sources, "-o", str(program)], check=True)
+        (tmp_path / "sound").write_bytes(bytes(2 * N))
+        words = ("0", str(RATE), str(N), "1000", "sound", "link")
+        for start, status in (((), 0), (("none",), 1)):
+            done = subprocess.run([str(program), *words, *start], cwd=tmp_path, check=False, capture_output=True)
+            assert (done.returncode, done.stderr) == (status, b"")
+
     @pytest.mark.parametrize(
         ("told", "said"),
         [

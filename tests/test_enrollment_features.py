@@ -143,7 +143,8 @@ class TestLayers:
     def test_voices_and_models_of_different_kinds_are_told_apart_in_one_line(self, local_artifact, plain_artifact):
         for artifact, other in ((local_artifact, plain_artifact), (plain_artifact, local_artifact)):
             model = artifact.voice_model
-            voice = Voice(embedding=np.ones(other.voice_model.size, np.float32), encoder_digest="ab", created="", source="")
+            values = np.full(other.voice_model.size, 128**-0.5, np.float32)
+            voice = Voice(embedding=values, encoder_digest="ab", created="", source="")
             with pytest.raises(ArtifactError, match=r"^the voice was made by encoder ab, this model listens to voices of"):
                 personalize(artifact, voice)
             with pytest.raises(
@@ -152,12 +153,12 @@ class TestLayers:
                 personalize(artifact, replace(voice, encoder_digest=model.encoder_digest))
         assert {local_artifact.voice_model.size, plain_artifact.voice_model.size} == {128, 128 + BLOCKS * CHANNELS}
 
-    def test_a_run_goes_on_from_one_without_layers(self, data, plain_run, tmp_path, monkeypatch):
+    def test_a_run_goes_on_from_one_without_layers(self, data, smoke_run, tmp_path, monkeypatch):
         made = replace(recipe("smoke"), name="smoke_local", student=LOCAL)
         monkeypatch.setitem(recipes.RECIPES, "smoke_local", lambda: made)
-        train.train("smoke_local", tmp_path / "run", data, start=plain_run, steps=0)
+        train.train("smoke_local", tmp_path / "run", data, start=smoke_run, steps=0)
         begun = load_checkpoint(tmp_path / "run").student
-        for name, value in load_checkpoint(plain_run).student.state_dict().items():
+        for name, value in load_checkpoint(smoke_run).student.state_dict().items():
             assert torch.equal(begun.state_dict()[name], value), name
         assert begun.local_deviation.std() > 0, "the units are the training talkers'"
         train.train("smoke_local", tmp_path / "run2", data, start=tmp_path / "run", steps=2)
@@ -165,15 +166,8 @@ class TestLayers:
 
 
 @pytest.fixture(scope="module")
-def plain_run(data, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("runs") / "plain"
-    train.train("smoke", folder, data)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plain_artifact(data, plain_run, tmp_path_factory):
-    return quantize(plain_run, "w8a8-ptq", tmp_path_factory.mktemp("plain") / "plain.etse", data)
+def plain_artifact(data, smoke_run, short_calibration, tmp_path_factory):
+    return quantize(smoke_run, "w8a8-ptq", tmp_path_factory.mktemp("plain") / "plain.etse", data)
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +205,7 @@ def run(data, folder, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def artifact(run, data, tmp_path_factory):
+def artifact(run, data, short_calibration, tmp_path_factory):
     return quantize(run, "w8a8-ptq", tmp_path_factory.mktemp("external") / "model.etse", data)
 
 
@@ -258,6 +252,18 @@ class TestExternal:
         assert main(["enroll", "--embedding", str(tmp_path / "b.npy"), *where]) == 2
         complaint = capsys.readouterr().err
         assert "256 values, the model takes 192" in complaint
+        (tmp_path / "a.voice").unlink()
+        raw = np.load(tmp_path / "a.npy")
+        np.save(tmp_path / "c.npy", np.stack([raw, -raw]))
+        assert main(["enroll", "--embedding", str(tmp_path / "c.npy"), *where]) == 2
+        assert "2 embeddings cancel out: their mean has length 0, at least 0.1 is needed" in capsys.readouterr().err
+        assert not (tmp_path / "a.voice").exists()
+
+    def test_a_model_with_an_encoder_takes_no_embeddings(self, tmp_path, capsys):
+        """Any 128 values became a voice that was stated to be of the shipped encoder."""
+        np.save(tmp_path / "a.npy", np.random.default_rng(1).normal(size=128))
+        assert main(["enroll", "--embedding", str(tmp_path / "a.npy"), "-o", str(tmp_path / "a.voice")]) == 2
+        assert "listens to voices of its own encoder, embeddings are another's: enroll from recordings" in capsys.readouterr().err
 
     def test_a_run_resumes_from_what_it_keeps(self, run, data):
         train.train("smoke", run, data, resume=True)  # nothing left to do, and no folder given
@@ -323,6 +329,14 @@ class TestEncoderTraining:
         e = torch.tensor([[np.cos(angle), np.sin(angle)]], dtype=torch.float32)
         wanted = -torch.log_softmax(torch.tensor([np.cos(angle + 0.3), np.sin(angle)]), dim=0)[0]
         assert float(loss(e, torch.tensor([0])).detach()) == pytest.approx(float(wanted), rel=1e-5)
+
+    def test_a_pull_costs_the_distance_to_the_own_talker(self):
+        free, pulled = AdditiveMargin(2, 2), AdditiveMargin(2, 2, pull=3.0)
+        pulled.load_state_dict(free.state_dict())
+        e = torch.nn.functional.normalize(torch.randn(4, 2, generator=torch.Generator().manual_seed(0)), dim=1)
+        talkers = torch.tensor([0, 1, 1, 0])
+        distance = 1 - (e * torch.nn.functional.normalize(free.centres, dim=1)[talkers]).sum(dim=1).mean()
+        assert float((pulled(e, talkers) - free(e, talkers)).detach()) == pytest.approx(3 * float(distance.detach()), rel=1e-4)
 
     @pytest.mark.parametrize("loss", ["am", "aam", "ge2e"])
     def test_every_loss_trains(self, loss):

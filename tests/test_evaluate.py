@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,19 @@ import pytest
 from edge_tse import audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.enrollment.recordings import enroll_files
+from edge_tse.enrollment.recordings import Enrollment, enroll_files
 from edge_tse.errors import DataError, EngineError
 from edge_tse.extraction import extract_signal
 from edge_tse.metrics import attenuation_db, si_sdr
 from edge_tse.personalization import personalize
 from edge_tse.report import to_json
+from quantization import evaluate as evaluation
+from quantization.analyse import analyse
 from quantization.evaluate import _similarity, evaluate, personal_listener
 from quantization.examples import examples
 from quantization.score_summary import tails
 from quantization.trial_list import COLUMNS, read_trials
+from tests.command import Run
 from tests.graphs import Sizes
 from tests.graphs import artifact as random_artifact
 
@@ -54,6 +58,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ears = np.concatenate([a + 0.5 * b, 0.5 * a + b])
     audio.write(folder / "mix2.wav", ears, RATE_HZ)
     audio.write(folder / "a2.wav", np.concatenate([a, 0.5 * a]), RATE_HZ)
+    audio.write(folder / "a-left.wav", np.concatenate([a, 0 * a]), RATE_HZ)
     audio.write(folder / "silence.wav", 0 * a, RATE_HZ)
     audio.write(folder / "short.wav", (a + b)[:, 8000:9000], RATE_HZ)
     audio.write(folder / "short-a.wav", a[:, 8000:9000], RATE_HZ)
@@ -193,6 +198,26 @@ def test_similarity_is_that_of_the_nearest_interferer(artifact: Artifact, sound:
     assert _similarity(mixed, artifact.voice_model, voice) is None
 
 
+def test_similarity_is_of_embeddings_alone(artifact: Artifact, sound: Path, trials: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that listens to the layers of its encoder keeps their averages behind the embedding."""
+    enrolled = evaluation.enroll_clips
+
+    def with_layers(*given: Any) -> Enrollment:
+        made = enrolled(*given)
+        return replace(made, voice=replace(made.voice, embedding=np.append(made.voice.embedding, np.float32([3, -2]))))
+
+    monkeypatch.setattr(evaluation, "enroll_clips", with_layers)
+    (trial,) = read_trials(trials(("mix.wav", "rms.flac", "a.wav", "rms.flac", "x")))
+    voice = with_layers(artifact.voice_model, [("rms.flac", *audio.read(trial.enrollment[0]))]).voice
+    assert _similarity(trial, artifact.voice_model, voice) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("target", ["longer.wav", "a2.wav", "noise.wav"])
+def test_moves_are_of_what_lines_up(artifact: Artifact, sound: Path, trials: Write, target: str) -> None:
+    with pytest.raises(DataError, match=r"trial \S+, row 2, column target: .*(must have the mixture's|not a readable)"):
+        analyse(trials(("mix.wav", "rms.flac", target, "b.wav", "x")), artifact, "reference")
+
+
 def test_tails_of_known_items() -> None:
     def item(sir_db: float, gain: float | None, wrong: float) -> dict[str, Any]:
         return {"sir_db": sir_db, "scores": {"si_sdr_i": gain, "wrong_talker": wrong}}
@@ -248,6 +273,7 @@ def test_what_cannot_be_computed_is_counted_with_its_reason(artifact: Artifact, 
         (("mix.wav", "noise.wav", *TWO[2:]), "enrollment", "not a readable sound file"),
         ((*TWO[:2], "longer.wav", *TWO[3:]), "target", "1 x 32050 and 1 x 32000"),
         ((*TWO[:2], "a2.wav", *TWO[3:]), "target", "2 x 32000 and 1 x 32000"),
+        (("mix2.wav", TWO[1], "a-left.wav", *TWO[3:]), "target", "channel 2 of 2 is silent"),
     ],
 )
 def test_a_bad_row_is_named(artifact: Artifact, trials: Write, row: tuple[str, ...], column: str, why: str) -> None:
@@ -320,6 +346,29 @@ def test_what_was_scored_before_a_stop_is_not_scored_again(artifact: Artifact, t
         evaluate(path, artifact, "litert", journal=journal)
     with pytest.raises(DataError, match="its trials differs"):
         evaluate(trials(*ROWS[:5]), artifact, "reference", journal=journal)
+
+
+def test_a_journal_without_results_stops_nobody(artifact: Artifact, trials: Write, tmp_path: Path) -> None:
+    journal = tmp_path / "r.json.journal"
+    with pytest.raises(DataError, match="row 2, column target"):
+        evaluate(trials(("mix.wav", "rms.flac", "short.wav", "b.wav", "x")), artifact, "reference", journal=journal)
+    path = trials(TWO)
+    assert _same(evaluate(path, artifact, "reference", journal=journal), evaluate(path, artifact, "reference"))
+    journal.write_text('{"a note": "of somebody"}\n')
+    with pytest.raises(DataError, match="is no journal of this work"):
+        evaluate(path, artifact, "reference", journal=journal)
+
+
+@pytest.mark.parametrize("file", ["mix.wav", "rms.flac", "a.wav", "b.wav"])
+def test_no_output_replaces_a_sound_of_the_list(run: Run, sound: Path, trials: Write, tmp_path: Path, file: str) -> None:
+    before = (sound / file).read_bytes()
+    rest = ("--trials", trials(TWO), "--artifact", "nano")
+    assert f"is also the input {sound / file}" in run("evaluate", "-o", sound / file, *rest).complaint
+    assert f"is also the input {sound / file}" in run("analyse", "--plot", sound / file, *rest).complaint
+    told = run("evaluate", "-o", tmp_path / "r.json", "--examples", sound / file, *rest).complaint
+    assert "is a file, and examples go into a folder" in told
+    assert (sound / file).read_bytes() == before
+    assert not [*tmp_path.iterdir()]
 
 
 def test_other_sound_under_the_same_names_is_another_evaluation(

@@ -16,6 +16,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
 from edge_tse.errors import AudioError
 from edge_tse.extraction import Extractor, extract_signal
+from edge_tse.frame import FrameSpec
 from edge_tse.report import Timing, memory
 from tests import graphs
 
@@ -59,6 +60,20 @@ def speech_band(rate_hz: int) -> np.ndarray:
     rng = np.random.default_rng(1)
     tones = [np.sin(2 * np.pi * (f * t + rng.uniform())) for f in rng.uniform(100, 3200, 20)]
     return (np.hanning(rate_hz) * np.sum(tones, axis=0) * 0.02)[None].astype(np.float32)
+
+
+class Silent:
+    """An engine whose steps tell no gain, as a board's."""
+
+    frame = FrameSpec()
+
+    def start(self, ears: int) -> Silent:
+        return self
+
+    def __call__(self, hop: np.ndarray) -> np.ndarray:
+        return hop
+
+    def reset(self) -> None: ...
 
 
 class TestAlignment:
@@ -194,6 +209,7 @@ class TestValues:
         assert seen == sorted(seen)
         assert seen[-1] == 1
         assert extract_signal(noise(64), 16000, neutral()).gains is None
+        assert extract_signal(noise(64), 16000, Silent(), keep_gains=True).gains is None  # type: ignore[arg-type]
 
     def test_times_come_from_the_clock(self) -> None:
         ticks = iter(range(1000))

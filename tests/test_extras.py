@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_tse.cli import doctor
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
@@ -53,6 +55,13 @@ def run(*command: str | Path, cwd: Path | None = None) -> subprocess.CompletedPr
 def test_extras_have_their_names() -> None:
     together = {"litert", "audio", "train", "executorch", "onnx", "tflm", "firmware", "eval", "hearing", "cluster"}
     assert set(EXTRAS) == together | {"live", "studio", "device-legacy", "all", "dev"}
+
+
+def test_the_doctor_looks_for_every_extra() -> None:
+    """By packages that it really installs. A set of others, and what wants an environment of its own, are not looked for."""
+    assert set(doctor.EXTRAS) == set(EXTRAS) - {"all", "dev", "device-legacy"}
+    strange = {extra: set(known) - set(distributions(extra)) for extra, (_, known) in doctor.EXTRAS.items()}
+    assert {extra: names for extra, names in strange.items() if names - {"ethos-u-vela"}} == {}
 
 
 def test_all_is_all_that_goes_together() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -173,11 +174,35 @@ def test_recordings_are_scored_without_a_reference(recordings: Path, model: Path
     assert found["conditions"]["kitchen"]["failed"] == 0
 
 
+def test_a_segment_beyond_the_recording_is_a_failure_that_is_shown(
+    recordings: Path, model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = recordings / "own.csv"
+    own.write_text(own.read_text().replace(",0-2,", ",0-2;900-1900,"))
+    line = ["--list", str(own), "--artifact", str(model), "--engine", "reference", "-o", str(recordings / "r.json")]
+    assert real_recordings.main(line) == 0
+    (item,) = json.loads((recordings / "r.json").read_text())["items"]
+    assert re.search(r"m1\.wav has 4\.0 s, a segment begins at 900\.0 s", item["failed"])
+    assert "failed" in capsys.readouterr().out
+
+
+def test_segments_that_belong_to_nothing_are_refused(recordings: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rttm, published = recordings / "m.rttm", recordings / "DEV" / "AMI_meta.csv"
+    with pytest.raises(DataError, match="a column of its own: leave out --rttm"):
+        read_recordings(recordings / "own.csv", rttm)
+    rttm.write_text(rttm.read_text().replace(" m1 ", " m1.wav "))
+    with pytest.raises(DataError, match="tells of 2 talkers in recordings, of none in the 1 rows"):
+        read_recordings(published, rttm)
+    assert real_recordings.main(["--list", str(published), "--rttm", str(rttm), "-o", str(recordings / "r.json")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
         ("id,mixture\nx,y\n", "needed are id, mixture"),
         ("id,mixture,enrollment,segments,condition\n", "holds 0 recordings"),
+        ("id,mixture,enrollment,segments,condition\nx,mixtures/m1.wav\n", "row 2: id or enrollment is empty"),
         ("id,mixture,enrollment,segments,condition\nx,gone.wav,mixtures/m1.wav,,c\n", "row 2: there is no file"),
         ("id,mixture,enrollment,segments,condition\nx,mixtures/m1.wav,mixtures/m1.wav,2-1,c\n", "2-1 is not like"),
         ("id,mixture,enrollment,segments,condition\nx,mixtures/m1.wav,mixtures/m1.wav,1 to 2,c\n", "1 to 2 is not like"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import stat
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_tse.embeddings import read_embeddings
 from edge_tse.errors import ArtifactError, AudioError, EdgeTseError
 from edge_tse.files import check_outputs, erase, open_private, read_bytes, replacing, write_bytes
 from edge_tse.voice import load_voice, save_voice
@@ -147,10 +149,10 @@ class TestReading:
         with pytest.raises(EdgeTseError, match="has more than 4 bytes"):
             read_bytes(tmp_path / "a", 4)
 
-    def test_what_has_no_end_ends_at_once(self, run: Run, tmp_path: Path) -> None:
+    def test_what_has_no_end_ends_at_once(self) -> None:
         began = time.monotonic()
-        complaint = run("enroll", "--embedding", "/dev/zero", "-o", tmp_path / "v").complaint
-        assert "/dev/zero has more than 268,435,456 bytes, embeddings has at most that" in complaint
+        with pytest.raises(AudioError, match="/dev/zero has more than 268,435,456 bytes, embeddings has at most that"):
+            read_embeddings(Path("/dev/zero"))
         with pytest.raises(ArtifactError, match="/dev/zero has more than 4,194,304 bytes, voice has at most that"):
             load_voice("/dev/zero")
         assert time.monotonic() - began < 5
@@ -184,6 +186,13 @@ class TestVoiceVerb:
         assert "damaged" in run("voice", voice).complaint
         assert run("voice", voice, "--delete").code == 0
 
+    def test_what_a_killed_erase_left_can_be_deleted(self, run: Run, voice: Path, tmp_path: Path) -> None:
+        voice.write_bytes(b"")
+        assert run("voice", voice, "--delete", "--json").json["bytes"] == 0
+        assert not voice.exists()
+        (tmp_path / "__init__.py").touch()
+        assert "is not an edge-tse voice" in run("voice", tmp_path / "__init__.py", "--delete").complaint
+
     def test_nothing_else_is_deleted(self, run: Run, voice: Path, tmp_path: Path) -> None:
         (tmp_path / "x.wav").write_bytes(b"RIFF")
         (tmp_path / "link").symlink_to(voice)
@@ -193,6 +202,19 @@ class TestVoiceVerb:
         assert voice.exists()
         with pytest.raises(EdgeTseError, match="cannot be overwritten"):
             erase(tmp_path / "link")
+
+    def test_what_is_overwritten_and_not_removed_is_said(self, voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It said that it could not be overwritten: try again; then that it was no voice."""
+
+        def refuse(self: Path) -> None:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(Path, "unlink", refuse)
+        with pytest.raises(
+            EdgeTseError, match="was overwritten and is empty, but not removed: Permission denied; remove it yoursel"
+        ):
+            erase(voice)
+        assert voice.read_bytes() == b""
 
 
 def test_two_outputs_of_one_name(tmp_path: Path) -> None:

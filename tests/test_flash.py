@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from edge_tse.errors import DeviceError, TargetError
 from firmware_bridge import flash
 from firmware_bridge.build import BOARD
 from firmware_bridge.flash import MAGIC, BootRecord, FlashProgress, Slots, choose, install, installed_image
-from firmware_bridge.flash_memory import ERASED, FileFlash, MemoryFlash
+from firmware_bridge.flash_memory import ERASED, FileFlash, MemoryFlash, memory_copy
 from firmware_bridge.layout import pack
 from tests.c_boot import CBoot, PowerCut
 
@@ -279,6 +280,10 @@ def test_the_memory_of_an_emulated_board_is_a_file(tmp_path: Path) -> None:
         FileFlash(path, 2 * SIZE_BYTES, SECTOR_BYTES)
     with pytest.raises(TargetError, match="give the board's memory another place"):
         FileFlash(path / "below", SIZE_BYTES, SECTOR_BYTES)
+    os.mkfifo(tmp_path / "port")
+    for opened in (FileFlash, memory_copy):
+        with pytest.raises(TargetError, match="port is no file, the memory of this board is one: give a file, or the target that"):
+            opened(tmp_path / "port", SIZE_BYTES, SECTOR_BYTES)
 
 
 def test_what_a_full_disk_has_left_of_a_memory_is_completed(tmp_path: Path) -> None:

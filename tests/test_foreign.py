@@ -76,6 +76,8 @@ def test_sizes(artifact, described) -> None:
         (("states = [[", 'states = [["nothing", "mask"], ['), r"state \[nothing, mask\] is not there: inputs "),
         (("states = [[", 'states = [["features"], ['), "2 values are needed, not 1"),
         (("states = [[", 'states = [["features", "mask"], ['), "another output belongs to it"),
+        (("states = [[", "inputs = { features = 300 }\nstates = [["), "input features holds 300, int8 goes from -128 to 127"),
+        (("states = [[", "inputs = { features = [0, 300] }\nstates = [["), "holds 300, int8 goes from -128 to 127"),
     ],
 )
 def test_what_is_wrong_is_said(described, change, message) -> None:

@@ -389,6 +389,14 @@ class TestFiles:
             with pytest.raises(AudioError, match=complaint):
                 measure_microphones(bad.astype(np.float32), RATE, 94)
 
+    def test_a_level_that_could_not_be_loaded_again_is_not_taken(self) -> None:
+        """A slip of the meter or of the finger: the file would be refused by every verb from then on, this one included."""
+        for left, right in ((15, 84), (84, 170), (float("nan"), 84)):
+            with pytest.raises(AudioError, match=r"full scale of the receivers would be .* 40 to 180 can be"):
+                UNCALIBRATED.with_receivers(left, right, "")
+        with pytest.raises(AudioError, match="full scale of the microphones would be"):
+            UNCALIBRATED.with_microphones(sine(1000, FULL - 20), RATE, 500, "a microphone")
+
     def test_the_tone(self) -> None:
         assert 20 * np.log10(np.sqrt(np.mean(tone(2, RATE)[RATE // 4 : -RATE // 4].astype(float) ** 2))) == pytest.approx(
             -20, abs=0.01

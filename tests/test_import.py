@@ -57,5 +57,5 @@ def test_public_names() -> None:
 
 
 def test_version() -> None:
-    assert edge_tse.__version__ == "0.1.0"
+    assert edge_tse.__version__ == "0.2.0"
     assert metadata.version("edge-tse") == edge_tse.__version__

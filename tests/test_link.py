@@ -167,6 +167,15 @@ def test_a_terminal_that_disappears() -> None:
     link.close()
 
 
+def test_a_rate_that_no_port_has() -> None:
+    pytest.importorskip("serial", reason="pyserial is not installed")
+    ours, theirs = pty.openpty()
+    with pytest.raises(LinkError, match="does not open"):
+        SerialLink(os.ttyname(theirs), baud=2**31)
+    os.close(ours)
+    os.close(theirs)
+
+
 @pytest.mark.parametrize("carrier", ["process", "fifo"])
 def test_a_board_that_does_not_listen_ends_the_write(carrier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "WRITE_TIMEOUT_S", 0.1)
@@ -186,6 +195,8 @@ def test_a_board_that_does_not_listen_ends_the_write(carrier: str, tmp_path: Pat
 @pytest.mark.parametrize(
     ("port", "line"),
     [
+        ("socket://here:²", "names no host and port: write socket://HOST:PORT"),
+        ("tcp://192.168..7:9000", "'192.168..7' can be no name of a machine: correct it"),
         ("socket://nowhere", "names no host and port: write socket://HOST:PORT"),
         ("socket://127.0.0.1:99999", "with a port below 65536"),
         ("exec:", "names no program"),
@@ -219,6 +230,23 @@ def test_serial_without_pyserial(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "serial", None)
     with pytest.raises(LinkError, match=r"serial ports need pyserial: .*pip install .*\[firmware\]'"):
         open_link("ttyACM0")
+
+
+def test_a_datagram_that_is_announced_and_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Linux does with one whose checksum is wrong: a link that raised anything but LinkError would lose its reader for good."""
+    link = open_link(f"udp://127.0.0.1:{free_port()}")
+    monkeypatch.setattr(links.select, "select", lambda *ready: ready[:3])
+    assert link.read(100, 0.1) == b""
+    link.close()
+    with pytest.raises(LinkError, match="the other side closed the link"):
+        link.read(100, 0.1)
+
+
+def free_port() -> int:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port
 
 
 def test_a_unix_socket(tmp_path: Path) -> None:

@@ -157,6 +157,17 @@ class TestEarphone:
         assert np.sqrt(np.mean(sound[RATE // 2 :] ** 2, axis=0)) == pytest.approx([0.035, 0.035], rel=0.1)
         assert fake.open_instances == 0
 
+    def test_an_earphone_that_is_busy_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """And not the links, which are open."""
+        fake = FakePortAudio(self.PHONES)
+        monkeypatch.setitem(sys.modules, "pyaudio", fake)  # type: ignore[arg-type]
+        with closing(Links(PORTS, Ear)) as links:
+            wiring = wire_links(links, self.PHONES, frame=FrameSpec(), rate_hz=None, block=64)
+            fake.refuses = "Device unavailable"
+            with pytest.raises(AudioError, match=r"^phones cannot be opened at 16000 Hz"):
+                open_linked(wiring, lambda heard, out, flags=0: None, links)
+        assert fake.open_instances == 0
+
     def test_an_earphone_of_another_rate(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pyaudio", FakePortAudio(self.PHONES, rates=(44100,)))  # type: ignore[arg-type]
         with closing(Links(PORTS, Ear)) as links, pytest.raises(AudioError, match="phones does not play 16000 Hz"):
@@ -195,6 +206,26 @@ class TestFailing:
             paced.close()
             with pytest.raises(AudioError, match=r"neither ear sends \(left=l, right=r\)"):
                 open_linked(wiring, lambda h, out, flags=0: None, links)
+
+    def test_a_link_that_opens_after_the_session_has_ended_is_given_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A TCP connection may take longer to open than the end of a session waits."""
+        monkeypatch.setattr("edge_tse.live.links._AGAIN_S", 0.01)
+        opens, may_open = threading.Event(), threading.Event()
+        late: list[Ear] = []
+
+        def slow(port: str) -> Ear:
+            opens.set()
+            may_open.wait(10)
+            late.append(Ear(port))
+            return late[-1]
+
+        links = Links(PORTS, lambda port: Ear(port, ends_s=0.3 if port == "l" else 1e9))
+        links._opener = slow
+        links.start(64)
+        assert opens.wait(10)
+        links.close()
+        may_open.set()
+        until(lambda: bool(late) and late[0].closed)
 
     def test_a_failure_of_ours_is_raised_by_the_supervisor(self) -> None:
         def fails(heard: np.ndarray, out: np.ndarray, flags: int = 0) -> None:

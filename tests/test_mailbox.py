@@ -183,9 +183,12 @@ def test_what_is_no_working_board(head: MailboxHead, line: str) -> None:
 
 
 def test_ports() -> None:
-    for port in ("gdb://here", "gdb://:1", "gdb://here:0", "gdb://here:70000", "gdb://here:1/zero"):
+    for port in ("gdb://here", "gdb://:1", "gdb://here:0", "gdb://here:70000"):
         with pytest.raises(LinkError, match="names no debug server"):
             debug_port.open_mailbox(port, None)
+    for address in ("zero", "-5", "0x100000000"):
+        with pytest.raises(LinkError, match=f"{address} is no address of 32 bits: write gdb://HOST:PORT/ADDRESS"):
+            debug_port.open_mailbox(f"gdb://here:1/{address}", None)
     with pytest.raises(LinkError, match="write gdb://HOST:PORT/ADDRESS"):
         debug_port.open_mailbox("gdb://here:3333", CORES["qemu-mps2-an500"])
 

@@ -119,6 +119,11 @@ def test_onset_damping_does_not_hear_the_others() -> None:
     assert onset_damping_db(np.stack([damped, target]), np.stack([target, target]), RATE_HZ) == pytest.approx(3.01, abs=0.01)
 
 
+def test_onset_damping_of_less_than_a_frame_has_no_value() -> None:
+    with pytest.raises(ValueError, match="50 samples are less than a frame of 10 ms"):
+        onset_damping_db(np.ones(50), np.ones(50), RATE_HZ)
+
+
 def test_short_gaps_and_a_cut_beginning_are_no_onsets() -> None:
     """Speech that was there from the first sample, and speech after 100 ms, only goes on."""
     target = _bursts((0.0, 1.0), (1.1, 1.6), (2.2, 3.4))

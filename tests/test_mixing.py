@@ -34,6 +34,14 @@ def test_unlabelled_talkers_are_never_targets_and_never_two(speech):
         assert sum("unlabelled" in o for o in others) < 2
 
 
+def test_a_talker_alone_has_noise_as_often_as_a_scene_says(speech):
+    sampler = _sampler(speech, talkers=(0, 0.5, 0.5, 0), babble=1.0, noisy=0.0, noisy_alone=1.0)
+    rng = np.random.default_rng(0)
+    items = [sampler.draw(rng, 1, 0) for _ in range(40)]
+    assert {bool(item.others) for item in items} == {False, True}
+    assert all((item.noise == -1) == bool(item.others) for item in items)
+
+
 def test_interferers_are_mostly_labelled(speech):
     """Those without labels come from other microphones: a network that mostly meets them learns microphones."""
     for share in (0.0, 0.2, 1.0):

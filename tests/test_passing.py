@@ -59,13 +59,21 @@ def talk(seconds: float = 6.0) -> np.ndarray:
 
 
 class TestAlarm:
-    @pytest.mark.parametrize("hop", [32, 64, 128])
+    @pytest.mark.parametrize("hop", [32, 64, 128, 256])
     @pytest.mark.parametrize("alarm", [temporal_three(3100), temporal_three(520), wail()], ids=["smoke", "smoke 520", "siren"])
     def test_it_opens_within_half_a_second(self, alarm: np.ndarray, hop: int) -> None:
         room = at(alarm, 75) + at(np.random.default_rng(0).normal(0, 1, len(alarm)), 55)
         gain = opened(room[None], hop, alarm_db=0)
         assert gain[RATE // 2] > 0.9
         assert gain.max() <= 1
+
+    def test_it_opens_for_a_model_of_8_khz(self) -> None:
+        """Whose spectrum ends within the range of alarms."""
+        frame = FrameSpec(sample_rate_hz=8000, hop=32, window=256, synthesis=64)
+        openings = Openings(frame, 1, np.array([FULL]), None, 0)
+        room = at(temporal_three(3100), 75)[None, ::2]
+        gain = np.concatenate([openings(room[:, i : i + 32]) for i in range(0, 4000, 32)])
+        assert gain[-1] > 0.9
 
     def test_it_stays_over_the_pauses_and_closes_after(self) -> None:
         alarm = at(np.concatenate([np.tile(temporal_three(3100), 2), np.zeros(4 * RATE, np.float32)]), 75)

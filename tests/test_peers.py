@@ -264,3 +264,15 @@ def test_what_the_page_finds_follows_from_the_figures() -> None:
     assert "to +77.7 dB, the most is GTCRN's" in noise
     assert "to 99 % of the mixtures" in two
     assert peers_page.findings({name: c for name, c in contenders.items() if c["kind"] != "peer"}) == []
+
+
+def test_what_the_readme_says_of_noise_is_on_file() -> None:
+    contenders = json.loads((RESULTS / "peers-quality.json").read_text())["figures"]["contenders"]
+    peers = [c for c in contenders.values() if c["kind"] == "peer"]
+    ours = contenders["small"]["conditions"]["one_talker_noise"]["si_sdr_i"]
+    theirs = [c["conditions"]["one_talker_noise"]["si_sdr_i"]["mean"] for c in peers]
+    times = [c["algorithmic_latency_ms"] / contenders["small"]["algorithmic_latency_ms"] for c in peers]
+    assert (min(times), max(times)) == (4, 5)
+    said = " ".join((Path(__file__).parents[1] / "README.md").read_text().split())
+    assert f"one talker in noise gains {ours['mean']:.1f} dB in the mean ({ours['median']:.1f} in the median)" in said
+    assert f"four to five times its latency gain {min(theirs):.1f} to {max(theirs):.1f} (" in said

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact, verify
 from edge_tse.errors import ArtifactError
 from edge_tse.graph import Pointwise
-from edge_tse.personalization import personalize
+from edge_tse.personalization import personalize, universal
 from edge_tse.reference import ReferenceNetwork
 from edge_tse.voice import Voice
 from tests import graphs
+
+Array = NDArray[np.float32]
 
 
 def voice(artifact: Artifact, seed: int = 0) -> Voice:
@@ -74,6 +78,24 @@ def test_voices_of_another_encoder_are_refused(artifact: Artifact) -> None:
     foreign = replace(voice(artifact), encoder_digest="0" * 64)
     with pytest.raises(ArtifactError, match="made by encoder 000000000000, this model listens to voices of"):
         personalize(artifact, foreign)
+
+
+@pytest.mark.parametrize(
+    ("change", "numbers"),
+    [
+        (lambda e: e[:3], "3 values of length "),
+        (lambda e: 0 * e, "128 values of length 0,"),
+        (lambda e: 2 * e, "128 values of length 2,"),
+        (lambda e: np.full_like(e, 3e38), "128 values of length inf,"),
+        (lambda e: np.full_like(e, np.nan), "128 values of length nan,"),
+    ],
+)
+def test_a_voice_begins_with_a_unit_vector(artifact: Artifact, change: Callable[[Array], Array], numbers: str) -> None:
+    """Of one that did not, the universal form made zeros, and the likeness of two was any number."""
+    odd = replace(voice(artifact), embedding=change(voice(artifact).embedding))
+    for take in (lambda: personalize(artifact, odd), lambda: universal(artifact, odd)):
+        with pytest.raises(ArtifactError, match=f"begins with {numbers}.* this model listens to 128 of length 1: enroll again"):
+            take()
 
 
 def test_a_second_voice_is_refused(artifact: Artifact) -> None:

@@ -211,6 +211,7 @@ def test_the_glue_in_a_virtual_machine(model: Path, artifact: Artifact, tmp_path
     assert "WARNING" not in done.stdout + done.stderr
     lines = said(done)
     assert (lines["wrong"], lines["short"], lines["voice"], lines["uneven"]) == ("-3", "refused", "0", "refused")
+    assert lines["one"] == "refused", "sound of one ear, where two are exchanged: it would be written past its end"
     golden = artifact.golden
     assert golden.outputs is not None
     got = np.fromfile(tmp_path / "moves", np.int8).reshape(len(golden.features), len(golden.outputs), -1)
@@ -247,9 +248,10 @@ public class Case {
             moves.write(EdgeTse.network(Arrays.copyOfRange(features, at, at + size)));
         Files.write(Path.of("moves"), moves.toByteArray());
         System.out.println("short " + tried(() -> EdgeTse.network(new byte[3])));
+        System.out.println("uneven " + tried(() -> EdgeTse.exchange(new short[3], 2)));
+        System.out.println("one " + tried(() -> EdgeTse.exchange(new short[4], 1)));
 
         EdgeTse.start(1, 40);
-        System.out.println("uneven " + tried(() -> EdgeTse.exchange(new short[3], 2)));
         System.out.println("wrong " + EdgeTse.offerVoice(new byte[3]));
         EdgeTse.offerVoice(Files.readAllBytes(Path.of("voice")));
         EdgeTse.work();

@@ -19,6 +19,7 @@ from edge_tse.engines import open_network
 from edge_tse.errors import EdgeTseError
 from edge_tse.quiet import mute, quietly
 from tests.command import Run
+from tests.speech import utterance
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,11 +106,67 @@ class TestPastPython:
         assert "\x1b" not in complaint
         assert "a\\x1b[2Jb.wav" in complaint
 
+    @pytest.mark.parametrize(
+        "verb",
+        [
+            ["extract", "NAME", "--voice", "v", "-o", "o.wav"],
+            ["enroll", "NAME", "-o", "v"],
+            ["enroll", "--list", "NAME"],
+            ["voice", "NAME", "--delete"],
+            ["profile", "NAME"],
+            ["verify", "NAME"],
+            ["replay", "NAME"],
+        ],
+    )
+    def test_a_name_that_no_file_can_have(self, run: Run, verb: list[str]) -> None:
+        assert "File name too long; give another" in run(*("n" * 300 if word == "NAME" else word for word in verb)).complaint
+
+    def test_a_folder_that_may_not_be_entered(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        stat = os.stat
+
+        def refused(path: str | Path, **options: bool) -> os.stat_result:
+            if Path(path).parent.name == "hers":
+                raise PermissionError(13, "Permission denied", str(path))
+            return stat(path, **options)
+
+        monkeypatch.setattr(os, "stat", refused)  # for root, who runs the tests of some, no folder is closed
+        assert "hers/a.wav cannot be read: Permission denied" in run("enroll", tmp_path / "hers/a.wav", "-o", "v").complaint
+        assert "hers/m cannot be reached: Permission denied" in run("verify", tmp_path / "hers/m").complaint
+        (tmp_path / "r.json").touch()
+        assert "trials" in run("evaluate", "--trials", tmp_path / "hers/t.csv", "-o", tmp_path / "r.json").complaint
+
     def test_a_line_stays_one(self) -> None:
         line = str(EdgeTseError("begin " + "x" * 50_000 + " end"))
         assert len(line) < 1100
         assert line.startswith("begin x")
         assert line.endswith("x end")
+
+
+class TestWhereNothingCanBeTold:
+    def told(self, arguments: list[object], shell: str = "", **environment: str) -> tuple[int, str]:
+        line = [sys.executable, "-m", "edge_tse", *map(str, arguments)]
+        command = ["sh", "-c", f'exec "$@" {shell}', "sh", *line]
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, errors="replace", check=False
+        )
+        return done.returncode, done.stderr if shell else done.stdout
+
+    @pytest.mark.parametrize("as_json", [(), ("--json",)])
+    def test_a_full_disk_behind_standard_output(self, as_json: tuple[str, ...]) -> None:
+        code, err = self.told(["targets", *as_json], "> /dev/full")
+        assert (code, err) == (
+            2,
+            "edge-tse: standard output could not be written: No space left on device; give it another place\n",
+        )
+
+    def test_a_closed_standard_output(self) -> None:
+        assert self.told(["targets", "--json"], ">&-") == (0, "")
+
+    def test_a_name_that_the_terminal_has_no_letters_for(self, tmp_path: Path) -> None:
+        name = os.fsencode(tmp_path) + b"/\xff\xc5\x82.wav"
+        soundfile.write(name, utterance(3, 0, 3.0), 16000)
+        code, out = self.told(["enroll", os.fsdecode(name), "-o", tmp_path / "a.voice"], PYTHONIOENCODING="latin-1")
+        assert (code, "\\udcff\\u0142.wav" in out) == (0, True), out
 
 
 class TestSoundThatIsNotWhatItSays:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import socket
 import stat
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -117,6 +119,7 @@ class TestMix:
             ({"audiogram": "500:30," * 100}, "an audiogram of 700 characters: give one of at most 500"),
             ({"mark": ""}, "a mark is a text of 1 to 200 characters"),
             ({"mark": "here", "mute": True}, "comes alone"),
+            ({"mark": "here \ud83d"}, r"a mark is 'here \\ud83d', which holds a half of a character"),
         ):
             with pytest.raises(AudioError, match=why):
                 Change.from_json(told, "test")  # type: ignore[arg-type]
@@ -286,7 +289,10 @@ class TestConsole:
             ({"stats": True}, "nearest is 'status'"),
             ({"set": 3}, "set takes settings"),
             ({"set": {"ambient_db": 50}}, "not within -60 to 20"),
+            ({"set": {"talker_db": 10**400}}, "not within -60 to 20"),
             ({"preset": "loud"}, "there is no preset 'loud': quiet"),
+            ({"preset": ["quiet"]}, "there is no preset ['quiet']: quiet"),
+            ({"record": "a\0.flac"}, "cannot be written: embedded null byte"),
             ({"record": None}, "nothing is being recorded"),
             ({"record": "s.wav"}, "ends in .flac"),
             ({"record": 3}, "record takes a path"),
@@ -436,7 +442,7 @@ class TestKeys:
             ("m", {"mute": True}),
             ("p", {"talker_db": 3.0}),
             ("2", {"voice": "bob"}),
-            ("9x0", {"voice": "alice"}),
+            ("9x0²", {"voice": "alice"}),
         ],
     )
     def test_each_steers(self, keys: str, settings: dict[str, object]) -> None:
@@ -457,6 +463,32 @@ class TestKeys:
         with panel.of(console):
             panel._press("q")
         assert console.ended.is_set()
+
+    def test_a_long_session_goes_on_telling(self, capsys: pytest.CaptureFixture[str]) -> None:
+        """A session keeps its last thousand events."""
+        session, panel = steered(), Panel(as_json=False)
+        for i in range(1500):
+            session.note(f"event {i}")
+            if i % 7 == 0:
+                panel(session)
+        panel(session)
+        assert capsys.readouterr().err.splitlines() == [f"edge-tse: event {i}" for i in range(1500)]
+
+    def test_an_arrow_is_not_the_letters_that_it_comes_as(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        master, slave = os.openpty()
+        with os.fdopen(slave, "r") as terminal, os.fdopen(os.dup(slave), "w") as screen, os.fdopen(master, "w") as keyboard:
+            monkeypatch.setattr("sys.stdin", terminal)
+            monkeypatch.setattr("sys.stderr", screen)
+            session = steered()
+            panel = Panel(as_json=False)
+            with panel.of(Console(session)):
+                for typed, talker_db in (("\x1b[A", 0.0), ("x", 0.0), ("]", 3.0)):
+                    keyboard.write(typed)
+                    keyboard.flush()
+                    time.sleep(0.05)
+                    panel(session)
+                    played(session, sound(HOP * 2), {})
+                    assert session.steering.settings.talker_db == talker_db
 
     def test_a_panel_says_what_a_refusal_said(self) -> None:
         from rich.console import Console as Terminal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
 from edge_tse.errors import AudioError
-from edge_tse.studio.program import Program
+from edge_tse.studio.program import Program, Sitting
 from edge_tse.studio.server import Studio, application
 from tests.speech import utterance
 
@@ -121,11 +122,30 @@ class TestRequests:
             ({"voices": ["bob"], "engine": "device"}, "a session has no option 'engine'"),
             ({"voices": ["bob"], "input": ["--record=/etc/passwd"]}, "a session has no option 'input'"),
             ({"voices": ["bob"], "margin-ms": True}, "a session has no option 'margin-ms'"),
+            ({"voices": ["bob"], "input": "a\0b"}, "live cannot be started in"),
         ],
     )
     def test_a_session_that_cannot_begin(self, browser: TestClient, asked: dict[str, object], why: str) -> None:
         assert why in self.refused(browser.post("/api/start", json=asked))
-        assert "no session is running" in self.refused(browser.post("/api/stop", json={}))
+        assert browser.post("/api/stop", json={}).json() == {"running": False, "report": {}}
+
+    def test_a_folder_that_is_gone_is_one_line(self, browser: TestClient, tmp_path: Path) -> None:
+        tmp_path.rmdir()
+        assert "devices cannot be started in" in self.refused(browser.get("/api/state"))
+        assert str(tmp_path) in self.refused(browser.post("/api/import-voice?name=a&file=a.wav", content=b"sound"))
+
+    def test_every_window_is_given_the_report(self, browser: TestClient, studio: Studio) -> None:
+        """Each is told that the session is over, and asks: the second is not refused."""
+
+        class Over:
+            running = False
+
+            async def stop(self) -> dict[str, Any]:
+                return {"seconds": 3.0}
+
+        studio.sitting = Over()  # type: ignore[assignment]
+        for _ in range(2):
+            assert browser.post("/api/stop", json={}).json() == {"running": False, "report": {"seconds": 3.0}}
 
     def test_what_is_no_json_is_one_line(self, browser: TestClient) -> None:
         assert "send one JSON object" in self.refused(browser.post("/api/start", content=b"\xff{"))
@@ -153,6 +173,29 @@ class TestRequests:
         assert answers[0] == {"ok": False, "error": "no session is running: start one"}
         assert "send one JSON object" in answers[1]["error"]
 
+    def test_another_session_is_heard_from_its_first_line(self, browser: TestClient, studio: Studio) -> None:
+        """Lines that it says while it starts are there before the browser knows of it, as many as the one before had."""
+
+        class Said:
+            running = True
+
+            def __init__(self, *lines: str) -> None:
+                self.lines = list(lines)
+
+            async def do(self, command: object) -> dict[str, Any]:
+                return {"ok": True}
+
+            async def stop(self) -> dict[str, Any]:
+                return {}
+
+        heard: list[str] = []
+        with browser.websocket_connect(f"/api/session?token={TOKEN}") as session:
+            for lines in (("a", "b"), ("c", "d")):
+                studio.sitting = Said(*lines)  # type: ignore[assignment]
+                for _ in range(3):
+                    heard += session.receive_json().get("lines", [])
+        assert heard == ["a", "b", "c", "d"]
+
 
 class TestVerb:
     def command(self, folder: Path, *options: str) -> list[str]:
@@ -175,7 +218,6 @@ class TestVerb:
         assert (ended.returncode, "is no folder" in ended.stderr) == (2, True)
 
     def test_it_prints_its_address_and_ends_with_ctrl_c(self, tmp_path: Path) -> None:
-        import signal
         import urllib.request
 
         process = subprocess.Popen(self.command(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -195,6 +237,120 @@ class TestVerb:
         _, err = process.communicate(timeout=20)
         assert "Traceback" not in err
         assert process.returncode in (0, 130)
+
+
+def test_an_answer_that_comes_late_is_not_the_next_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import asyncio
+
+    monkeypatch.setattr("edge_tse.studio.program._ANSWER_S", 0.3)
+
+    class Slow(Program):
+        async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
+            async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                while line := await reader.readline():
+                    await asyncio.sleep(0.5 if b"slow" in line else 0)
+                    writer.write(line)
+                writer.close()
+                await writer.wait_closed()
+
+            self.server = await asyncio.start_unix_server(answer, arguments[-1])
+            return await asyncio.create_subprocess_exec("sleep", "60", stdout=-1, stderr=-1)
+
+    async def talk() -> dict[str, Any]:
+        program = Slow(tmp_path)
+        sitting = Sitting(program, [])
+        await sitting.start()
+        with pytest.raises(AudioError, match="the session does not answer"):
+            await sitting.do({"mark": "slow"})
+        await asyncio.sleep(0.4)
+        got = await sitting.do({"mark": "quick"})
+        sitting.terminate()
+        await sitting.stop()
+        program.server.close()
+        await asyncio.sleep(0.2)  # until both connections are closed
+        return got
+
+    assert asyncio.run(talk()) == {"mark": "quick"}
+
+
+LIVE = """
+import json, socket, sys
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[sys.argv.index("--control") + 1])
+listening.listen()
+lines = listening.accept()[0].makefile("rwb")
+for line in lines:
+    lines.write(b'{"ok": true}\\n')
+    lines.flush()
+    if "end" in json.loads(line):
+        open("ended", "w").close()
+        break
+"""
+STUDIO = """
+import sys
+from pathlib import Path
+from edge_tse.studio.program import Program
+from edge_tse.studio.server import Studio, serve
+
+program = Program(Path.cwd(), command=(sys.executable, "live.py"))
+serve(Studio(program), 0, tell=lambda address: print(address, flush=True), opens=False)
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_session_ends_with_the_studio(tmp_path: Path, how: signal.Signals) -> None:
+    """Also where the signal goes to the studio alone: microphone and earphones would stay open, and the page be gone."""
+    import urllib.error
+    import urllib.request
+
+    (tmp_path / "live.py").write_text(LIVE)
+    (tmp_path / "alice.voice").touch()
+    process = subprocess.Popen([sys.executable, "-c", STUDIO], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address, _, token = process.stdout.readline().strip().partition("/?token=")
+    start = urllib.request.Request(f"{address}/api/start", data=b'{"voices": ["alice"]}', headers={"x-token": token})
+    for _ in range(100):
+        try:
+            with urllib.request.urlopen(start, timeout=10) as answer:  # of this machine
+                assert b"true" in answer.read()
+            break
+        except urllib.error.URLError:  # it does not listen yet
+            time.sleep(0.1)
+    process.send_signal(how)
+    process.communicate(timeout=30)
+    assert (tmp_path / "ended").exists()
+
+
+@pytest.mark.parametrize(("ask", "told"), [("start", b'{"voices": ["alice"]}'), ("record-voice", b'{"name": "alice"}')])
+def test_what_has_only_begun_ends_with_the_studio(tmp_path: Path, ask: str, told: bytes) -> None:
+    """A session that does not answer yet, and a voice that is being recorded: nobody else knows of either."""
+    import http.client
+
+    (tmp_path / "live.py").write_text("import os, time\nos.symlink(str(os.getpid()), 'begun')\ntime.sleep(20)\n")
+    process = subprocess.Popen([sys.executable, "-c", STUDIO], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    address, _, token = process.stdout.readline().strip().partition("/?token=")
+    for _ in range(100):
+        asking = http.client.HTTPConnection(address.removeprefix("http://"))
+        try:
+            asking.request("POST", f"/api/{ask}", told, {"x-token": token})
+            break
+        except ConnectionRefusedError:  # it does not listen yet
+            time.sleep(0.1)
+    for _ in range(100):
+        if (tmp_path / "begun").is_symlink():
+            break
+        time.sleep(0.1)
+    begun = int((tmp_path / "begun").readlink().name)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    asking.close()
+    for _ in range(20):
+        status = Path(f"/proc/{begun}/status")
+        if not status.exists() or "(zombie)" in status.read_text():  # as where nobody is there to take it away
+            return
+        time.sleep(0.1)
+    pytest.fail("it goes on")
 
 
 def test_a_verb_that_refuses_says_its_line(tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ Pictures of every state are kept in ``build/studio``: look at them.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.speech import utterance
 from tests.test_live_jack import Server, jack  # noqa: F401  # a fixture
+from tests.test_studio import STUDIO
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
@@ -65,6 +68,65 @@ def page(address: str) -> Iterator[Page]:
         yield page
         browser.close()
         assert failures == []
+
+
+LIVE = """
+import json, socket, sys
+if sys.argv[1] == "devices":
+    sys.exit(print(json.dumps({"devices": []})))
+health = dict.fromkeys("late_blocks blocks skipped_hops failed_hops hops input_overruns output_underruns".split(), 0)
+settings = {"talker_db": 0, "ambient_db": "off", "bypass": False, "mute": False, "voice": "alice"}
+status = {"settings": settings, "health": health, "recording": False, "full_scale_db_spl": None, "voices": ["alice"], "presets": []}
+status |= {"levels_db": {"heard": [-30], "played": [-40]}, "spectra_db": {"heard": [-50], "played": [-50]}}
+status |= dict.fromkeys(("reserve_ms", "margin_ms", "latency_ms", "seconds"), 1)
+listening = socket.socket(socket.AF_UNIX)
+listening.bind(sys.argv[sys.argv.index("--control") + 1])
+listening.listen()
+lines = listening.accept()[0].makefile("rwb")
+for line in lines:
+    asked = json.loads(line)
+    status["seconds"] += "status" in asked
+    lines.write(json.dumps({"ok": True, **(status if "status" in asked else {})}).encode() + b"\\n")
+    lines.flush()
+    if "end" in asked:
+        break
+print(json.dumps({"health": health, "latency": {"total_ms": 12}, "compute": None, "seconds": 1, "ended": "as asked"}))
+"""
+
+
+def test_the_page_is_told_how_a_session_and_the_studio_end(tmp_path: Path) -> None:
+    """Without a sound server: what a window says once it, another one, or nobody ended the session."""
+    (tmp_path / "live.py").write_text(LIVE)
+    (tmp_path / "alice.voice").touch()
+    studio = subprocess.Popen([sys.executable, "-c", STUDIO], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    with sync_playwright() as playwright, ExitStack() as ends:
+        ends.callback(studio.communicate)
+        ends.callback(studio.kill)
+        assert studio.stdout is not None
+        address = studio.stdout.readline().strip()
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        first, second = (browser.new_page() for _ in range(2))
+        first.goto(address)
+        expect(first.locator("#voices input")).to_be_checked()
+        first.click("#start")
+        expect(first.locator("#figures")).to_contain_text("in reserve")
+        # A screen reader keeps its place: what it stands on stays, and its text goes on
+        places = [first.query_selector(selector) for selector in ("#figures dd:last-child", "#meters meter", "#switches button")]
+        expect(first.locator("#figures")).not_to_contain_text(places[0].text_content())
+        assert [place.evaluate("place => place.isConnected") for place in places] == [True] * 3
+        second.goto(address)
+        expect(second.locator("#state")).to_have_text("running")
+        first.click("#stop")
+        for page in (first, second):
+            expect(page.locator("#report")).to_contain_text("1.0 s, as asked")
+            expect(page.locator("#trouble")).to_be_hidden()
+        second.close()
+        first.click("#start")
+        expect(first.locator("#state")).to_have_text("running")
+        studio.kill()
+        expect(first.locator("#trouble")).to_have_text(re.compile("^the studio does not answer: start it again"))
+        expect(first.locator("#state")).to_have_text("not running")
+        browser.close()
 
 
 def keep(page: Page, name: str) -> None:

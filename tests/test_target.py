@@ -232,6 +232,8 @@ class TestSchema:
             load_target("cortex-m4")  # nothing is near
         with pytest.raises(TargetError, match=r"unknown target 'stm32h8': one of litert, .*alif-e7.*: nearest is 'stm32h7'"):
             find_target("stm32h8")
+        with pytest.raises(TargetError, match=r"unknown target 'litetr': .*: nearest is 'litert'"):
+            find_target("litetr")
 
 
 class TestArena:

@@ -109,6 +109,8 @@ class TestSteps:
             tape.end()
         assert tape.count == 10
         assert tape.read()[:, 0].tolist() == [12.0, 14.0, 16.0, 18.0]
+        tape.begin()  # a step that fails: as of a board that is gone
+        assert tape.read()[:, 0].tolist() == [14.0, 16.0, 18.0]
 
     def test_a_voice_can_still_be_switched(self, model: Artifact) -> None:
         running = TracedEngine(

@@ -286,3 +286,27 @@ class TestBenchmark:
         alike = np.linspace(-0.2, 0.5, 20)
         line = benchmark.cost_line(alike, 5 - 6 * alike, typical=0.1)
         assert (line.gain_db, line.slope_db, line.most) == pytest.approx((4.4, -6, 0.5))
+
+    def test_trials_that_are_kept_are_those_asked_for(
+        self, small: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another seed has its own, and more of them are made where there are too few."""
+        made = []
+
+        def make(data: Path, folder: Path, split: str, seed: int, count: int, conditions: tuple[str, ...]) -> None:
+            made.append((seed, count))
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in ("m.wav", "e.wav"):
+                (folder / name).touch()
+            rows = [f"{i},m.wav,e.wav,,,{conditions[0]}" for i in range(count)]
+            (folder / "trials.csv").write_text("\n".join(["id,mixture,enrollment,target,interferer,condition", *rows]))
+
+        monkeypatch.setattr(benchmark, "CONDITIONS", {"two_talkers": 1})
+        monkeypatch.setattr(benchmark, "make_trials", make)
+        monkeypatch.setattr(benchmark, "observe", lambda trial, artifact: {})
+        found = [
+            len(benchmark.observations(tmp_path, "report", small, count, seed, tmp_path))
+            for seed, count in ((1, 3), (1, 3), (2, 3), (1, 5), (1, 2))
+        ]
+        assert found == [3, 3, 3, 5, 2]
+        assert made == [(1, 3), (2, 3), (1, 5)]

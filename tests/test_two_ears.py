@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ pytest.importorskip("brevitas", reason="training extra not installed")
 from benchmarks import learning_curves, two_ears  # noqa: E402
 from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.student import NANO_BEAM, Student  # noqa: E402
+from quantization.corpus import Speech  # noqa: E402
 
 FRAME = NANO_BEAM.frame
 RATE = FRAME.sample_rate_hz
@@ -64,6 +67,20 @@ def test_ears_are_changed_as_they_are_named():
     assert torch.equal(changed["right ear 1 ms late"][:, 1, 16:], x[:, 1, :-16])
     assert torch.equal(changed["the same sound twice"][:, 1], x[:, 0])
     assert all(torch.equal(y[:, 0], x[:, 0]) for y in changed.values())
+
+
+def test_the_other_talker_is_somebody_else():
+    """It was the target of another mixture, who may be the same person."""
+    tones_hz = {"a": 400, "b": 900, "c": 2300}
+    n = 4 * RATE
+    said = [np.int16(8000 * np.sin(2 * np.pi * hz * np.arange(2 * n) / RATE)) for hz in tones_hz.values()]
+    spans = {f"{name}@1": tuple((i * 2 * n + k * n, i * 2 * n + (k + 1) * n) for k in (0, 1)) for i, name in enumerate(tones_hz)}
+    run = SimpleNamespace(validation=Speech(np.concatenate(said), spans, frozenset(), tuple(spans)))
+    batch = two_ears._dry(run, TorchFront(FRAME), 24, seed=79, seconds=1.0)
+    for i in range(24):
+        found_hz = [float(np.argmax(np.abs(np.fft.rfft(x)))) for x in two_ears._talkers(batch, i)]
+        talkers = [batch.talker[i], batch.others[i][0]]
+        assert found_hz == pytest.approx([tones_hz[name.partition("@")[0]] for name in talkers], abs=2)
 
 
 def test_a_direction_between_two_responses_is_both():

@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from edge_tse import audio
+from edge_tse.voice import load_voice
 from tests.test_extras import COMPILED, ROOT, run, tracked
 
 pytestmark = pytest.mark.slow
@@ -200,6 +201,8 @@ def test_the_other_processor_gives_the_same_bits(
         run(*command, "extract", "dinner.wav", "--voice", "alice.voice", "-o", "alice.wav", "--engine", "reference", cwd=folder)
         digests.append(hashlib.sha256((folder / "alice.wav").read_bytes()).hexdigest())
     assert digests[0] == digests[1]
+    ours, theirs = (load_voice(tmp_path / str(here) / "alice.voice").embedding for here in (True, False))
+    assert ours.tobytes() == theirs.tobytes()
     program = "import platform\nfrom edge_tse.front import compiled_state as s\nprint(platform.machine(), s()[0])"
     state = run(*python, "-c", program, cwd=tmp_path)  # a program on the command line imports from its folder first
     assert state.stdout == "aarch64 True\n"

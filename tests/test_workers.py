@@ -73,20 +73,21 @@ def test_a_run_that_is_stopped_keeps_what_was_finished(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('{"of": "cubes", "by": 1}\n', "its of differs"),
+        ('{"of": "cubes", "by": 1}\n{"name": "t", "result": 1}\n', "its of differs"),
         ('{"of": "squares", "by": 2}\n{"name": "t", "result": 1}\n', "its by differs"),
         ('{"of": "squares"}\n', "no journal of this work"),
         ("hello\n", "no journal of this work"),
         ('{"of": "squares", "by": 1}\n{"name": "t"}\n', "no journal of this work"),
         ("[]\n", "no journal of this work"),
+        ("\xff\xfe\n", "no journal of this work"),
     ],
 )
 def test_a_journal_of_other_work_is_refused_and_left_alone(tmp_path: Path, text: str, complaint: str) -> None:
     path = tmp_path / "x.journal"
-    path.write_text(text)
+    path.write_text(text, "latin-1")
     with pytest.raises(DataError, match=complaint), open_journal(path, {"of": "squares", "by": 1}):
         pass
-    assert path.read_text() == text
+    assert path.read_text("latin-1") == text
 
 
 def test_a_journal_serves_one_run_at_a_time(tmp_path: Path) -> None:

@@ -90,11 +90,11 @@ async function openMicrophone(ears) {
   try {
     const text = `${engineOf}\n${liveProcessors}\nliveProcessors();`;
     await context.audioWorklet.addModule(`data:text/javascript,${encodeURIComponent(text)}`);
-    await context.resume();
+    await begin(context);
     return { context, stop, source: context.createMediaStreamSource(stream) };
   } catch (failure) {
     await stop();
-    throw new EdgeTseError(`this browser does not bring the microphone to ${MODEL.rate_hz} Hz (${failure.message}): try Chromium`);
+    throw failure instanceof EdgeTseError ? failure : new EdgeTseError(`this browser does not bring the microphone to ${MODEL.rate_hz} Hz (${failure.message}): try Chromium`);
   }
 }
 

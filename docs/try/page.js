@@ -56,8 +56,9 @@ function showProgress(part) {
   $("progress").value = part;
 }
 
-/** Radio buttons for a list of things with a name and a title. */
+/** Radio buttons for a list of things with a name and a title. One that had the keyboard's focus passes it on to its successor. */
 function showOptions(place, name, list, current, choose) {
+  const focused = place.contains(document.activeElement);
   place.replaceChildren(...list.map((thing) => {
     const label = document.createElement("label"), input = document.createElement("input");
     Object.assign(input, { type: "radio", name, value: thing.name, checked: thing === current });
@@ -65,6 +66,7 @@ function showOptions(place, name, list, current, choose) {
     label.append(input, thing.title);
     return label;
   }));
+  if (focused) place.querySelector("input:checked").focus();
 }
 
 function showChoices() {
@@ -98,7 +100,7 @@ async function run() {
   player.pause();
   showPlaying();
   say(`Extracting from ${(before[0].length / MODEL.rate_hz).toFixed(1)} s of sound…`);
-  const made = await extract(before, talker.patch, showProgress);
+  const made = await extract(before, talker.patch, (part) => own === running && showProgress(part));
   if (own !== running) return;
   const alone = sound.alone(talker.name);
   const heard = player.heard || "mixture", takes = { mixture: before, talker: made.sound, ...(alone && { alone }) };
@@ -138,13 +140,8 @@ function showFigures({ sound, stepMs, hops }, scores) {
 const TAKES = { mixture: "A: mixture", talker: "B: talker", alone: "C: alone" };
 
 function showTakes(names) {
-  $("takes").replaceChildren(...names.map((name) => {
-    const label = document.createElement("label"), input = document.createElement("input");
-    Object.assign(input, { type: "radio", name: "take", value: name, checked: name === player.heard });
-    input.addEventListener("change", () => player.hear(name));
-    label.append(input, TAKES[name]);
-    return label;
-  }));
+  const takes = names.map((name) => ({ name, title: TAKES[name] }));
+  showOptions($("takes"), "take", takes, takes.find(({ name }) => name === player.heard), ({ name }) => player.hear(name));
 }
 
 function draw() {
@@ -167,10 +164,21 @@ function showPlaying() {
   $("play").textContent = player.playing ? "Pause" : "Play";
 }
 
+let drawing = 0; // one follower, however often one asks for it
+
 function follow() {
+  cancelAnimationFrame(drawing);
   if (!player.playing) return;
   showPosition();
-  requestAnimationFrame(follow);
+  drawing = requestAnimationFrame(follow);
+}
+
+function seek(seconds) {
+  return attempt(async () => {
+    await player.seek(seconds);
+    showPosition();
+    follow();
+  });
 }
 
 async function playOrPause() {
@@ -222,31 +230,41 @@ function openTalker(file) {
 }
 
 const RECORDING_S = 10;
-let recording = false;
+let recording = null; // the one that goes on, and whether it was asked to end
 
 async function record() {
-  if (recording) { recording = false; return; }
-  recording = true;
+  if (recording) { recording.over = true; return; }
+  const own = recording = { over: false };
   await attempt(async () => {
     try {
       const channels = await recordVoice(RECORDING_S, (seconds, peak) => {
-        $("record").textContent = `Stop (${Math.max(0, RECORDING_S - seconds).toFixed(0)} s left)`;
-        say(`Recording: talk as usual, alone and near the microphone. Peak ${peak > 0 ? (20 * Math.log10(peak)).toFixed(0) : "below -90"} dBFS.`);
-      }, () => !recording);
-      $("record").textContent = "Record 10 s";
+        // Once, and what changes beside it: a status is read aloud whenever it changes, into the recording.
+        if ($("record").textContent !== "Stop") say("Recording: talk as usual, alone and near the microphone.");
+        $("record").textContent = "Stop";
+        $("record-level").textContent = `${Math.max(0, RECORDING_S - seconds).toFixed(0)} s left, ` +
+          `peak ${peak > 0 ? (20 * Math.log10(peak)).toFixed(0) : "below -90"} dBFS`;
+      }, () => own.over);
+      showRecorder();
+      if (own.over && !channels[0].length) { say(""); return; } // ended before it began
       if (!channels[0].length) throw new EdgeTseError("the microphone gave no sound: look at it and try again");
       checkHeard(channels, "the recording");
       await enrollTalker(channels, `my recording ${talkers.length - SOUNDS.talkers.length + 1}`);
     } finally {
-      recording = false;
-      $("record").textContent = "Record 10 s";
+      recording = null;
+      showRecorder();
     }
   });
 }
 
-let live = null;
+function showRecorder() {
+  $("record").textContent = `Record ${RECORDING_S} s`;
+  $("record-level").textContent = "";
+}
+
+let live = null, opening = false;
 
 async function listen() {
+  if (opening) return; // the browser still asks for the microphone: a second one would never be closed
   if (live) {
     const { session } = live;
     live = null;
@@ -256,6 +274,7 @@ async function listen() {
     await session.stop();
     return;
   }
+  opening = true;
   await attempt(async () => {
     const dbfs = (peak) => Math.max(-60, 20 * Math.log10(peak + 1e-9)), ears = $("live-ears").checked ? 2 : 1;
     // A meter rises at once and falls so slowly that an eye can follow.
@@ -265,12 +284,14 @@ async function listen() {
       meter("meter-out", peak[1]);
     });
     live = { session };
+    session.setVoice(chosen.talker.patch); // another, if it was chosen meanwhile
     session.hear($("live-talker").checked);
     $("live").textContent = "Stop listening";
     $("meters").hidden = false;
     $("live-ears").disabled = true;
     $("live-status").textContent = `${ears === 1 ? "one ear" : "two ears"}; this browser states ${session.latencyMs.toFixed(0)} ms from the engine to the headphones`;
   });
+  opening = false;
 }
 
 async function check() {
@@ -328,7 +349,7 @@ function wire() {
   $("live").addEventListener("click", listen);
   $("live-talker").addEventListener("change", (event) => live?.session.hear(event.target.checked));
   $("check").addEventListener("click", check);
-  $("position").addEventListener("input", async (event) => { await player.seek(Number(event.target.value)); showPosition(); follow(); });
+  $("position").addEventListener("input", (event) => seek(Number(event.target.value)));
   $("save").addEventListener("click", () => {
     const link = document.createElement("a");
     link.href = URL.createObjectURL(wavOf(shown.made, MODEL.rate_hz));
@@ -337,11 +358,7 @@ function wire() {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   });
   for (const id of ["before", "after"]) {
-    $(id).addEventListener("click", async (event) => {
-      await player.seek((event.offsetX / event.target.clientWidth) * player.durationS);
-      showPosition();
-      follow();
-    });
+    $(id).addEventListener("click", (event) => seek((event.offsetX / event.target.clientWidth) * player.durationS));
   }
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || $("play").disabled) return;

@@ -135,6 +135,15 @@ function siSdr(estimate, reference) {
   return Number.isFinite(mean) ? mean : null;
 }
 
+const OPENING_S = 5;
+
+/** Let an AudioContext run. Where there is nothing to play on, browsers wait for it without an end and without a word. */
+async function begin(context) {
+  const late = new Promise((_, reject) => setTimeout(reject, 1000 * OPENING_S, new EdgeTseError(
+    `the sound output did not open within ${OPENING_S} s: connect headphones and try again`)));
+  await Promise.race([context.resume(), late]);
+}
+
 /** A player of takes that run side by side, of which one is heard; changing cross-fades within 10 ms, at the same moment. */
 class Player {
   #context = null;
@@ -166,7 +175,8 @@ class Player {
   async play() {
     if (this.playing || !this.#takes.size) return;
     this.#context ??= new AudioContext();
-    await this.#context.resume();
+    await begin(this.#context);
+    if (this.playing) return; // asked for twice while it began
     if (this.#at >= this.durationS) this.#at = 0;
     const start = this.#context.currentTime + 0.02;
     for (const [name, take] of this.#takes) {

@@ -6,6 +6,7 @@ wrong (one line on stderr says what), 130 interrupted. Anything else is our bug 
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ VERBS = tuple(
 )
 """Modules that register verbs when they are imported, in the order of the help page."""
 INTERRUPTED = 130  # as shells report SIGINT
+_UNREACHABLE = (errno.EACCES, errno.ENAMETOOLONG)
+"""A folder that this user may not enter, a name that no file can have."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +59,11 @@ def _run(arguments: list[str]) -> int:
         if _is_interrupt(failure):
             raise
         return _complain(str(failure))
+    except OSError as failure:
+        # To ask pathlib whether such a file is there is an error of its own, wherever it is asked.
+        if failure.errno not in _UNREACHABLE or failure.filename is None:
+            raise
+        return _complain(f"{os.fsdecode(failure.filename)} cannot be reached: {failure.strerror}; give another name")
     except Exception as failure:
         # Typer carries its own copy of click, so its usage errors have no import path that holds for all its versions.
         message = getattr(failure, "format_message", None)

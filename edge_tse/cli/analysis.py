@@ -42,6 +42,7 @@ def analyse(
         raise DataError("--artifact and --checkpoint name two models: give one of them")
     if plot is not None:
         check_output(plot, [trials])
+        check_output(plot, lab.trial_sounds(trials))
     with output.progress("analysing", as_json) as tell:
         if checkpoint is None:
             found = lab.analyse(trials, Artifact.find(artifact), engine, tell)

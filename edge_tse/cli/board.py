@@ -89,9 +89,10 @@ def flash(
     from edge_tse.files import check_output
 
     bridge, board = boards(), find_target(target)
-    if image is not None and dry_run:
-        raise TargetError("--image writes a file and touches no board: leave --dry-run out")
     if image is not None:
+        of_a_board = {"--dry-run": dry_run, "--port": port, "--chip": chip, "--via": via, "--trust": trust}
+        if given := [name for name, value in of_a_board.items() if value]:
+            raise TargetError(f"--image writes a file and touches no board: leave {given[0]} out")
         check_output(image, given_paths(artifact, voice, sign))
     made = bridge.image(board, artifact, voice, sign, counter)
     figures, what = _describe(made, board)
@@ -164,6 +165,8 @@ def board(
     from edge_tse.voice import load_voice
 
     known, bridge = find_target(target), boards()
+    if ping and given_paths(artifact, voice, mixture, to):
+        raise TargetError("--ping only asks a board who it is: leave it out, or the model, --voice, --mixture and --output")
     _check(mixture, to, given_paths(artifact, voice))
     spoken = None if voice is None else load_voice(voice)
     model = None if ping else artifact_of(artifact)
@@ -200,14 +203,15 @@ def _check(mixture: Path | None, to: Path | None, inputs: list[Path]) -> None:
 
 def _extract(engine: AnyEngine, mixture: Path, to: Path, as_json: bool) -> dict[str, object]:
     from edge_tse import audio
+    from edge_tse.cli.extraction import remark_on
     from edge_tse.extract_file import extract_file
 
     with output.progress("extracting", as_json) as tell:
         got = extract_file(audio.Stored(mixture), to, engine, progress=tell, inputs=[mixture])
-    for remark in got.remarks(engine.frame.level_invariant):
-        output.warn(f"{mixture}: {remark}")
+    remark_on(got, str(mixture), to, engine.frame.level_invariant)
     # Seen from here, with the link in it: what the board itself needs stands in its stats.
-    return {"output": to, "seconds": got.seconds, "host_seen": got.timing.figures()}
+    clipped = {"input_clipped_samples": got.clipped_samples, "output_clipped_samples": got.clipped_output}
+    return {"output": to, "seconds": got.seconds, **clipped, "host_seen": got.timing.figures()}
 
 
 def _format(value: object) -> str:

@@ -120,16 +120,17 @@ def compile_(
     from edge_tse.cli import profiles
     from edge_tse.cli import targets as shown
     from edge_tse.deployment.compilation import check_suffix, compile_for
+    from edge_tse.deployment.compiled_file import record_path
     from edge_tse.deployment.fit import fits, require_fit
     from edge_tse.deployment.target import find_target
-    from edge_tse.files import check_output, write_bytes
+    from edge_tse.files import check_outputs, write_bytes
 
     board = find_target(target)
     inputs = [*given_paths(artifact, voice), *([Path(target)] if target.endswith(".toml") else [])]
-    check_output(to, inputs)
+    check_outputs([to, record_path(to), *given_paths(bill, patch)], inputs)
     check_suffix(board, to)
     model = _model(artifact, None if patch else voice, any_voice=any_voice)
-    content = None if patch is None else _patch_of(board, model, voice, patch, [to, *inputs])
+    content = None if patch is None else _patch_of(board, model, voice, patch)
     fit = fits(board, model)
     if not fit.fits:
         output.result({"target": target, "artifact": model.digest, "fit": fit.figures()}, as_json, shown.fit_table(fit))
@@ -167,14 +168,15 @@ def profile(
     from edge_tse.profiling.profile import load_profile
 
     inputs = given_paths(artifact, voice, against)
-    if artifact is not None and describe:
+    if describe:
         _describe(artifact, as_json)
         return
     check_outputs(given_paths(to, trace), inputs)
     compiled = find_compiled(artifact)
     if compiled is None and foreign.described(artifact):
         assert artifact is not None
-        _profile_foreign(artifact, hops, to, trace, as_json)
+        others = {"--engine": engine, "--target": target, "--voice": voice, "--against": against, "--trace": trace}
+        _profile_foreign(artifact, hops, to, others, as_json)
         return
     if compiled is not None:
         engine = _engine_of(compiled, engine, target, voice)
@@ -190,29 +192,34 @@ def profile(
     output.result(report, as_json, *profiles.tables(report), *_written(to, trace, report))
 
 
-def _patch_of(board: Target, model: Artifact, voice: Path | None, patch: Path, others: list[Path]) -> bytes:
-    """The voice patch to write beside a compiled model. ``TargetError`` if there is no voice, or no place for it."""
+def _patch_of(board: Target, model: Artifact, voice: Path | None, patch: Path) -> bytes:
+    """The voice patch to write beside a compiled model. ``TargetError`` if there is no voice."""
     from edge_tse.deployment.compilation import patch_for
     from edge_tse.errors import TargetError
-    from edge_tse.files import check_output
     from edge_tse.voice import load_voice
 
     if voice is None:
         raise TargetError(f"{patch} would be the patch of a voice: give --voice FILE")
-    if patch.absolute() == others[0].absolute():
-        raise TargetError(f"{patch} is also the file to compile: choose another name for the voice patch")
-    check_output(patch, others[1:])
     return patch_for(board, model, load_voice(voice))
 
 
-def _profile_foreign(artifact: Path, hops: int, to: Path | None, trace: Path | None, as_json: bool) -> None:
+def _profile_foreign(artifact: Path, hops: int, to: Path | None, others: Mapping[str, object], as_json: bool) -> None:
     from edge_tse.cli import foreign
-    from edge_tse.errors import DataError
 
-    if trace is not None:
-        raise DataError(f"--trace {trace}: the steps of a foreign model are not taken apart: leave it out")
+    _refuse_for_foreign(others)
     figures, shown = foreign.profile_foreign(artifact, hops, to)
     output.result(figures, as_json, shown)
+
+
+def _refuse_for_foreign(options: Mapping[str, object]) -> None:
+    """``DataError`` for an option that was given and means nothing for a model of others."""
+    from edge_tse.errors import DataError
+
+    for name, value in options.items():
+        if value is not None:
+            raise DataError(
+                f"{name} {value} is for models of edge-tse, a model of others runs as it describes itself: leave it out"
+            )
 
 
 def _written(to: Path | None, trace: Path | None, report: Mapping[str, Any]) -> list[str]:
@@ -237,6 +244,7 @@ def verify(artifact: _Checked = None, engine: _Runs = None, as_json: Json = Fals
     compiled = find_compiled(artifact)
     if compiled is None and foreign.described(artifact):
         assert artifact is not None
+        _refuse_for_foreign({"--engine": engine})
         figures, shown = foreign.verify_foreign(artifact)
         output.result(figures, as_json, shown)
         return
@@ -271,10 +279,13 @@ def _engine_of(compiled: CompiledFile, engine: str | None, target: str | None, v
     return engine or compiled.engine
 
 
-def _describe(model: Path, as_json: bool) -> None:
+def _describe(model: Path | None, as_json: bool) -> None:
     """Write a first description of a model of others, and say where."""
     from edge_tse.cli import foreign
+    from edge_tse.errors import DataError
 
+    if model is None:
+        raise DataError("--describe is for a model of others, none was given: give its .onnx or .tflite")
     to, said = foreign.describe(model)
     output.result({"description": to}, as_json, said)
 

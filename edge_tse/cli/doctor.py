@@ -21,23 +21,26 @@ from edge_tse.install_line import install_line
 from edge_tse.operators import node_inputs
 from edge_tse.report import environment
 
-__all__ = ["EngineFinding", "ExtraFinding", "Findings", "examine"]
+__all__ = ["EXTRAS", "EngineFinding", "ExtraFinding", "Findings", "examine"]
 
 STEPS = 250
 """Frames each engine is stepped: one second."""
 
-_EXTRAS = {
+EXTRAS = {
     "audio": ("sound files", ("soundfile", "soxr")),
     "litert": ("the LiteRT engine and the demonstration", ("ai-edge-litert", "flatbuffers", "matplotlib")),
     "live": ("microphones and earphones", ("pyaudio",)),
+    "studio": ("a page that steers them", ("starlette", "uvicorn", "websockets")),
     "onnx": ("the ONNX engine and its files", ("onnx", "onnxruntime")),
     "executorch": ("the ExecuTorch engine, Ethos-U through Vela", ("executorch", "torch", "ethos-u-vela")),
     "tflm": ("the TFLite Micro engine", ("tflite-micro",)),
     "firmware": ("images and boards", ("ziglang", "pyserial", "cryptography")),
     "train": ("training and quantization", ("torch", "brevitas", "lightning-fabric")),
-    "eval": ("scores of evaluations", ("pesq", "pystoi")),
+    "eval": ("scores of evaluations", ("pesq", "pystoi", "scipy")),
+    "hearing": ("scores for hearing losses", ("numba",)),
+    "cluster": ("evaluation on several machines", ("distributed", "cryptography")),
 }
-"""Purpose of each extra, and the distributions that it installs."""
+"""Purpose of each extra, and distributions by which it is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +137,7 @@ def examine() -> Findings:
         model_detail=detail,
         front_end={"compiled": compiled, "detail": front_detail},
         engines=tuple(_try(name, info.description, model) for name, info in engines().items()),
-        extras=tuple(_look(extra, purpose, names) for extra, (purpose, names) in _EXTRAS.items()),
+        extras=tuple(_look(extra, purpose, names) for extra, (purpose, names) in EXTRAS.items()),
     )
 
 

@@ -25,7 +25,7 @@ from edge_tse.trace import traced
 from edge_tse.transcoding import opened
 from edge_tse.voice import load_voice
 
-__all__ = ["Asked", "extract_one", "extract_several"]
+__all__ = ["Asked", "extract_one", "extract_several", "remark_on"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ def extract_one(mixture: Path, to: Path, asked: Asked, as_json: bool) -> None:
         told = _between(recognizer, tell)
         got = extract_file(recording, written, running, trim=asked.trim, mix=asked.mix, progress=told, inputs=[mixture])
     confidence = None if recognizer is None else recognizer.close()
-    _remark_on(got, recording.name, to, model.frame.level_invariant)
+    remark_on(got, recording.name, to, model.frame.level_invariant)
     if to == STANDARD:
         return
     rows = {
@@ -152,7 +152,7 @@ def extract_several(mixtures: list[Path], folder: Path, asked: Asked, as_json: b
                 files.append({"mixture": source, "output": None, "error": str(failure)})
                 rows[str(source)] = "failed"
                 continue
-            _remark_on(got, str(source), to, model.frame.level_invariant)
+            remark_on(got, str(source), to, model.frame.level_invariant)
             confidence = None if recognizer is None else recognizer.close()
             figures = {**got.figures(model.frame), "output_clipped_samples": got.clipped_output}
             figures["confidence"] = confidence.figures() if confidence else None
@@ -182,7 +182,7 @@ def _make_folder(folder: Path) -> None:
         raise AudioError(f"the folder {folder} cannot be made: {failure.strerror or failure}; choose another place") from failure
 
 
-def _remark_on(got: Examined, name: str, to: Path, level_invariant: bool) -> None:
+def remark_on(got: Examined, name: str, to: Path, level_invariant: bool) -> None:
     """Warn about a mixture, and about the talker that was extracted from it."""
     output.warn_of_mixture(name, got.clipped_samples, silent=got.silent)
     for remark in got.remarks(level_invariant):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.table import Table
 from edge_tse.cli import output
 from edge_tse.cli.options import ArtifactOption, DataOption, EngineOption, Json, Panel, StepsOption, app, artifact_of, given_paths
 from edge_tse.cli.recipes import ListsRecipes, ListsSchemes, recipe_names, scheme_names
-from edge_tse.errors import EngineError
+from edge_tse.errors import DataError, EngineError
 from edge_tse.install_line import install_line
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from edge_tse.artifact import Artifact
     from edge_tse.hearing.prescription import Audiogram
 
-__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train"]
+__all__ = ["analyse", "analyse_checkpoint", "condition_tables", "evaluate", "quantize", "train", "trial_sounds"]
 
 _Minutes = Annotated[
     float | None, typer.Option("--minutes", min=0, help="Time after which training stops; the recipe's steps if left out.")
@@ -100,7 +101,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a float model; Ctrl-C stops it cleanly."""
-    with output.phases(as_json) as watch:
+    speaks = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one
+    with output.phases(as_json or not speaks) as watch:
         with needs("train"):
             from quantization.train import train as train_recipe
         checkpoint = train_recipe(
@@ -117,7 +119,10 @@ def train(
             resume=resume,
             watch=watch,
         )
-    output.result({"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it")
+    if speaks:
+        output.result(
+            {"checkpoint": checkpoint, "recipe": recipe}, as_json, f"{checkpoint}: continue with --resume, or quantize it"
+        )
 
 
 @app.command(rich_help_panel=Panel.MAKE, cls=ListsSchemes)
@@ -171,12 +176,15 @@ def evaluate(
     from edge_tse.report import to_json
 
     check_output(to, [trials, *given_paths(artifact, hearing)])
+    if examples is not None and examples.exists() and not examples.is_dir():
+        raise DataError(f"{examples} is a file, and examples go into a folder: choose another name for it")
     ears = None if hearing is None else _audiograms(hearing)
     model = artifact_of(artifact)
     with output.progress("evaluating", as_json) as tell:
         with needs("eval"):
             from quantization.evaluate import evaluate as evaluate_trials
             from quantization.workers import Workers
+        check_output(to, trial_sounds(trials))
         journal = to.with_name(f"{to.name}.journal")
         who = Workers(count=workers, scheduler=scheduler)
         figures = evaluate_trials(trials, model, engine, tell, workers=who, ears=ears, journal=journal)
@@ -207,6 +215,13 @@ def _audiograms(path: Path) -> tuple[Audiogram, Audiogram]:
     if wanted.left is None or wanted.right is None:
         raise AudioError(f"{path} has no audiogram, HASPI and HASQI need one: add [both], or [left] and [right]")
     return wanted.left, wanted.right
+
+
+def trial_sounds(trials: Path) -> list[Path]:
+    """The sounds that a list of trials names, which no output may replace."""
+    with needs("eval"):
+        from quantization.trial_list import read_trials
+    return [path for trial in read_trials(trials) for path in trial.sounds]
 
 
 def analyse(trials: Path, artifact: Artifact, engine: str, progress: Callable[[float], None]) -> dict[str, dict[str, Moves]]:

@@ -177,7 +177,7 @@ def live(
     as_json: Json = False,
 ) -> None:
     """Play the enrolled talker into the ears, live."""
-    check_outputs(given_paths(report, trace), voice)
+    check_outputs(given_paths(record, report, trace), [*voice, *given_paths(artifact, hearing, calibration, presets)])
     worn = _read_wearer(hearing, audiogram, calibration, ambient_db, own_voice_db, alarm_db, max_output)
     universal, voices = _model_and_voices(artifact, voice)
     how = _How(margin_ms / 1e3, record, with_voice, seconds, core, realtime, trace is not None)

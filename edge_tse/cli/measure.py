@@ -53,6 +53,7 @@ _ThenPage = Annotated[
     Path | None, typer.Option("--report", metavar="HTML", help="Page to write: when hops arrived then, and what was late.")
 ]
 _ORDER = 15  # 2 s at 16 kHz, and no device takes longer
+_LONGEST_S = 600  # what is measured is held as a whole
 
 
 @app.command(rich_help_panel=Panel.WEAR)
@@ -62,7 +63,9 @@ def latency(
     channels: ChannelsOption = "1",
     rate: RateOption = None,
     block: BlockOption = None,
-    seconds: Annotated[float, typer.Option("--seconds", min=1, metavar="S", help="Length of the measurement.")] = 10.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, max=_LONGEST_S, metavar="S", help="Length of the measurement.")
+    ] = 10.0,
     level_db: Annotated[float, typer.Option("--level-db", max=0, metavar="DB", help="Level of the sequence, in dBFS.")] = -20.0,
     margin_ms: Annotated[float, typer.Option("--margin-ms", metavar="MS", help="Margin that `live` would run with.")] = 4.0,
     loopback: Annotated[bool, typer.Option("--loopback", help="State that a cable joins output and input.")] = False,
@@ -76,11 +79,12 @@ def latency(
 
     frame = Artifact.shipped().frame
     wiring = sound.wire_devices(frame, input_device, output_device, channels, rate, block)
+    # Before anything is played: it may refuse the margin.
+    loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_ms / 1e3)
     played = sequence(_ORDER, 10 ** (level_db / 20))
     samples = max(round(seconds * wiring.rate_hz), 3 * len(played))
     heard, stated_s, flagged = sound.listen(wiring, samples, np.tile(played[:, None], (1, wiring.ears)), "measuring", as_json)
     found = round_trip(played, heard[0], wiring.rate_hz)
-    loop = Loop(rate_hz=wiring.rate_hz, ears=wiring.ears, block=wiring.block, margin_s=margin_ms / 1e3)
     added = session_latency(frame, loop)
     figures = {
         "input": wiring.input.name,
@@ -119,7 +123,9 @@ def calibrate(
     microphone: _AtMicrophones = None,
     receiver: _AtReceivers = "",
     play_tone: Annotated[bool, typer.Option("--tone", help="Play the tone that receivers are measured with.")] = False,
-    seconds: Annotated[float, typer.Option("--seconds", min=2, metavar="S", help="Length of tone or recording.")] = 5.0,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=2, max=_LONGEST_S, metavar="S", help="Length of tone or recording.")
+    ] = 5.0,
     input_device: InputOption = None,
     output_device: OutputOption = None,
     channels: ChannelsOption = "",
@@ -175,7 +181,7 @@ def replay(
 
     if to is not None:
         audio.check_format(to)
-    check_outputs(given_paths(to, report), [recording], AudioError)
+    check_outputs(given_paths(to, report), [recording, *(voice or []), *given_paths(artifact)], AudioError)
     session, universal = load_recording(recording), artifact_of(artifact)
     head = Head.from_json(session.head, str(recording))
     spoken = head.resolve_voices(voice or [], str(recording))

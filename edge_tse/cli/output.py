@@ -23,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from edge_tse.errors import EdgeTseError
 from edge_tse.quiet import quietly
 from edge_tse.report import busy, to_json
 
@@ -47,14 +48,21 @@ __all__ = [
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
-    """Print ``figures`` as JSON, or else the text for people."""
-    if as_json:
-        sys.stdout.write(to_json(figures) + "\n")
-        return
+    """Print ``figures`` as JSON, or else the text for people. ``EdgeTseError`` where standard output takes nothing more."""
     console = Console(highlight=False)
-    for item in shown:
-        # A path may hold square brackets: it is text, not markup.
-        console.print(item, markup=False, soft_wrap=isinstance(item, str))
+    try:
+        if as_json:
+            sys.stdout.write(to_json(figures) + "\n")
+        for item in () if as_json else shown:
+            # A path may hold square brackets: it is text, not markup.
+            console.print(item, markup=False, soft_wrap=isinstance(item, str))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read it has read enough
+        raise
+    except OSError as failure:
+        raise EdgeTseError(
+            f"standard output could not be written: {failure.strerror or failure}; give it another place"
+        ) from failure
 
 
 def table(title: str, rows: Mapping[str, str]) -> Table:

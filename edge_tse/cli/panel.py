@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console as Terminal
@@ -17,6 +19,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from edge_tse.live.console import Console
+    from edge_tse.live.loop import Event
     from edge_tse.live.session import Session
 
 __all__ = ["Panel"]
@@ -24,6 +27,7 @@ __all__ = ["Panel"]
 _EVERY_S = 0.1
 _STEP_DB, _QUIETEST_DB = 3.0, -60.0
 _BARS = 30
+_ESCAPE, _MOST_KEYS = "\x1b", 64
 _KEYS = "1-9 voice   + - room   ] [ talker   b bypass   m mute   p preset   space mark   r record   q end"
 
 
@@ -38,7 +42,8 @@ class Panel:
         self._keyed = self._watched and sys.stdin.isatty()
         self._live = Live(console=Terminal(stderr=True, highlight=False), auto_refresh=False, transient=True)
         self._console: Console | None = None
-        self._told, self._shown_s, self._answer, self._next, self._marks = 0, 0.0, "", 0, 0
+        self._told: Event | None = None
+        self._shown_s, self._answer, self._next, self._marks = 0.0, "", 0, 0
 
     @contextmanager
     def of(self, console: Console) -> Iterator[None]:
@@ -48,14 +53,16 @@ class Panel:
             yield
 
     def __call__(self, session: Session) -> None:
-        events = session.events
-        for event in events[self._told :]:
+        # By the last one, not by their number: a session keeps a thousand, and a long one has more.
+        for event in reversed(tuple(takewhile(lambda event: event is not self._told, reversed(session.events)))):
             self._say(event.what)
-        self._told = len(events)
+            self._told = event
         if self._console is None or not self._watched:
             return
-        while self._keyed and select.select([sys.stdin], [], [], 0)[0]:
-            self._press(sys.stdin.read(1))
+        if self._keyed and select.select([sys.stdin], [], [], 0)[0]:
+            # Past Python's buffer, of which select knows nothing. An arrow comes as an escape and letters, "[" among them.
+            for key in os.read(sys.stdin.fileno(), _MOST_KEYS).decode(errors="ignore").partition(_ESCAPE)[0]:
+                self._press(key)
         if (now := time.monotonic()) - self._shown_s > _EVERY_S:
             self._shown_s = now
             self._live.update(drawn(self._console.status(), self._answer), refresh=True)
@@ -77,7 +84,7 @@ class Panel:
         """The command that a key stands for; None for any other key."""
         settings = console.session.steering.settings
         voices, presets = console.session.steering.voices, list(console.presets)
-        if key.isdigit() and key != "0" and int(key) <= len(voices):
+        if key in "123456789" and int(key) <= len(voices):  # "²" is a key of a French keyboard, and a digit to Python
             return {"set": {"voice": voices[int(key) - 1]}}
         if key == "p" and presets:
             self._next += 1

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.table import Table
 
 from edge_tse.cli.output import table
 from edge_tse.profiling.page import beginning
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["estimate_table", "tables"]
 

@@ -109,7 +109,7 @@ def until_interrupted() -> Iterator[Callable[[], bool]]:
 
 def listen(wiring: Wiring, samples: int, play: Float | None, label: str, as_json: bool) -> tuple[Float, float, int]:
     """Record ``[ears, samples]`` while ``play [n, ears]`` is repeated; also the device's stated latency and its flagged blocks."""
-    from edge_tse.live.devices import Duplex
+    from edge_tse.live.duplex import Duplex
     from edge_tse.live.supervision import Take, record
 
     take = Take(samples, wiring.ears, play)
@@ -162,11 +162,14 @@ def engine_for(
 ) -> Iterator[Opened]:
     """The engine that runs the model with these voices, here or on a board; it hears the first.
 
-    ``model`` is the model with the voices, if it has been made.
+    ``model`` is the model with the voices, if it has been made. ``EngineError`` if a board is described and not asked for.
     """
     from edge_tse.engines import Engine
     from edge_tse.personalization import with_voices
 
+    boards_own = {"--target": target, "--port": port, "--baud": baud}
+    if engine != "device" and (given := [name for name, value in boards_own.items() if value]):
+        raise EngineError(f"{given[0]} is of a board, --engine is {engine}: give --engine device, or leave {given[0]} out")
     if engine == "device" and not target:
         raise EngineError("--engine device needs --target, a name of `edge-tse targets`")
     if engine == "device" and len(voices) > 1:

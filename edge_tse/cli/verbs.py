@@ -119,14 +119,16 @@ def enroll(
 
     clips = clips or []
     if listed is not None:
-        if clips or record is not None or embedding or against or to is not None:
+        if clips or scene or embedding or against or any(each is not None for each in (record, to, input_device, artifact)):
             raise AudioError("--list makes no voice: give it a folder and nothing else")
         _list_voices(listed, as_json)
         return
     if to is None:
         raise AudioError("there is no name for the voice: give -o alice.voice")
+    if input_device is not None and record is None:
+        raise AudioError(f"--input {input_device} is the microphone for --record, which was not given: add --record 10")
     if embedding:
-        if clips or against or record is not None:
+        if clips or scene or against or record is not None:
             raise AudioError("a voice is made of recordings (and compared --against others) or of --embedding: give one of them")
         _enroll_embeddings(embedding, to, artifact, as_json)
         return
@@ -147,12 +149,19 @@ def _enroll_recordings(
     as_json: bool,
 ) -> None:
     """Enroll from clips and from a ``take`` of so many seconds by a microphone."""
+    from edge_tse.audio import SUFFIXES
+    from edge_tse.cli.standard import STANDARD
     from edge_tse.cli.voices import like_pairs, read_voices
-    from edge_tse.enrollment.recordings import enroll_judged
+    from edge_tse.enrollment.recordings import LONGEST_S, enroll_judged
+    from edge_tse.errors import AudioError
     from edge_tse.files import check_output
     from edge_tse.voice import save_voice
 
+    if take is not None and take[0] > LONGEST_S:
+        raise AudioError(f"--record {take[0]:g}: a voice is made of recordings of at most {LONGEST_S:.0f} s, 15 are enough")
     check_output(to, [*clips, *against, *given_paths(artifact)])
+    if to == STANDARD or to.suffix.lower() in SUFFIXES:
+        raise AudioError(f"-o {to} names sound, and a voice is a file that holds none: give -o alice.voice")
     universal = artifact_of(artifact)
     model = universal.voice_model
     recordings = [_clip(path, model.frame) for path in clips]

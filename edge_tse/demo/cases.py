@@ -134,11 +134,12 @@ class Shown:
 
 
 def shipped_cases() -> list[Case]:
-    """Two talkers at equal level: of different gender, the same two around a head in a room, and of the same gender."""
+    """Two talkers at equal level: of different gender, the same around a head in a room, of the same gender, over a telephone."""
     return [
         _shipped_case("mixed-gender", "A woman and a man", "slt", "rms"),
         _shipped_case("two-ears", "The same two in a room, for two ears", "slt", "rms", _clip("room").signal.reshape(2, 2, -1)),
         _shipped_case("same-gender", "Two men", "rms", "awb"),
+        _shipped_case("telephone", "The woman and the man over a telephone", "slt", "rms", telephone=True),
     ]
 
 
@@ -180,8 +181,10 @@ def _file(path: Path) -> Sound:
     return Sound(name=path.name, signal=signal, rate_hz=rate_hz, path=path)
 
 
-def _shipped_case(name: str, title: str, target: str, interferer: str, room: Float | None = None) -> Case:
-    """A shipped case; ``room`` holds responses of the talkers at two ears, ``[2, 2, samples]``."""
+def _shipped_case(
+    name: str, title: str, target: str, interferer: str, room: Float | None = None, *, telephone: bool = False
+) -> Case:
+    """A shipped case; ``room`` holds responses of the talkers at two ears, ``[2, 2, samples]``. Enrollments are near and whole."""
     wanted, other = _clip(f"{target}-speech"), _clip(f"{interferer}-speech")
     n = max(wanted.signal.shape[1], other.signal.shape[1])
     alone, disturbing = (np.pad(s.signal, ((0, 0), (0, n - s.signal.shape[1]))) for s in (wanted, other))
@@ -189,6 +192,9 @@ def _shipped_case(name: str, title: str, target: str, interferer: str, room: Flo
     if room is not None:
         where = " She talks on the left, he on the right, both about a metre away: use headphones."
         alone, disturbing = (_around(x, responses) for x, responses in zip((alone, disturbing), room, strict=True))
+    if telephone:
+        where = " Both are on the line; she was enrolled in a quiet room."
+        alone, disturbing = (_over_telephone(x, wanted.rate_hz) for x in (alone, disturbing))
     # 0 dB: equal energy over the whole mixture.
     disturbing = disturbing * np.float32(np.sqrt(np.sum(alone**2) / np.sum(disturbing**2)))
     return Case(
@@ -207,6 +213,13 @@ def _around(mono: Float, responses: Float) -> Float:
     heard = np.stack([np.convolve(mono[0], response)[:n] for response in responses])
     placed: Float = (heard * np.sqrt(np.mean(mono**2) / np.mean(heard**2))).astype(np.float32)
     return placed
+
+
+def _over_telephone(x: Float, rate_hz: int) -> Float:
+    """Sound ``[1, n]`` between 300 and 3,400 Hz, and nothing else: the band of a telephone (ITU-T G.712)."""
+    spectrum, hz = np.fft.rfft(x), np.fft.rfftfreq(x.shape[-1], 1 / rate_hz)
+    narrow: Float = np.fft.irfft(np.where((hz >= 300) & (hz <= 3400), spectrum, 0), x.shape[-1]).astype(np.float32)
+    return narrow
 
 
 def _clip(name: str) -> Sound:

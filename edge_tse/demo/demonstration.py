@@ -53,7 +53,7 @@ def run(
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as failure:
-            raise AudioError(f"{folder} cannot be made: {failure.strerror}; choose another folder with --out") from failure
+            raise AudioError(f"{folder} cannot be made: {failure.strerror}; choose another folder") from failure
         for name in ("mixture.wav", "estimate.wav", "reference.wav", "picture.png", "talker.voice"):
             check_output(folder / name, inputs, AudioError)
 

@@ -155,7 +155,8 @@ def load_target(name: str) -> Target:
         return _parse(read_bytes(path, MOST_BYTES, TargetError, "target"), path.stem, str(path))
     known = targets()
     if name not in known:
-        raise TargetError(f"unknown target {name!r}: one of {', '.join([*load_offers(), *known])}{nearest(name, known, 0.7)}")
+        names = [*load_offers(), *known]
+        raise TargetError(f"unknown target {name!r}: one of {', '.join(names)}{nearest(name, names, 0.7)}")
     return _parse((_boards() / f"{name}.toml").read_bytes(), name, f"targets/boards/{name}.toml")
 
 

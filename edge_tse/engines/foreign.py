@@ -118,6 +118,18 @@ def _check_holds(holds: object, where: str) -> None:
         raise ArtifactError(f"{where} holds {quote(holds)}: give a number, [least, largest], or {MAGNITUDE!r}")
 
 
+def _check_range(form: Tensor, holds: Any, where: str) -> None:
+    """Check that integers can be what a description says that they hold."""
+    if form.kind.kind not in "iu" or holds == MAGNITUDE:
+        return
+    limits = np.iinfo(form.kind)
+    for number in holds if isinstance(holds, list) else [holds]:
+        if not limits.min <= number <= limits.max:
+            raise ArtifactError(
+                f"{where} holds {quote(number)}, {form.kind} goes from {limits.min} to {limits.max}: give one of them"
+            )
+
+
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
@@ -142,10 +154,11 @@ class ForeignNetwork:
                 _check_state(loaded, stage.file, remembers, written)
                 if names.count(remembers) > 1:
                     raise ArtifactError(f"{stage.file}: {remembers} is named by {names.count(remembers)} states: it can be one")
-            for name in stage.inputs:
+            for name, holds in stage.inputs.items():
                 if name not in loaded.inputs or name in names:
                     there = ", ".join(other for other in loaded.inputs if other not in names) or "none"
                     raise ArtifactError(f"{stage.file}: {name} is no input that is given, those are {there}: name one of them")
+                _check_range(loaded.inputs[name], holds, f"{stage.file}: input {name}")
             self._stages.append((loaded, stage))
         self.name = " + ".join(sorted({"onnx" if s.file.endswith(".onnx") else f"litert/{kernels}" for s in model.stages}))
         self.reset()

@@ -123,7 +123,7 @@ def least_alike(model: VoiceModel, clips: Sequence[tuple[str, Float, int]]) -> t
     None of fewer than two clips with speech, or if the model makes no voices itself.
     """
     frame, voices = model.frame, []
-    for name, signal, rate_hz in clips if model.encodes else ():
+    for name, signal, rate_hz in clips if model.encodes and len(clips) > 1 else ():
         ear = for_enrollment(better_ear(resample(signal, rate_hz, frame.sample_rate_hz)), frame.sample_rate_hz)
         if len(speech := speech_levels(frame, ear)):
             voices.append((name, model.embed(speech)))

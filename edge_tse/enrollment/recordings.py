@@ -18,7 +18,7 @@ from edge_tse.enrollment.scene import in_front
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
 from edge_tse.transcoding import opened
-from edge_tse.voice import POOL, Voice, VoiceModel, enroll_signals, speech_levels
+from edge_tse.voice import Voice, VoiceModel, enroll_signals
 
 __all__ = ["LONGEST_S", "Clip", "Enrollment", "Judged", "enroll_clips", "enroll_files", "enroll_judged", "load_clip"]
 
@@ -33,10 +33,14 @@ class Enrollment:
     """A voice and how good its clips were."""
 
     voice: Voice
-    speech_s: float
-    """Seconds of active speech the voice rests on."""
     clipped_samples: tuple[int, ...]
     """Per clip, samples in runs at full scale."""
+
+    @property
+    def speech_s(self) -> float:
+        """Seconds of active speech the voice rests on."""
+        assert self.voice.speech_s is not None, "a voice of embeddings has no recordings"
+        return self.voice.speech_s
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,9 +100,8 @@ def enroll_clips(model: VoiceModel, clips: Sequence[tuple[str, Float, int]], now
         signals.append(for_enrollment(ear, frame.sample_rate_hz))
     created = (now or datetime.now(UTC)).isoformat(timespec="seconds")
     voice = enroll_signals(model, signals, created, ", ".join(Path(name).name for name, _, _ in clips))
-    speech_s = sum(len(speech_levels(frame, signal)) for signal in signals) * POOL * frame.period_s
     clipped = tuple(audio.clipped_samples(signal) for _, signal, _ in clips)
-    return Enrollment(voice=voice, speech_s=speech_s, clipped_samples=clipped)
+    return Enrollment(voice=voice, clipped_samples=clipped)
 
 
 @dataclass(frozen=True, kw_only=True)

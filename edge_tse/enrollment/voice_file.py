@@ -100,14 +100,15 @@ def _described(path: Path, models: dict[str, VoiceModel]) -> VoiceFile:
 
 
 def erase_voice(path: Path) -> int:
-    """Overwrite and remove a voice file, a damaged one too; returns its bytes.
+    """Overwrite and remove a voice file, a damaged one too, and an empty one that is called so: an erase that was killed leaves it.
 
-    ``ArtifactError`` if it is another file, which is not removed by a slip, or a link to one.
+    Returns its bytes. ``ArtifactError`` if it is another file, which is not removed by a slip, or a link to one.
     """
     if path.is_symlink():
         raise ArtifactError(f"{path} is a symbolic link to {path.readlink()}: give the file itself")
     if not path.is_file():
         raise ArtifactError(f"{path}: there is no such file")
-    if _MAGIC not in read_bytes(path, 2**30, ArtifactError, "voice")[:_HEAD_BYTES]:
+    content = read_bytes(path, 2**30, ArtifactError, "voice")
+    if _MAGIC not in content[:_HEAD_BYTES] and (content or path.suffix != ".voice"):
         raise ArtifactError(f"{path} is not an edge-tse voice: nothing was removed")
     return erase(path, ArtifactError)

@@ -21,6 +21,7 @@ Float = NDArray[np.float32]
 TONE_HZ, TONE_DBFS = 1000.0, -20.0
 """Tone that is played to measure a receiver; dBFS is of the RMS, 0 for a full-scale square wave."""
 _STEADY_DB, _QUIET_DBFS = 1.0, -80.0
+_LEAST_DB_SPL, _MOST_DB_SPL = 40, 180  # of full scale
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +38,22 @@ class Calibration:
         return float(min(1.0, *(10 ** ((max_db_spl - full) / 20) for full in self.receivers_db_spl)))
 
     def with_microphones(self, heard: Float, rate_hz: int, db_spl: float, name: str) -> Calibration:
-        """The calibration with microphones called ``name``, measured by :func:`measure_microphones`."""
+        """The calibration with microphones called ``name``, measured by :func:`measure_microphones`.
+
+        ``AudioError`` for a level that no full scale follows from.
+        """
         found = measure_microphones(heard, rate_hz, db_spl)
+        _check_full_scale("microphones", (found[0], found[-1]), "state the level at them again")
         source = self._sources("microphones", f"microphones of {name} at {db_spl:g} dB SPL")
         return replace(self, microphones_db_spl=(found[0], found[-1]), source=source)
 
     def with_receivers(self, left_db_spl: float, right_db_spl: float, said: str) -> Calibration:
-        """The calibration with receivers as a meter read :func:`tone` at each; ``said`` is what was typed, for people."""
+        """The calibration with receivers as a meter read :func:`tone` at each; ``said`` is what was typed, for people.
+
+        ``AudioError`` for readings that no full scale follows from.
+        """
         full = (left_db_spl - TONE_DBFS, right_db_spl - TONE_DBFS)
+        _check_full_scale("receivers", full, "read the meter again")
         return replace(self, receivers_db_spl=full, source=self._sources("receivers", f"receivers by a meter at {said} dB SPL"))
 
     def _sources(self, kind: str, new: str) -> str:
@@ -84,6 +93,15 @@ def measure_microphones(signal: Float, rate_hz: int, db_spl: float) -> tuple[flo
     return tuple(found)
 
 
+def _check_full_scale(kind: str, full: tuple[float, float], remedy: str) -> None:
+    """``AudioError`` for what :func:`load_calibration` would refuse: it is not to be written."""
+    if not all(_LEAST_DB_SPL <= db <= _MOST_DB_SPL for db in full):
+        raise AudioError(
+            f"full scale of the {kind} would be {full[0]:.1f} and {full[1]:.1f} dB SPL, {_LEAST_DB_SPL} to {_MOST_DB_SPL} can be: "
+            f"{remedy}"
+        )
+
+
 def tone(seconds: float, rate_hz: int) -> Float:
     """Tone ``[n]``: :data:`TONE_HZ` at :data:`TONE_DBFS`, faded in and out over 50 ms."""
     t = np.arange(round(seconds * rate_hz)) / rate_hz
@@ -119,8 +137,12 @@ def load_calibration(path: Path) -> Calibration:
         if (
             not isinstance(pair, list)
             or len(pair) != 2
-            or not all(isinstance(db, int | float) and not isinstance(db, bool) and 40 <= db <= 180 for db in pair)
+            or not all(
+                isinstance(db, int | float) and not isinstance(db, bool) and _LEAST_DB_SPL <= db <= _MOST_DB_SPL for db in pair
+            )
         ):
-            raise AudioError(f"{path}: {name} = {quote(pair)} is not two levels from 40 to 180 dB SPL: calibrate again")
+            raise AudioError(
+                f"{path}: {name} = {quote(pair)} is not two levels from {_LEAST_DB_SPL} to {_MOST_DB_SPL} dB SPL: calibrate again"
+            )
         pairs.append((float(pair[0]), float(pair[1])))
     return Calibration(microphones_db_spl=pairs[0], receivers_db_spl=pairs[1], source=table["source"])

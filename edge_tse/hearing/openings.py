@@ -1,7 +1,8 @@
 """Sounds that should reach the wearer though they are not the talker: the wearer's own voice, and alarms.
 
-Two detectors watch the room as it is, 125 times a second, and open its path while they find something; the sound waits for neither.
-*Own voice*: the mouth is near and in the median plane, so its sound is loud, low, and reaches both ears at once and alike. *Alarm*:
+Two detectors watch the room as it is, about 125 times a second (at every hop, if one is longer), and open its path while they find
+something; the sound waits for neither. *Own voice*: the mouth is near and in the median plane, so its sound is loud, low, and
+reaches both ears at once and alike. *Alarm*:
 a tone that stands alone among its neighbours, stays or sweeps slowly, and is loud. ISO 8201 and NFPA 72 give smoke alarms pulses of
 half a second, at 3.1 kHz or 520 Hz; sirens sweep through 0.4 to 2 kHz. A voice has a harmonic beside each harmonic. This is a
 research aid: it misses alarms, and docs/live.md says how many.
@@ -39,9 +40,10 @@ class OwnVoice:
     """Least level of the band over :attr:`HIGH_HZ`."""
     _ONSET_S, _HOLD_S, _AVERAGE_S = 0.04, 0.3, 0.03
 
-    def __init__(self, frequencies_hz: Array) -> None:
+    def __init__(self, frequencies_hz: Array, look_s: float) -> None:
+        """``frequencies_hz``: those of the spectra ``[bins]`` that it looks at, every ``look_s``."""
         self._low, self._high = (_within(frequencies_hz, band) for band in (self.BAND_HZ, self.HIGH_HZ))
-        self._keep = math.exp(-LOOK_S / self._AVERAGE_S)
+        self._look_s, self._keep = look_s, math.exp(-look_s / self._AVERAGE_S)
         self._sums = np.full(3, 1e-12)  # both ears' power, twice their real cross power, power at high frequencies
         self._found_s, self._held_s = 0.0, 0.0
 
@@ -56,10 +58,10 @@ class OwnVoice:
         both, shared, above = self._sums
         loud = 10 * math.log10(both + 1e-20) + power_db_spl > self.LEAST_DB_SPL
         found = loud and shared > self.ALIKE * both and both > above * 10 ** (self.TILT_DB / 10)
-        self._found_s = self._found_s + LOOK_S if found else 0.0
+        self._found_s = self._found_s + self._look_s if found else 0.0
         if self._found_s >= self._ONSET_S:
             self._held_s = self._HOLD_S
-        self._held_s -= LOOK_S
+        self._held_s -= self._look_s
         return self._held_s > 0
 
 
@@ -78,12 +80,13 @@ class Alarm:
     _FADES_S, _HOLD_S = 0.8, 2.5
     _NEAR, _FAR = 4, 13  # bins of the neighbourhood: 125 to 400 Hz on either side
 
-    def __init__(self, frequencies_hz: Array) -> None:
-        bins = np.flatnonzero(_within(frequencies_hz, self.RANGE_HZ))
+    def __init__(self, frequencies_hz: Array, look_s: float) -> None:
+        """As of :class:`OwnVoice`."""
+        bins = np.flatnonzero(_within(frequencies_hz[:-1], self.RANGE_HZ))  # each has a neighbour on either side
         self._bins = slice(int(bins[0]), int(bins[-1]) + 1)
         self._above = int(np.searchsorted(frequencies_hz, 300.0))
         self._evidence = np.zeros(len(bins))
-        self._fades = math.exp(-LOOK_S / self._FADES_S)
+        self._look_s, self._fades = look_s, math.exp(-look_s / self._FADES_S)
         self._held_s = 0.0
 
     def __call__(self, spectra: Complex, power_db_spl: float) -> bool:
@@ -108,10 +111,10 @@ class Alarm:
         before = np.pad(self._evidence, 1)
         reached = np.maximum(np.maximum(before[:-2], before[2:]), before[1:-1])
         tonal = peak & loud & alone
-        self._evidence = np.where(tonal, reached + LOOK_S, self._evidence) * self._fades
+        self._evidence = np.where(tonal, reached + self._look_s, self._evidence) * self._fades
         if tonal.any() and float(self._evidence[tonal].max()) >= self.OPENS_S:
             self._held_s = self._HOLD_S
-        self._held_s -= LOOK_S
+        self._held_s -= self._look_s
         return self._held_s > 0
 
 
@@ -131,15 +134,15 @@ class Openings:
             raise AudioError(f"{ears} microphone: one's own voice is told by both ears; use two, or leave own_voice_db out")
         rate, n = frame.sample_rate_hz, round(WINDOW_S * frame.sample_rate_hz)
         frequencies_hz = np.fft.rfftfreq(n, 1 / rate)
+        self._every, self._hops = max(1, round(LOOK_S / frame.period_s)), 0
         self._watching: list[tuple[OwnVoice | Alarm, float]] = []
         for detector, db in ((OwnVoice, own_voice_db), (Alarm, alarm_db)):
             if db is not None:
-                self._watching.append((detector(frequencies_hz), 10 ** (db / 20)))
+                self._watching.append((detector(frequencies_hz, self._every * frame.period_s), 10 ** (db / 20)))
         self._heard = np.zeros((ears, n), np.float32)
         self._window = np.hanning(n + 1)[:-1]
         # The power of a sine of RMS 1 at every ear, summed over ears and bins, is 0 dB.
         self._unit_db = float(10 * np.log10(2 / (np.sum(self._window**2) * n) / ears) + np.mean(microphones_db_spl[:ears]))
-        self._every, self._hops = max(1, round(LOOK_S / frame.period_s)), 0
         self._wanted = self._gain = 0.0
         self._opens, self._closes = (1 - math.exp(-frame.period_s / tau) for tau in (_OPEN_S, _CLOSE_S))
         self._ramp = (np.arange(frame.hop, dtype=np.float32) + 1) / np.float32(frame.hop)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from edge_tse.live.console import Console
-from edge_tse.live.devices import Device, Duplex, choose, wire
+from edge_tse.live.devices import Device, choose, wire
+from edge_tse.live.duplex import Duplex
 from edge_tse.live.loop import Event, Health, Latency, Loop
 from edge_tse.live.recording import Recorder, Recording, load_recording, replay
 from edge_tse.live.round_trip import RoundTrip

@@ -93,10 +93,10 @@ class Console:
         return {"change": change.to_json()}
 
     def _preset(self, name: object) -> Change:
-        if name not in self.presets:
+        if not isinstance(name, str) or name not in self.presets:
             known = ", ".join(self.presets) or "none: start the session with --presets FILE"
             raise AudioError(f"there is no preset {quote(name)}: {known}")
-        return self.presets[str(name)]
+        return self.presets[name]
 
     def _switch_recording(self, path: object) -> str | None:
         """Begin to record to a path, or with None stop."""

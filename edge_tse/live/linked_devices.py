@@ -11,7 +11,8 @@ import numpy as np
 
 from edge_tse.errors import AudioError
 from edge_tse.frame import FrameSpec
-from edge_tse.live.devices import Device, Duplex, Exchange, Wiring, takes
+from edge_tse.live.devices import Device, Wiring, takes
+from edge_tse.live.duplex import Duplex, Exchange
 from edge_tse.live.links import Links
 from edge_tse.live.loop import LONGEST_BLOCK_S
 
@@ -58,11 +59,15 @@ def open_linked(wiring: Wiring, exchange: Exchange, links: Links) -> LinkedDuple
 
 
 class LinkedDuplex(Duplex):
-    """An open earphone that is played what an exchange makes of both links' sound. As :class:`edge_tse.live.devices.Duplex`."""
+    """An open earphone that is played what an exchange makes of both links' sound. As :class:`edge_tse.live.duplex.Duplex`."""
 
     def __init__(self, wiring: Wiring, exchange: Exchange, links: Links) -> None:
         self._links = links
         super().__init__(wiring, exchange)
+
+    @property
+    def _asked_for(self) -> Device:
+        return self._wiring.output or self._wiring.input
 
     @property
     def active(self) -> bool:

@@ -189,6 +189,8 @@ class Links:
                 elif not refused:
                     self._remarks.append(f"the {ear} link now sends {packet.rate_hz} Hz, not {self.rate_hz}: not heard")
                     refused = True
+        if link is not None:  # it may have opened after :meth:`close` stopped waiting
+            link.close()
 
     def remarks(self) -> list[str]:
         """What is new about the links, for people."""

@@ -40,6 +40,7 @@ Int32 = NDArray[np.int32]
 SCHEMA = 3
 _RESERVES = 3
 """Schema from which on a recording tells by how much a block was early."""
+_LEAST_BLOCK = 2  # a word tells of a block, the samples behind it of all else
 _HELD_S = 5.0  # what may wait for a disk
 _RESERVE_BYTES = 2**20
 
@@ -54,6 +55,10 @@ class Recorder:
         """``tell`` is given a line if the recording has to end before the session. ``AudioError`` if ``path`` cannot be written."""
         if path.suffix.lower() != ".flac":
             raise AudioError(f"{path}: a session is recorded as FLAC, give a name that ends in .flac")
+        if loop.block < _LEAST_BLOCK:
+            raise AudioError(
+                f"blocks of {loop.block} sample leave a recording no room for what it tells: choose at least {_LEAST_BLOCK}"
+            )
         self._path, self._tell, self._rate_hz, self._code = path, tell, loop.rate_hz, BlockCode(loop)
         width = 2 * loop.ears + 1
         self._ears = loop.ears

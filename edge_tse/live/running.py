@@ -17,7 +17,8 @@ from edge_tse.errors import EngineError
 from edge_tse.hearing.chain import Chain
 from edge_tse.hearing.prescription import parse_audiogram
 from edge_tse.live.console import Console
-from edge_tse.live.devices import Duplex, Wiring
+from edge_tse.live.devices import Wiring
+from edge_tse.live.duplex import Duplex
 from edge_tse.live.ears import EarWatch
 from edge_tse.live.lateness import Lateness, session_lateness
 from edge_tse.live.linked_devices import open_linked

@@ -7,6 +7,7 @@ it. A recording keeps each with the number of its hop, so that a replay makes it
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -78,6 +79,8 @@ class Change:
             mark = told["mark"]
             if not isinstance(mark, str) or not 0 < len(mark) <= LONGEST_MARK or len(told) > 1:
                 raise AudioError(f"{where}: a mark is a text of 1 to {LONGEST_MARK} characters and comes alone, not {quote(mark)}")
+            if re.search("[\ud800-\udfff]", mark):  # a half of a character: JSON has them, the page of a report cannot
+                raise AudioError(f"{where}: a mark is {quote(mark)}, which holds a half of a character: send both halves")
             return cls(mark=mark)
         return cls(settings={name: _value(name, value, where) for name, value in told.items()})
 
@@ -106,10 +109,9 @@ def _value(name: str, value: object, where: str) -> object:
     kind = _KINDS[name]
     if kind is float and type(value) in (int, float):
         low, high = LEVELS_DB[name]
-        number = float(value)  # type: ignore[arg-type]
-        if not low <= number <= high:
-            raise AudioError(f"{where}: {name} = {number:g} is not within {low:g} to {high:g}")
-        return number
+        if not low <= value <= high:  # type: ignore[operator]
+            raise AudioError(f"{where}: {name} = {quote(value)} is not within {low:g} to {high:g}")
+        return float(value)  # type: ignore[arg-type]  # not before: an integer may be too large for it
     if type(value) is not kind:
         wanted = {str: "a text", float: "a number of decibels", bool: "true or false"}[kind]
         raise AudioError(f"{where}: {name} is {quote(value)}, {wanted} is due")

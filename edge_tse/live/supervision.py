@@ -31,7 +31,7 @@ _TIME_UP = "the time was up"
 
 
 class Opened(Protocol):
-    """An open device: an :class:`edge_tse.live.devices.Duplex`, or a test's."""
+    """An open device: an :class:`edge_tse.live.duplex.Duplex`, or a test's."""
 
     failure: BaseException | None
 

@@ -89,23 +89,28 @@ class Encoder(nn.Module):
 class AdditiveMargin(nn.Module):
     """AM-softmax over training talkers (Wang et al., "Additive margin softmax for face verification", 2018).
 
-    ``angular``: the margin widens the angle, not the cosine (AAM-softmax: Deng et al., "ArcFace", CVPR 2019).
+    ``angular``: the margin widens the angle, not the cosine (AAM-softmax: Deng et al., "ArcFace", CVPR 2019). ``pull`` weighs the
+    mean of one minus the cosine to the own talker: telling talkers apart does not ask that all recordings of one lie together, who
+    listens to the embedding does.
     """
 
-    def __init__(self, dimension: int, talkers: int, margin: float = 0.2, scale: float = 30.0, angular: bool = False) -> None:
+    def __init__(
+        self, dimension: int, talkers: int, margin: float = 0.2, scale: float = 30.0, angular: bool = False, pull: float = 0.0
+    ) -> None:
         super().__init__()
         self.centres = nn.Parameter(torch.randn(talkers, dimension) * 0.1)
-        self.margin, self.scale, self.angular = margin, scale, angular
+        self.margin, self.scale, self.angular, self.pull = margin, scale, angular, pull
 
     def forward(self, embedding_BD: Tensor, talker_B: Tensor) -> Tensor:
         cosine = embedding_BD @ functional.normalize(self.centres, dim=-1).T
         own = functional.one_hot(talker_B, cosine.shape[1])
+        apart = 1 - (cosine * own).sum(dim=1).mean()
         if self.angular:
             angle = cosine.clamp(-1 + 1e-6, 1 - 1e-6).acos()
             cosine = torch.where(own.bool(), (angle + self.margin).clamp_max(math.pi).cos(), cosine)
         else:
             cosine = cosine - self.margin * own
-        return functional.cross_entropy(self.scale * cosine, talker_B)
+        return functional.cross_entropy(self.scale * cosine, talker_B) + self.pull * apart
 
 
 class GeneralizedEndToEnd(nn.Module):

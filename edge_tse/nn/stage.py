@@ -14,6 +14,8 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edge_tse.nn.moments import Moments
+
 __all__ = ["Block", "Depthwise", "Film", "Modulated", "Stage", "StageConfig", "causal_taps"]
 
 
@@ -56,7 +58,7 @@ def causal_taps(x_BTC: Tensor, weight_KC: Tensor, dilation: int, bias_C: Tensor 
     return out.permute(0, 2, 3, 1).flatten(1, 2)[:, surplus:]
 
 
-class Modulated(nn.Module):
+class Modulated(Moments):
     """Pointwise layer, batch normalisation, voice scale and shift, ReLU: ``[B, T, C] -> [B, T, H]``.
 
     Moments are taken over all processes, so the loss does not depend on how many share a batch.

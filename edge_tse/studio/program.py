@@ -26,9 +26,15 @@ _START_S, _ANSWER_S, _END_S = 60.0, 10.0, 20.0
 class Program:
     """Runs verbs in a folder and reads what they print."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        command: Sequence[str] = (sys.executable, "-m", "edge_tse"),
+    ) -> None:
         self.folder = folder
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment, self._command = {**os.environ, **(environment or {})}, command
+        self._begun: list[asyncio.subprocess.Process] = []
 
     async def run(self, *arguments: str) -> dict[str, Any]:
         """Figures of a verb, and under ``remarks`` what it said besides. ``AudioError`` with its line if it refuses."""
@@ -43,10 +49,25 @@ class Program:
         return {**figures, "remarks": [line.removeprefix("edge-tse: ").removeprefix("warning: ") for line in lines]}
 
     async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
-        """Start a verb with ``--json``."""
+        """Start a verb with ``--json``. ``AudioError`` if it cannot be."""
         pipe = asyncio.subprocess.PIPE
-        command = (sys.executable, "-m", "edge_tse", *arguments, "--json")
-        return await asyncio.create_subprocess_exec(*command, cwd=self.folder, env=self._environment, stdout=pipe, stderr=pipe)
+        command = (*self._command, *arguments, "--json")
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, cwd=self.folder, env=self._environment, stdout=pipe, stderr=pipe
+            )
+        except (OSError, ValueError) as failure:  # ValueError: a zero byte, or half a character
+            why = getattr(failure, "strerror", None) or failure
+            raise AudioError(
+                f"{arguments[0]} cannot be started in {self.folder}: {why}; start the studio in a folder that is there"
+            ) from failure
+        self._begun = [*(each for each in self._begun if each.returncode is None), process]
+        return process
+
+    def terminate(self) -> None:
+        """Ask every verb that still runs to end, and wait for none."""
+        for process in self._begun:
+            _end(process)
 
 
 class Sitting:
@@ -55,6 +76,7 @@ class Sitting:
     def __init__(self, program: Program, options: Sequence[str]) -> None:
         self._program, self._options = program, options
         self._folder = tempfile.TemporaryDirectory(prefix="edge-tse-studio-")
+        self._at = str(Path(self._folder.name) / "control")
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -66,8 +88,11 @@ class Sitting:
 
     async def start(self) -> None:
         """Start the session and wait until it answers. ``AudioError`` with its own line if it does not begin."""
-        at = Path(self._folder.name) / "control"
-        self._process = await self._program.begin("live", *self._options, "--control", str(at))
+        try:
+            self._process = await self._program.begin("live", *self._options, "--control", self._at)
+        except AudioError:
+            self._folder.cleanup()
+            raise
         printed, errors = self._process.stdout, self._process.stderr
         assert printed is not None, "it was started with pipes"
         assert errors is not None, "it was started with pipes"
@@ -76,7 +101,7 @@ class Sitting:
             if self._process.returncode is not None:
                 break
             with suppress(OSError):
-                self._reader, self._writer = await asyncio.open_unix_connection(str(at))
+                self._reader, self._writer = await asyncio.open_unix_connection(self._at)
                 return
             await asyncio.sleep(0.05)
         await self.stop()
@@ -89,14 +114,19 @@ class Sitting:
 
     async def do(self, command: Mapping[str, object]) -> dict[str, Any]:
         """Carry out a command of :mod:`edge_tse.live.console` and return its answer. ``AudioError`` if the session is over."""
-        if self._reader is None or self._writer is None or not self.running:
+        if not self.running:
             raise AudioError(self.lines[-1] if self.lines else "no session is running: start one")
         async with self._turn:
             try:
+                if self._reader is None or self._writer is None:
+                    self._reader, self._writer = await asyncio.open_unix_connection(self._at)
                 self._writer.write(json.dumps(command).encode() + b"\n")
                 await self._writer.drain()
                 line = await asyncio.wait_for(self._reader.readline(), _ANSWER_S)
             except (OSError, TimeoutError) as failure:
+                if self._writer is not None:  # an answer that comes now would be taken for that to the next command
+                    self._writer.close()
+                self._reader = self._writer = None
                 raise AudioError(f"the session does not answer: {str(failure) or 'no line came'}") from failure
         if not line:
             raise AudioError(self.lines[-1] if self.lines else "the session has ended")
@@ -113,8 +143,7 @@ class Sitting:
         try:
             await asyncio.wait_for(process.wait(), _END_S)
         except TimeoutError:
-            with suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+            self.terminate()
             await process.wait()
         await asyncio.gather(*self._listening)
         if self._writer is not None:
@@ -125,9 +154,20 @@ class Sitting:
             return figures
         return {}
 
+    def terminate(self) -> None:
+        """Ask the process to end and wait for nothing; more than once, or once it has ended, does no harm."""
+        if self._process is not None:
+            _end(self._process)
+
     async def _hear_errors(self, errors: asyncio.StreamReader) -> None:
         async for line in errors:
             self.lines.append(line.decode(errors="replace").strip().removeprefix("edge-tse: "))
 
     async def _hear_figures(self, printed: asyncio.StreamReader) -> None:
         self._printed = await printed.read()
+
+
+def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)

@@ -11,13 +11,14 @@ import json
 import re
 import secrets
 import webbrowser
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from edge_tse.errors import AudioError, EdgeTseError, EngineError
+from edge_tse.files import write_bytes
 from edge_tse.hearing.prescription import BANDS_HZ, nal_r_db, parse_audiogram
 from edge_tse.install_line import install_line
 from edge_tse.studio.program import Program, Sitting
@@ -76,7 +77,7 @@ class Studio:
         found = await self._program.run("devices")
         voices = sorted(path.stem for path in self._program.folder.glob("*.voice"))
         running = self.sitting is not None and self.sitting.running
-        return {"devices": found["devices"], "models": shipped_names(), "voices": voices, "running": running, "last": self._last}
+        return {"devices": found["devices"], "models": shipped_names(), "voices": voices, "running": running}
 
     async def start(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Start a session with voices by name and options of ``live``."""
@@ -103,13 +104,16 @@ class Studio:
         return options
 
     async def stop(self, _: dict[str, Any]) -> dict[str, Any]:
-        """Stop the session and return its figures."""
+        """Stop the session, if one runs, and return the figures of the last: every window asks once it is over."""
         async with self._turn:
-            if self.sitting is None:
-                raise AudioError("no session is running: start one")
-            sitting, self.sitting = self.sitting, None
-            self._last = await sitting.stop()
+            if self.sitting is not None:
+                sitting, self.sitting = self.sitting, None
+                self._last = await sitting.stop()
             return {"running": False, "report": self._last}
+
+    def terminate(self) -> None:
+        """Ask whatever still runs to end."""
+        self._program.terminate()
 
     async def record_voice(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Record somebody and keep the voice."""
@@ -124,7 +128,7 @@ class Studio:
         path = self._path(name)
         brought = self._program.folder / f".{secrets.token_hex(8)}{suffix}"
         try:
-            brought.write_bytes(content)
+            write_bytes(brought, content, AudioError, private=True)
             return await self._enroll(path, str(brought), *([f"--artifact={artifact}"] if artifact else []))
         finally:
             brought.unlink(missing_ok=True)
@@ -211,6 +215,13 @@ def application(studio: Studio, token: str, port: int) -> Starlette:
             raise AudioError(f"{quote(suffix)} is no ending of a sound file: bring a WAV or FLAC file")
         return await studio.import_voice(name, await _body(request), suffix, request.query_params.get("artifact", ""))
 
+    @asynccontextmanager
+    async def while_open(_: Starlette) -> AsyncIterator[None]:
+        yield
+        if studio.sitting is not None:  # here, in the loop that it was started in
+            await studio.sitting.stop()
+        studio.terminate()  # a session that does not answer yet, a voice that is being recorded
+
     async def watch(socket: WebSocket) -> None:
         if refused := door.refusal(socket):
             await socket.close(1008, refused[1])
@@ -220,6 +231,7 @@ def application(studio: Studio, token: str, port: int) -> Starlette:
             await _talk(socket, studio)
 
     return Starlette(
+        lifespan=while_open,
         routes=[
             Route("/", page),
             Route("/api/state", answer(lambda _: studio.state())),
@@ -231,7 +243,7 @@ def application(studio: Studio, token: str, port: int) -> Starlette:
             Route("/api/prescribe", told(studio.prescribe), methods=["POST"]),
             WebSocketRoute("/api/session", watch),
             Route("/{name}", page),
-        ]
+        ],
     )
 
 
@@ -250,14 +262,15 @@ async def _talk(socket: WebSocket, studio: Studio) -> None:
                 await socket.send_json({"answer": {"ok": False, "error": str(failure)}})
 
     hearing = asyncio.create_task(hear())
-    said = 0
+    told, said = studio.sitting, 0
     try:
         while not hearing.done():
             sitting = studio.sitting
             status: dict[str, Any] = {"running": False}
             if sitting is not None:
                 lines = sitting.lines
-                said = min(said, len(lines))  # another session may have begun
+                if sitting is not told:
+                    told, said = sitting, 0
                 status = {"running": sitting.running, "lines": lines[said:]}
                 said = len(lines)
                 with suppress(AudioError):
@@ -299,10 +312,9 @@ def serve(studio: Studio, port: int, *, tell: Callable[[str], None], opens: bool
     if opens:
         webbrowser.open(address)
     config = uvicorn.Config(
-        application(studio, token, port), log_level="critical", lifespan="off", ws="websockets-sansio", timeout_graceful_shutdown=2
+        application(studio, token, port), log_level="critical", lifespan="on", ws="websockets-sansio", timeout_graceful_shutdown=2
     )
     try:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
-        if studio.sitting is not None:
-            asyncio.run(studio.sitting.stop())
+        studio.terminate()  # Ctrl-C twice: nobody waits for a session

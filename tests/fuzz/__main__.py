@@ -17,6 +17,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+from edge_tse.table import nearest, quote
 from tests.fuzz.doors import DOORS, Door
 
 _SLOW_S = 10.0
@@ -68,6 +69,8 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first try: each number is always the same input")
     parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
+    if unknown := next((name for name in given.doors if name not in DOORS), None):
+        parser.error(f"there is no door {quote(unknown)}{nearest(unknown, DOORS)}")
     # The soft limit: what a sanitizer reserves is no memory, and its programs take the limit off.
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     warnings.simplefilter("error")

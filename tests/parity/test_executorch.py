@@ -1,4 +1,7 @@
-"""ExecuTorch with XNNPACK against the golden integers, bit for bit, its states passed or kept inside."""
+"""ExecuTorch with XNNPACK against the golden integers, bit for bit, its states passed or kept inside.
+
+Slow, but for one program: before the first is written, torch and its exporter take tens of seconds.
+"""
 
 from __future__ import annotations
 
@@ -32,11 +35,16 @@ def graph() -> IntegerGraph:
 
 @pytest.fixture(scope="module")
 def programs(graph: IntegerGraph) -> Mapping[str, bytes]:
-    """Emitting takes seconds: once is enough."""
-    return {"io": emit(graph), "buffer": emit(graph, state="buffer")}
+    """By where the state is. Emitting takes seconds: each once, when it is asked for."""
+
+    class Programs(dict[str, bytes]):
+        def __missing__(self, state: str) -> bytes:
+            return self.setdefault(state, emit(graph, state=state))
+
+    return Programs()
 
 
-@pytest.mark.parametrize("state", ["io", "buffer"])
+@pytest.mark.parametrize("state", ["io", pytest.param("buffer", marks=pytest.mark.slow)])
 def test_bit_exact_with_state_feedback(graph: IntegerGraph, programs: Mapping[str, bytes], state: str) -> None:
     network = ExecuTorchNetwork(graph, programs[state])
     golden = record(graph, graphs.features(graphs.TINY, FRAMES))
@@ -46,6 +54,7 @@ def test_bit_exact_with_state_feedback(graph: IntegerGraph, programs: Mapping[st
     assert replay(golden, network).worst_lsb == 0
 
 
+@pytest.mark.slow
 def test_every_state_is_bit_exact_too(graph: IntegerGraph, programs: Mapping[str, bytes]) -> None:
     reference, network = ReferenceNetwork(graph), ExecuTorchNetwork(graph, programs["io"])
     for row in graphs.features(graphs.TINY, 101, 4):
@@ -65,6 +74,7 @@ def test_the_universal_form_with_its_states_inside_is_bit_exact() -> None:
     assert replay(record(graph, graphs.features(graphs.NANO, FRAMES, 1)), network).worst_lsb == 0
 
 
+@pytest.mark.slow
 def test_a_voice_and_an_engine() -> None:
     artifact = graphs.artifact(graphs.TINY)
     voice = Voice(embedding=graphs.embedding(3), encoder_digest=artifact.voice_model.encoder_digest, created="", source="")
@@ -76,6 +86,7 @@ def test_a_voice_and_an_engine() -> None:
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["io", "buffer"])
 def test_time_is_told_apart(graph: IntegerGraph, programs: Mapping[str, bytes], state: str) -> None:
     network, plain = (ExecuTorchNetwork(graph, programs[state]) for _ in range(2))
@@ -88,6 +99,7 @@ def test_time_is_told_apart(graph: IntegerGraph, programs: Mapping[str, bytes], 
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_every_operator_is_timed(graph: IntegerGraph, programs: Mapping[str, bytes]) -> None:
     rows = profile(graph, graphs.features(graphs.TINY, 50), programs["io"])
     kinds = [row.name.split(" #")[0] for row in rows]
@@ -97,16 +109,20 @@ def test_every_operator_is_timed(graph: IntegerGraph, programs: Mapping[str, byt
     assert all(0 <= row.time_us < 1e4 for row in rows)
 
 
-def test_what_is_wrong_is_said(graph: IntegerGraph, programs: Mapping[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EngineError, match="refuses the program"):
-        ExecuTorchNetwork(graph, b"not a program")
+@pytest.mark.slow
+def test_what_is_wrong_is_said(graph: IntegerGraph, programs: Mapping[str, bytes]) -> None:
     with pytest.raises(EngineError, match="of another graph"):
         ExecuTorchNetwork(graphs.student(graphs.NANO), programs["io"])
     with pytest.raises(EngineError, match="0 threads"):
         ExecuTorchNetwork(graph, programs["io"], threads=0)
+
+
+def test_what_is_missing_or_no_program_is_said(graph: IntegerGraph, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineError, match="refuses the program"):
+        ExecuTorchNetwork(graph, b"not a program")
     for name in ("executorch.exir", "executorch.runtime"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(EngineError, match=r"pip install .*\[executorch\]'"):
         emit(graph)
     with pytest.raises(EngineError, match=r"pip install .*\[executorch\]'"):
-        ExecuTorchNetwork(graph, programs["io"])
+        ExecuTorchNetwork(graph, b"a program")

@@ -1,11 +1,13 @@
 """Ethos-U through ExecuTorch: nothing is left to the CPU, and the numbers are those of the TOSA reference model.
 
 TOSA rounds an accumulator as ``(acc * multiplier + half) >> shift`` with a 32-bit multiplier: half up, where the golden integers
-have half to even and a float32 product. The two differ on a tie, or next to one.
+have half to even and a float32 product. The two differ on a tie, or next to one, and nowhere else: with that one rule in its place,
+the golden engine computes TOSA's integers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,9 +18,10 @@ from numpy.typing import NDArray
 
 from edge_tse.artifact import Artifact
 from edge_tse.enrollment.recordings import enroll_files
-from edge_tse.golden import Parity, record, replay
-from edge_tse.graph import IntegerGraph
+from edge_tse.golden import Golden, Parity, record, replay
+from edge_tse.graph import Depthwise, IntegerGraph, Pointwise
 from edge_tse.personalization import personalize, universal
+from edge_tse.quant import INT8_MAX, INT8_MIN
 from edge_tse.reference import ReferenceNetwork
 from tests import graphs
 
@@ -27,7 +30,10 @@ pytest.importorskip("executorch", reason="needs edge-tse[executorch]")
 
 from targets.pte import TosaProgram, emit_ethosu, emit_tosa  # noqa: E402
 
-Int8 = NDArray[np.int8]
+# The exporter takes tens of seconds before the first program.
+pytestmark = pytest.mark.slow
+
+Int8, Float = NDArray[np.int8], NDArray[np.float32]
 CLIPS = Path(__file__).parents[2] / "edge_tse" / "assets" / "demo"
 NPUS = {
     "ethos-u55-128": ("Ethos_U55_High_End_Embedded", "Shared_Sram"),
@@ -67,6 +73,25 @@ class TosaNetwork:
         return tuple(named[name].reshape(-1) for name in graph.outputs)
 
 
+class Upwards(ReferenceNetwork):
+    """The golden engine with TOSA's rounding of layers (TOSA 1.0, ``apply_scale_32``) in place of its own."""
+
+    def _requantizer(self, node: Pointwise | Depthwise, total: NDArray[np.int64]) -> tuple[Callable[[Int8], None], Float]:
+        source, target = self._graph.tensors[node.input], self._graph.tensors[node.output]
+        factor = np.float64(source.scale) * node.weight_scale.astype(np.float64) / np.float64(target.scale)
+        mantissa, exponent = np.frexp(factor)
+        scaled, shift = np.rint(mantissa * 2**31).astype(np.int64), 31 - exponent.astype(np.int64)
+        assert (scaled < 2**31).all()
+        bias = node.bias.astype(np.int64) - source.zero_point * total
+        acc = np.empty((target.frames, target.channels), np.float32)
+
+        def finish(out: Int8) -> None:
+            up = ((acc.astype(np.int64) + bias) * scaled + (1 << (shift - 1))) >> shift
+            np.copyto(out, np.clip(up + target.zero_point, INT8_MIN, INT8_MAX), casting="unsafe")
+
+        return finish, acc
+
+
 def compared(graph: IntegerGraph, features: Int8, extension: Literal["", "u55", "cf"]) -> Parity:
     return replay(record(graph, features), TosaNetwork(graph, emit_tosa(graph, extension)))
 
@@ -85,7 +110,6 @@ def test_bit_equal_with_state_feedback() -> None:
     assert compared(graph, features, "u55").worst_lsb == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("extension", ["", "u55", "cf"])
 def test_bit_equal_in_every_subset(extension: Literal["", "u55", "cf"]) -> None:
     graph = graphs.student(graphs.TINY, 1)
@@ -93,20 +117,21 @@ def test_bit_equal_in_every_subset(extension: Literal["", "u55", "cf"]) -> None:
     assert (parity.worst_lsb, parity.frames) == (0, 2000)
 
 
-@pytest.mark.slow
 def test_the_shipped_model_differs_by_what_rounding_ties_upwards_does() -> None:
     """With a voice; without one the network is outside of what it was trained on, and differences grow.
 
-    0.8 % of values, 35 LSB were counted.
+    How many values differ hangs on the weights: 10.9 %, by at most 23 LSB, were counted of version 0.2, and 0.8 %, 35 LSB, before.
     """
     artifact = Artifact.shipped()
-    own = personalize(artifact, enroll_files(artifact.voice_model, [CLIPS / "slt-enroll.flac"]).voice)
-    parity = compared(own.graph, artifact.golden.features, "u55")
-    assert parity.worst_lsb <= 48
-    assert parity.mismatch_rate < 0.05
+    graph = personalize(artifact, enroll_files(artifact.voice_model, [CLIPS / "slt-enroll.flac"]).voice).graph
+    features, tosa, upwards = artifact.golden.features, TosaNetwork(graph, emit_tosa(graph, "u55")), Upwards(graph)
+    told = [tuple(out.copy() for out in upwards.run(row)) for row in features]
+    by_rule = {name: np.stack(values) for name, values in zip(graph.outputs, zip(*told, strict=True), strict=True)}
+    parity = replay(Golden(features, by_rule), tosa)
+    assert (parity.worst_lsb, parity.frames) == (0, len(features))
+    assert 0 < replay(record(graph, features), upwards).worst_lsb <= 48
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("accelerator", NPUS)
 def test_the_whole_step_is_one_call_of_the_npu(accelerator: str) -> None:
     """``emit_ethosu`` raises where it is not."""

@@ -5,12 +5,13 @@ const token = new URLSearchParams(location.search).get("token");
 const $ = id => document.getElementById(id);
 const BANDS_HZ = [250, 500, 1000, 1500, 2000, 3000, 4000, 6000];
 const thresholds = [BANDS_HZ.map(() => 0), BANDS_HZ.map(() => 0)];
-let socket = null, settings = {}, drawn = 0, taken = false;
+const GONE = "the studio does not answer: start it again, and open the address that it prints";
+let socket = null, settings = {}, taken = false, resting = 0;
 
 async function ask(path, asked) {
   const options = asked === undefined ? {} : { method: "POST", body: asked instanceof File ? asked : JSON.stringify(asked) };
-  const answer = await fetch(path, { ...options, headers: { "x-token": token } });
-  const found = await answer.json();
+  const answer = await fetch(path, { ...options, headers: { "x-token": token } }).catch(() => { throw new Error(GONE); });
+  const found = await answer.json().catch(() => ({ error: `a mistake of the studio (status ${answer.status}): please report it` }));
   if (!answer.ok) throw new Error(found.error);
   return found;
 }
@@ -136,9 +137,10 @@ function drawAudiogram(focus) {
           const box = chart.getBoundingClientRect(), at = (moved.clientY - box.top) * 250 / box.height;
           move(AT.low + (AT.high - AT.low) * (at - AT.top) / (AT.bottom - AT.top));
         };
-        const end = () => { removeEventListener("pointermove", drag); removeEventListener("pointerup", end); };
+        const ends = ["pointerup", "pointercancel"];
+        const end = () => { removeEventListener("pointermove", drag); ends.forEach(kind => removeEventListener(kind, end)); };
         addEventListener("pointermove", drag);
-        addEventListener("pointerup", end);
+        ends.forEach(kind => addEventListener(kind, end));
       };
       chart.append(point);
     });
@@ -151,8 +153,10 @@ function drawAudiogram(focus) {
 const audiogram = () => thresholds.map(ear => BANDS_HZ.map((hz, i) => `${hz}:${ear[i]}`).join(",")).join(" / ");
 
 function prescribe() {
+  const asked = audiogram();
   attempt(async () => {
-    const { hz, gain_db } = await ask("/api/prescribe", { audiogram: audiogram() });
+    const { hz, gain_db } = await ask("/api/prescribe", { audiogram: asked });
+    if (asked !== audiogram() || !$("loss").checked) return; // the hand has moved on
     const said = gain_db.map((gains, ear) => `${["left", "right"][ear]} ${gains.map((gain, i) => `${hz[i]} Hz ${gain.toFixed(0)}`).join(", ")}`);
     $("prescribed").textContent = `Gain by NAL-R, dB: ${said.join("; ")}`;
   });
@@ -178,7 +182,7 @@ $("start").onclick = () => attempt(async () => {
   for (const id of ["input", "output"]) if ($(id).value) asked[id] = $(id).value;
   if ($("loss").checked) asked.audiogram = audiogram();
   $("lines").replaceChildren();
-  $("report").replaceChildren();
+  tell("report", {});
   $("state").textContent = "starting";
   await ask("/api/start", asked).finally(() => { $("state").textContent = "not running"; });
   connect();
@@ -200,7 +204,9 @@ function running(is) {
 }
 
 function connect() {
-  socket = new WebSocket(`ws://${location.host}/api/session?token=${encodeURIComponent(token)}`);
+  const opened = socket = new WebSocket(`ws://${location.host}/api/session?token=${encodeURIComponent(token)}`);
+  // Not by us: the studio has ended, and says so by its silence.
+  socket.onclose = () => { if (socket === opened) { running(false); attempt(refresh); } };
   socket.onmessage = event => {
     const told = JSON.parse(event.data);
     if (told.answer && !told.answer.ok) trouble(told.answer.error);
@@ -219,7 +225,6 @@ function meet(status) {
   meters(status);
   picture("heard", status.spectra_db.heard);
   picture("played", status.spectra_db.played);
-  drawn += 1;
   if (!taken) {
     $("talker").value = settings.talker_db;
     $("ambient").value = settings.ambient_db === "off" ? -61 : settings.ambient_db;
@@ -238,32 +243,45 @@ function meet(status) {
     "device lost sound": `${health.input_overruns + health.output_underruns} times`,
     time: `${status.seconds.toFixed(0)} s`,
   };
-  $("figures").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+  tell("figures", rows);
+}
+
+// What is there is made anew when its names change; else only its text changes, so that a screen reader keeps its place
+function renew(id, names, make) {
+  const list = $(id), key = JSON.stringify(names);
+  if (list.dataset.named !== key) {
+    list.dataset.named = key;
+    list.replaceChildren(...names.flatMap(make));
+  }
+  return list.children;
+}
+
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
+function tell(id, rows) {
+  const shown = renew(id, Object.keys(rows), term => [element("dt", term), element("dd")]);
+  Object.values(rows).forEach((value, i) => write(shown[2 * i + 1], value));
 }
 
 function meters(status) {
-  const rows = [];
-  for (const name of ["heard", "played"]) status.levels_db[name].forEach((db, ear) => {
+  const ears = ["heard", "played"].flatMap(name => status.levels_db[name].map((db, ear) => ({ name, db, ear })));
+  const shown = renew("meters", ears.map(({ name, ear }) => `${name} ${["left", "right"][ear]}`), label =>
+    [element("span", label), element("meter", undefined, { min: -80, max: 0, high: -6, optimum: -30, "aria-label": label }), element("span")]);
+  ears.forEach(({ name, db, ear }, i) => {
     const full = status.full_scale_db_spl;
-    const text = full ? `${(db + full[name][ear]).toFixed(0)} dB SPL` : `${db.toFixed(0)} dB FS`;
-    const label = `${name} ${["left", "right"][ear]}`;
-    rows.push(element("span", label), element("meter", undefined, { min: -80, max: 0, high: -6, optimum: -30, value: db, "aria-label": label }), element("span", text));
+    shown[3 * i + 1].value = db;
+    write(shown[3 * i + 2], full ? `${(db + full[name][ear]).toFixed(0)} dB SPL` : `${db.toFixed(0)} dB FS`);
   });
-  $("meters").replaceChildren(...rows);
 }
 
 function switches(status) {
   const named = [...status.voices.map(name => ["voice", name]), ...status.presets.map(name => ["preset", name])];
-  const key = JSON.stringify(named);
-  if ($("switches").dataset.named !== key) {
-    $("switches").dataset.named = key;
-    $("switches").replaceChildren(...named.map(([kind, name]) => {
-      const button = element("button", kind === "voice" ? `Hear ${name}` : `Preset ${name}`, { "data-kind": kind, "data-name": name });
-      button.onclick = () => kind === "voice" ? set({ voice: name }) : say({ preset: name });
-      return button;
-    }));
-  }
-  for (const button of $("switches").children) if (button.dataset.kind === "voice") button.setAttribute("aria-pressed", String(button.dataset.name === settings.voice));
+  const buttons = renew("switches", named, ([kind, name]) => {
+    const button = element("button", kind === "voice" ? `Hear ${name}` : `Preset ${name}`, { "data-kind": kind, "data-name": name });
+    button.onclick = () => kind === "voice" ? set({ voice: name }) : say({ preset: name });
+    return button;
+  });
+  for (const button of buttons) if (button.dataset.kind === "voice") button.setAttribute("aria-pressed", String(button.dataset.name === settings.voice));
 }
 
 // A column for each look, 300 of them: the colours of levels are cividis, from -90 to -20 dB
@@ -287,11 +305,12 @@ function levels() {
 for (const [id, name] of [["talker", "talker_db"], ["ambient", "ambient_db"]]) {
   $(id).oninput = () => {
     taken = true;
+    clearTimeout(resting);
     levels();
     const value = Number($(id).value);
     set({ [name]: value < -60 ? "off" : value });
   };
-  $(id).onchange = () => { setTimeout(() => { taken = false; }, 300); };
+  $(id).onchange = () => { resting = setTimeout(() => { taken = false; }, 300); };
 }
 $("bypass").onclick = () => set({ bypass: !settings.bypass });
 $("mute").onclick = () => set({ mute: !settings.mute });
@@ -301,7 +320,7 @@ $("record").onclick = () => {
   say({ record: on ? null : `session-${new Date().toISOString().slice(0, 19).replace(/:/g, "")}.flac` });
 };
 addEventListener("keydown", event => {
-  if (event.target.matches("input, select, circle") || event.ctrlKey || event.metaKey || event.altKey || $("live").hidden) return;
+  if (event.target.matches("input:not([type=range], [type=checkbox]), select") || event.ctrlKey || event.metaKey || event.altKey || $("live").hidden) return;
   if (event.key === "b") $("bypass").click();
   if (event.key === "m") $("mute").click();
 });
@@ -316,7 +335,7 @@ function show(report) {
     "microphone to ear": `${latency.total_ms.toFixed(1)} ms`,
     "a hop": compute ? `p50 ${compute.p50_ms.toFixed(3)} ms, p99 ${compute.p99_ms.toFixed(3)} ms` : "none",
   };
-  $("report").replaceChildren(...Object.entries(rows).flatMap(([name, value]) => [element("dt", name), element("dd", value)]));
+  tell("report", rows);
 }
 
 attempt(refresh);

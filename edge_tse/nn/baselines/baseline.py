@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import BLOCKS, CHANNELS
 from edge_tse.nn.front import TorchFront
+from edge_tse.nn.moments import BatchNorm1d
 
 __all__ = ["Baseline", "BaselineConfig", "CausalNorm", "SpectralBaseline", "compress"]
 
@@ -96,7 +97,7 @@ class CausalNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(channels, momentum=0.02)
+        self.norm = BatchNorm1d(channels, momentum=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.flatten(0, -2)).unflatten(0, x.shape[:-1])

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from edge_tse.nn.baselines.baseline import BaselineConfig, SpectralBaseline, compress
 from edge_tse.nn.encoder import BLOCKS
+from edge_tse.nn.moments import BatchNorm2d
 
 __all__ = ["GATED_CRN", "GatedCrn", "GatedCrnConfig"]
 
@@ -47,7 +48,7 @@ class _Gated(nn.Module):
             if up
             else nn.Conv2d(channels, 2 * out, (2, 3), (1, 2), (0, 1))
         )
-        self.norm = nn.BatchNorm2d(out, momentum=0.02)
+        self.norm = BatchNorm2d(out, momentum=0.02)
 
     def forward(self, x_BCTF: Tensor) -> Tensor:
         # Only the way down looks back, by one frame.

@@ -43,8 +43,9 @@ int program(int count, const char **words) {
         return FAILED;
     }
     if (count > WORDS) {
-        uint8_t go;
-        if (port_read(port_open(words[GO], 0), &go, 1) != 1)
+        uint8_t byte;
+        const int go = port_open(words[GO], 0);
+        if (go < 0 || port_read(go, &byte, 1) != 1)
             return FAILED;
     }
     uint64_t due_ns = port_elapsed_ns() + packet_ns;

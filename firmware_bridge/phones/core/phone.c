@@ -14,9 +14,13 @@ int phone_start(int ears, uint32_t block) {
     if (status != ETSE_OK)
         return status;
     channels = (size_t)ears;
-    atomic_store(&voice, PHONE_VOICE_NONE);
+    /* The library has forgotten the voice: the worker takes it anew. */
+    const int last = atomic_load(&voice);
+    atomic_store(&voice, last == ETSE_OK || last == PHONE_VOICE_PENDING ? PHONE_VOICE_PENDING : PHONE_VOICE_NONE);
     return ETSE_OK;
 }
+
+int phone_ears(void) { return (int)channels; }
 
 void phone_exchange(const int16_t *heard, int16_t *played, size_t frames) {
     enum { MOST = ETSE_STREAM_FRAMES / 4 };

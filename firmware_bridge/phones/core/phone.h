@@ -2,7 +2,7 @@
  *
  *   audio callback   phone_exchange
  *   worker           phone_work, which alone runs the model
- *   any other        phone_offer_voice, phone_voice, and before audio and worker run phone_start
+ *   any other        phone_offer_voice, phone_voice, phone_ears, and while neither audio nor worker runs phone_start
  */
 #ifndef ETSE_PHONE_H
 #define ETSE_PHONE_H
@@ -15,9 +15,12 @@ extern "C" {
 
 enum { PHONE_VOICE_PENDING = -1, PHONE_VOICE_NONE = -2, PHONE_VOICE_WRONG_SIZE = -3 };
 
-/* Start from silence, with nobody's voice. block: most frames of a callback. Returns ETSE_OK, or what etse_stream_start had against
- * it, and has started nothing. */
+/* Start from silence, with the voice that was offered last, now or while nothing ran; nobody's if there was none, or it was refused.
+ * block: most frames of a callback. Returns ETSE_OK, or what etse_stream_start had against it, and has started nothing. */
 int phone_start(int ears, uint32_t block);
+
+/* Channels of a frame; 0 before the first start. */
+int phone_ears(void);
 
 /* One callback: [frames][ears] heard, the same number to play. Bounded time, no lock. */
 void phone_exchange(const int16_t *heard, int16_t *played, size_t frames);

@@ -52,7 +52,12 @@ static int exchange(int ears, int block, const char *from_path, const char *to_p
     if (from < 0 || to < 0)
         return FAILED;
     const size_t frame_bytes = sizeof(int16_t) * (size_t)ears;
-    phone_work();
+    /* Started before the worker has seen the voice, as where it is chosen while nothing runs, and once more after that. */
+    for (int i = 0; i < 2; i++) {
+        if (phone_start(ears, (uint32_t)block) != ETSE_OK)
+            return FAILED;
+        phone_work();
+    }
     for (size_t got; (got = port_read(from, heard, frame_bytes * (size_t)block) / frame_bytes) > 0;) {
         phone_exchange(heard, played, got);
         phone_work();

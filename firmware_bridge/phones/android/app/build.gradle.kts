@@ -12,7 +12,7 @@ android {
         minSdk = 26 // AAudio, the low-latency way that Oboe takes
         targetSdk = 35
         versionCode = 1
-        versionName = "0.1.0"
+        versionName = "0.2.0"
         ndk {
             abiFilters += "arm64-v8a"
         }

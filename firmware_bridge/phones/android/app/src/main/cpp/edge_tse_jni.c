@@ -42,8 +42,8 @@ JNIEXPORT jint JNICALL Java_org_edgetse_phone_EdgeTse_work(JNIEnv *env, jclass s
 JNIEXPORT jshortArray JNICALL Java_org_edgetse_phone_EdgeTse_exchange(JNIEnv *env, jclass self, jshortArray heard, jint ears) {
     (void)self;
     const jsize size = (*env)->GetArrayLength(env, heard);
-    if (ears < 1 || ears > ETSE_EARS || size % ears) {
-        refuse(env, "sound is [frames][ears]");
+    if (ears < 1 || ears != phone_ears() || size % ears) {
+        refuse(env, "sound is [frames][ears], with the ears that it was started for");
         return NULL;
     }
     const jshortArray out = (*env)->NewShortArray(env, size);
