@@ -21,7 +21,7 @@ from edge_tse.artifact import Artifact
 from edge_tse.audio import Held
 from edge_tse.engines import Engine, open_network
 from edge_tse.enrollment.recordings import Clip, enroll_clips, load_clip
-from edge_tse.errors import AudioError
+from edge_tse.errors import ArtifactError, AudioError
 from edge_tse.extraction import extract_blocks, extract_signal
 from edge_tse.frame import FrameSpec
 from edge_tse.mix import Mix
@@ -199,11 +199,19 @@ def _rate(rate: Any) -> int:
 
 
 def _find_model(artifact: Artifact | str | Path) -> Artifact:
-    return artifact if isinstance(artifact, Artifact) else _read_model(artifact, _state(Path(artifact)))
+    if isinstance(artifact, Artifact):
+        return artifact
+    if not isinstance(artifact, (str, Path)):
+        raise ArtifactError(f"the model is {type(artifact).__name__}: give the name of a shipped one, a path, or an Artifact")
+    return _read_model(artifact, _state(Path(artifact)))
 
 
 def _find_voice(voice: Voice | str | Path) -> Voice:
-    return voice if isinstance(voice, Voice) else _read_voice(voice, _state(Path(voice)))
+    if isinstance(voice, Voice):
+        return voice
+    if not isinstance(voice, (str, Path)):
+        raise ArtifactError(f"the voice is {type(voice).__name__}: give what edge_tse.enroll returns, or the path of a voice file")
+    return _read_voice(voice, _state(Path(voice)))
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -255,8 +255,8 @@ def flash(
     ``ArtifactError`` if it is damaged or not signed as it must be.
     """
     image = check_image(target, content, trusted)
-    through_gdb = port is not None and port.startswith(SCHEME)
-    if target.flasher in HERE and via is None and not through_gdb:
+    way = way_onto(target, port=port, via=via)
+    if way == "memory":
         board = EmulatedBoard(target, memory_file(target, port, state))
         with board.memory.lock():
             slot = board.install(content, progress)
@@ -270,22 +270,34 @@ def flash(
         # Nothing on the way of a tool asks: this machine does, as the board's own boot code would.
         asked = require_trust(memory, at, memory.path)
         asked.check(content, "the image")
-        if through_gdb:
+        if way == "gdb":
             assert port is not None
             flash_program(port, image.payload, CORES.get(target.name), progress)
-            done = Flashed(way="gdb", slot=None)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 program = Path(folder) / "image.elf"
                 program.write_bytes(image.payload)
-                for step in tool_steps(via or target.flasher, program, port=port, chip=chip):
+                for step in tool_steps(way, program, port=port, chip=chip):
                     run_step(step)
-            done = Flashed(way=via or target.flasher, slot=None)
         keys = asked.keys if trusted is None else tuple(trusted)
         # In place and without a second slot: there is no image to go back to, and no trial.
         if keys is not None and (keys, image.counter) != (asked.keys, asked.minimum_counter):
             write_trust(memory, at, keys, max(image.counter, asked.minimum_counter))
-    return done
+    return Flashed(way=way, slot=None)
+
+
+def way_onto(target: Target, *, port: str | None, via: str | None) -> str:
+    """Way onto a board: ``gdb`` through a debug server at ``port``, ``memory`` if this machine stands in for the board, or a tool.
+
+    ``TargetError`` for a tool beside a debug server.
+    """
+    if port is not None and port.startswith(SCHEME):
+        if via is not None:
+            raise TargetError(f"{port} is a debug server, which needs no {via}: leave out --via, or give the --port of {via}")
+        return "gdb"
+    if via is None and target.flasher in HERE:
+        return "memory"
+    return via or target.flasher
 
 
 def check_image(target: Target, content: bytes, trusted: Sequence[bytes] | None) -> Image:

@@ -25,6 +25,7 @@ _BLOCK_BYTES = 1024
 _ATTEMPTS = 3
 _LOADABLE = 1
 _LONGEST_BYTES = 2**25
+_LONGEST_MAP_BYTES = 2**20
 _FLASH_TIMEOUT_S = 60.0
 """Timeout of an answer about flash: servers keep what they are sent, and erase and write it all when asked to finish."""
 _INTERRUPT = b"\x03"
@@ -41,6 +42,10 @@ class FlashRegion:
     origin: int
     size_bytes: int
     sector_bytes: int
+
+    def __post_init__(self) -> None:
+        if self.sector_bytes < 1:
+            raise ValueError(f"sectors of {self.sector_bytes} bytes")
 
     def sectors(self, at: int, size: int) -> range:
         """Addresses of the sectors that these bytes touch."""
@@ -115,12 +120,21 @@ class GdbRemote:
         text = b""
         while (answer := self.ask(b"qXfer:memory-map:read::%x,%x" % (len(text), _BLOCK_BYTES)))[:1] == b"m":
             text += answer[1:]
+            if len(answer) == 1 or len(text) > _LONGEST_MAP_BYTES:
+                raise LinkError(f"{self.name}: its memory map does not end after {len(text)} bytes: is it a debug server?")
         text += answer[1:] if answer[:1] == b"l" else b""
         found = re.findall(rb"<memory\s([^>]*type=\"flash\"[^>]*)>\s*<property name=\"blocksize\">\s*(\w+)", text)
         regions = []
         for attributes, sector in found:
-            words = {name: int(value, 0) for name, value in re.findall(rb"(start|length)=\"(\w+)\"", attributes)}
-            regions.append(FlashRegion(origin=words[b"start"], size_bytes=words[b"length"], sector_bytes=int(sector, 0)))
+            try:
+                words = {name: int(value, 0) for name, value in re.findall(rb"(start|length)=\"(\w+)\"", attributes)}
+                region = FlashRegion(origin=words[b"start"], size_bytes=words[b"length"], sector_bytes=int(sector, 0))
+            except (KeyError, ValueError) as failure:
+                row = attributes.decode(errors="replace").strip()[:60]
+                raise LinkError(
+                    f"{self.name}: its memory map has flash without a start, a length and a sector's size ({row}): correct it there"
+                ) from failure
+            regions.append(region)
         return tuple(regions)
 
     def monitor(self, command: str) -> str:

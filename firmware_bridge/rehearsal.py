@@ -19,8 +19,9 @@ from firmware_bridge.board import (
     memory_file,
     require_trust,
     trust_file,
+    way_onto,
 )
-from firmware_bridge.debug_port import SCHEME, server_address
+from firmware_bridge.debug_port import server_address
 from firmware_bridge.flash import Slots, install
 from firmware_bridge.flash_memory import memory_copy
 from firmware_bridge.flash_tools import tool_steps
@@ -43,14 +44,14 @@ def rehearse(
     Memories are read and copied; no tool is run and nothing is connected to.
     """
     image = check_image(target, content, trusted)
-    through_gdb = port is not None and port.startswith(SCHEME)
+    way = way_onto(target, port=port, via=via)
     emulated = target.flasher in HERE
-    file = memory_file(target, port if via is None and not through_gdb else None, state) if emulated else trust_file(target, state)
+    file = memory_file(target, port if way == "memory" else None, state) if emulated else trust_file(target, state)
     memory = memory_copy(file, MEMORY_BYTES if emulated else BOOT_BYTES, SECTOR_BYTES)
     require_trust(memory, (0, SECTOR_BYTES), file).check(content, "the image")
     size = f"{len(content):,} bytes"
     steps: tuple[str, ...]
-    if emulated and via is None and not through_gdb:
+    if way == "memory":
         slot = install(memory, Slots.of(memory), content)
         steps = (
             f"write {size} into slot {'AB'[slot]} of {file}",
@@ -58,7 +59,7 @@ def rehearse(
             "start it, and replay the golden frames",
         )
         return Rehearsed(flasher="this machine" if target.flasher == "none" else target.flasher, slot=slot, steps=steps)
-    if through_gdb:
+    if way == "gdb":
         assert port is not None
         (host, number), _ = server_address(port)
         steps = (f"connect to the debug server at {host}:{number}", "load, compare, reset, resume, and replay the golden frames")
@@ -66,8 +67,8 @@ def rehearse(
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "image.elf"
         program.write_bytes(image.payload)
-        commands = [step.command for step in tool_steps(via or target.flasher, program, port=port, chip=chip)]
+        commands = [step.command for step in tool_steps(way, program, port=port, chip=chip)]
         steps = tuple(" ".join(command).replace(f"{folder}/", "") for command in commands)
     if missing := [command[0] for command in commands if which(command[0]) is None]:
         raise TargetError(f"{missing[0]} is not installed, flashing needs it: install it, then flash again")
-    return Rehearsed(flasher=via or target.flasher, slot=None, steps=steps)
+    return Rehearsed(flasher=way, slot=None, steps=steps)

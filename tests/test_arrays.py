@@ -14,7 +14,7 @@ import edge_tse
 from edge_tse import arrays, audio
 from edge_tse.artifact import Artifact
 from edge_tse.engines import Engine, open_network
-from edge_tse.errors import AudioError, EngineError
+from edge_tse.errors import ArtifactError, AudioError, EngineError
 from edge_tse.extraction import extract_signal
 from edge_tse.personalization import personalize
 from edge_tse.voice import Voice, save_voice
@@ -177,6 +177,12 @@ class TestStream:
     def test_what_is_wrong_with_the_options_is_said_at_once(self) -> None:
         with pytest.raises(EngineError, match="there is no engine abacus"):
             stream(iter([]), engine="abacus")
+
+
+@pytest.mark.parametrize("missing", ["voice", "artifact"])
+def test_nothing_in_place_of_a_model_or_a_voice(missing: str) -> None:
+    with pytest.raises(ArtifactError, match="is NoneType: give"):
+        extract(noise(500), **{missing: None})
 
 
 class TestEnroll:

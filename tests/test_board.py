@@ -467,6 +467,13 @@ def test_every_way_asks_the_boot_region_of_an_emulated_board(
     assert "security" not in run("flash", images("host", 5), "--target", "host", *way).complaint
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)], ids=["flash", "dry run"])
+def test_a_tool_beside_a_debug_server_is_refused(run: Run, images: Callable[..., Path], dry: tuple[str, ...]) -> None:
+    way = ("--target", "stm32h7", "--port", "gdb://127.0.0.1:9", "--via", "dfu-util", *dry)
+    line = run("flash", images("stm32h7"), *way).complaint
+    assert "gdb://127.0.0.1:9 is a debug server, which needs no dfu-util: leave out --via" in line
+
+
 def test_what_a_tool_has_put_on_a_board_is_remembered(
     run: Run, images: Callable[..., Path], files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -387,6 +387,22 @@ def test_sectors_of_several_sizes() -> None:
     assert server.memory[0x400 : 0x400 + len(code)] == code
 
 
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        (b'<memory type="flash" start="0x0"><property name="blocksize">0x800', "flash without a start"),
+        (b'<memory type="flash" start="zero" length="0x10"><property name="blocksize">0x800', "flash without a start"),
+        (b'<memory type="flash" start="0x0" length="0x10"><property name="blocksize">0', "flash without a start"),
+        (b"<" * 2**21, "does not end after"),
+    ],
+)
+def test_a_memory_map_that_is_none_is_said(row: bytes, complaint: str) -> None:
+    server = Server()
+    server.map = row
+    with pytest.raises(LinkError, match=complaint):
+        GdbRemote(server.link()).flash_regions()
+
+
 UNKNOWN = "unrecognized command 'system_reset'"
 
 
