@@ -3,6 +3,7 @@
 edge-tse train NAME -o RUNS/NAME --data DIR --minutes 60   # of small_one_ear, spex, speakerbeam, voicefilter, gated_crn, band_split
 python -m benchmarks.baselines RUNS/* --data DIR
 
+A judgement that was killed goes on where it was (with the same ``--folder``): finished mixtures are kept in each run's folder.
 Writes ``benchmarks/results/baselines.json`` and, from it, the table and the plot of ``docs/baselines.md``.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from benchmarks import RESULTS, one_line, readme_figures
+from benchmarks import RESULTS, add_workers, mixtures, one_line, readme_figures, workers_of
 from benchmarks.learning_curves import read
 from edge_tse.errors import DataError
 from edge_tse.nn.baselines import Baseline
@@ -33,11 +33,14 @@ from quantization.checkpoint import load_checkpoint
 from quantization.float_listener import evaluate_checkpoint
 from quantization.recipes import RECIPES
 from quantization.trials import make_trials
+from quantization.workers import ALONE, Workers
 
 __all__ = ["MARKS", "PAGE", "block", "draw", "judge", "macs_per_s", "table"]
 
 PAGE = Path(__file__).parent.parent / "docs" / "baselines.md"
 MARKS = ("<!-- baselines:start -->", "<!-- baselines:end -->")
+_KEPT = "scores.journal"
+"""Name of the file in a run's folder that keeps scores until all runs are judged."""
 _CONDITIONS = {"two_talkers": "Two talkers", "two_talkers_noise": "Two talkers and noise", "three_talkers": "Three talkers"}
 
 
@@ -79,15 +82,18 @@ def _padded(features_BTF: Tensor, size: int) -> Tensor:
     return nn.functional.pad(features_BTF, (0, size - features_BTF.shape[-1]))
 
 
-def judge(run: Path, trials: Path) -> dict[str, Any]:
-    """Figures of one run. ``DataError`` if it is none, or one of the published system."""
+def judge(run: Path, trials: Path, workers: Workers = ALONE) -> dict[str, Any]:
+    """Figures of one run, whose folder keeps the scores of finished mixtures.
+
+    ``DataError`` if it is none, or one of the published system.
+    """
     source = load_checkpoint(run)
     network = source.student
     if not isinstance(network, Student | Baseline):
         raise DataError(f"{run}: {source.recipe.name!r} is neither a student nor a baseline: leave it out")
     log = read(run / "log.csv")
     late = network.latency_s if isinstance(network, Baseline) else network.config.frame.algorithmic_latency_s
-    scored = evaluate_checkpoint(trials, source)
+    scored = evaluate_checkpoint(trials, source, of_mixture=False, workers=workers, journal=run / _KEPT)
     return {
         "title": _title(source.recipe.name),
         "weights": sum(p.numel() for p in network.parameters()),
@@ -176,18 +182,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders of runs, made by `edge-tse train`")
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--per-condition", type=int, default=60, metavar="N")
+    add_workers(parser)
     given = parser.parse_args(arguments)
-    rows: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        trials = make_trials(given.data, Path(folder), "report", per_condition=given.per_condition, conditions=list(_CONDITIONS))
+    workers, rows = workers_of(parser, given), dict[str, dict[str, Any]]()
+    with mixtures(given.folder) as folder:
+        trials = make_trials(given.data, folder, "report", per_condition=given.per_condition, conditions=list(_CONDITIONS))
         for run in given.runs:
-            rows[run.name] = judge(run, trials)
+            rows[run.name] = judge(run, trials, workers)
             print(f"{run.name}: {rows[run.name]['conditions']['two_talkers']['si_sdr_i']['mean']:.2f} dB", flush=True)
     figures = {"per_condition": given.per_condition, "networks": rows}
     Report(question="What wins at equal hours of processor?", figures=figures, environment=environment()).save(
         RESULTS / "baselines.json"
     )
     write_page(rows)
+    for run in given.runs:
+        (run / _KEPT).unlink()
     return 0
 
 

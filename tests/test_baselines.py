@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
@@ -156,6 +157,12 @@ def test_a_run_learns_resumes_and_is_judged(data, short, trials, tmp_path) -> No
     assert found["conditions"]["two"]["n"] == 1
     assert found["curve"]["core_h"] == [found["core_h"]]
     assert "| 8 ms |" in table({"short": {**found, "title": "a short one"}}, "two")
+    # A judgement that goes on takes what was kept: it does not listen again.
+    kept = whole / "scores.journal"
+    gain = found["conditions"]["two"]["si_sdr_i"]["mean"]
+    changed = re.sub(r'("si_sdr_i": )-?[\d.]+', rf"\g<1>{gain + 1:.4f}", kept.read_text())
+    kept.write_text(changed)
+    assert judge(whole, trials)["conditions"]["two"]["si_sdr_i"]["mean"] == pytest.approx(gain + 1, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["gated_crn", "voicefilter"])
