@@ -102,6 +102,24 @@ def test_gain_over_time_is_that_of_each_quarter_of_a_second():
     np.testing.assert_allclose(found[1], 1 / 1 * np.mean(noise**2) / np.mean(target**2) * 2, rtol=0.1)
 
 
+def test_a_turn_is_measured_against_a_head_that_never_turned():
+    """By hand: ten times the error for six quarters of a second, of which a mixture does not tell where nobody talks beside."""
+    errors = np.full((3, 2, 2, 24), 0.01)
+    errors[:, :, 1] = 1.0  # of the mixture
+    errors[:, 0, 0, 16:22] = 0.1
+    errors[2, 1, 1, 16:20] = errors[2, 0, 0, 16:20] = 0
+    errors[1:, :, 1, 23] = 0  # at the end one alone has somebody beside
+    loss_db, mixtures = two_ears._loss(errors)
+    np.testing.assert_allclose(loss_db, [0] * 16 + [10] * 6 + [0], atol=1e-4)
+    assert mixtures.tolist() == [3] * 16 + [2] * 4 + [3] * 3
+    times = (np.arange(23) + 0.5) * 0.25
+    assert two_ears._recovery_s(times, loss_db) == 0.5  # lost up to 5.5 s, the turn ends at 5
+    assert two_ears._recovery_s(times, loss_db + 1) is None
+    assert two_ears._recovery_s(times, 0 * loss_db) == 0
+    axis = two_ears.draw({"time_s": times, "loss_db": loss_db}).axes[0]
+    assert axis.get_lines()[0].get_ydata().tolist() == loss_db.tolist()
+
+
 def test_learning_curves_are_drawn_and_older_logs_refused(tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
