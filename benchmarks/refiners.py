@@ -28,6 +28,7 @@ from edge_tse.nn.front import TorchFront
 from edge_tse.nn.stage import Stage
 from edge_tse.nn.student import Student
 from edge_tse.report import Report, environment
+from quantization.arithmetic import fastest
 from quantization.checkpoint import load_checkpoint, student_of
 from quantization.loop import Plan, descend, optimizers_of
 from quantization.mixing import Mixer
@@ -177,7 +178,7 @@ def compare(checkpoint: Path, data: Path, folder: Path, steps: int, told: Callab
         torch.manual_seed(made.seed)
         refiners[name] = Refiner(student_of(source), bins)
         trained = nn.ModuleList(m for n, m in refiners[name].named_children() if n not in ("student", "front"))
-        chosen[name] = (trained, optimizers_of(trained, made.lr, made.weight_decay))
+        chosen[name] = (trained, optimizers_of(trained, made.lr, made.weight_decay, fastest("cpu").steps))
     errors: dict[str, list[float]] = {name: [] for name in refiners}
     began = time.monotonic()
     for step in range(steps):

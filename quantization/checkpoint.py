@@ -19,6 +19,7 @@ from edge_tse.nn.mask2flow import Mask2FlowConfig
 from edge_tse.nn.network import Network, NetworkConfig, network_of, voice_size
 from edge_tse.nn.student import Student, StudentConfig
 from edge_tse.table import quote, read_table
+from quantization.arithmetic import Arithmetic
 from quantization.recipes import Recipe, recipe
 from quantization.stored import check_finite, load_state
 
@@ -46,11 +47,12 @@ _PARTS: dict[str, Any] = {
     "heard": int,
     "teacher": str | None,
     "own_moments": int | None,
+    "arithmetic": dict | None,
 }
 """Types of the parts of a checkpoint."""
-_UNSAID = {"begun": True, "heard": 0, "teacher": "", "own_moments": None}
+_UNSAID = {"begun": True, "heard": 0, "teacher": "", "own_moments": None, "arithmetic": None}
 """Parts that older checkpoints lack: their runs had no easy start, began with the first mixture and never kept moments; the
-teacher is not known."""
+teacher and the arithmetic are not known."""
 _COUNTS = ("heard", "own_moments")
 _LARGEST_EMBEDDING = 2**16
 _AGAIN = "train again, or use the version that wrote it"
@@ -78,6 +80,8 @@ class Checkpoint:
     """Digest of the teacher that its run learns from, None without one; "": not known."""
     heard: int = 0
     """Steps of the runs with whose weights its own began: their mixtures are not heard again."""
+    arithmetic: Arithmetic | None = None
+    """Arithmetic that its run goes on in; None: not known."""
 
     @cached_property
     def digest(self) -> str:
@@ -99,6 +103,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     state = {**_UNSAID, **load_state(path, "checkpoint")}
     _check_parts(path, state)
     check_finite(path, state, ("student", "encoder", "current"))
+    arithmetic = state["arithmetic"] and read_table(Arithmetic, state["arithmetic"], f"{path}: arithmetic", DataError)
     try:
         made = _recipe_of(path, state)
         student = network_of(made.student)
@@ -119,6 +124,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         begun=state["begun"],
         heard=state["heard"],
         teacher=state["teacher"],
+        arithmetic=arithmetic,
     )
 
 

@@ -29,7 +29,7 @@ from edge_tse.nn.mask2flow import Mask2Flow
 from edge_tse.nn.moments import keep_moments
 from edge_tse.nn.network import Network, voice_size
 from edge_tse.nn.student import Student
-from quantization.arithmetic import Muon, fastest
+from quantization.arithmetic import Arithmetic, Muon
 from quantization.recipes import Recipe
 from quantization.run import TrainingProgress, TrainingRun, Watch
 
@@ -64,18 +64,16 @@ class Plan:
         return self.lr * 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
 
 
-def optimizers_of(
-    objective: nn.Module, lr: float, weight_decay: float, bfloat16: bool | None = None
-) -> list[torch.optim.Optimizer]:
+def optimizers_of(objective: nn.Module, lr: float, weight_decay: float, bfloat16: bool) -> list[torch.optim.Optimizer]:
     """Muon (Jordan et al., 2024) for matrices, AdamW for the rest: decision 0007 compares.
 
-    ``bfloat16``: what Muon iterates in; whichever is faster where it is left out.
+    ``bfloat16``: whether Muon iterates in it.
     """
     matrices = [m.weight for m in objective.modules() if isinstance(m, nn.Linear) and m.weight.requires_grad]
     chosen = {id(weight) for weight in matrices}
     rest = [p for p in objective.parameters() if p.requires_grad and id(p) not in chosen]
     return [
-        Muon(matrices, lr, weight_decay, fastest(matrices[0].device.type).steps if bfloat16 is None else bfloat16),
+        Muon(matrices, lr, weight_decay, bfloat16),
         torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.98)),
     ]
 
@@ -217,6 +215,7 @@ def fit(
     log: Path,
     *,
     phase: str,
+    arithmetic: Arithmetic,
     start: int = 0,
     optimizer_state: list[dict[str, Any]] | None = None,
     stop_at: float | None = None,
@@ -233,8 +232,7 @@ def fit(
     made, ranks = run.recipe, fabric.world_size
     share, rank = items_of(made, ranks), fabric.global_rank
     objective = objective_of(made, student, teacher)
-    quick = fabric.broadcast(fastest(fabric.device.type).steps)
-    model, *optimizers = fabric.setup(objective, *optimizers_of(objective, plan.lr, made.weight_decay, quick))
+    model, *optimizers = fabric.setup(objective, *optimizers_of(objective, plan.lr, made.weight_decay, arithmetic.steps))
     for optimizer, state in zip(optimizers, optimizer_state or (), strict=bool(optimizer_state)):
         optimizer.load_state_dict(state)
     minutes = _Minutes(log, objective.terms, plan, made, ranks, append=start > 0) if rank == 0 else None

@@ -7,7 +7,7 @@ import importlib.metadata
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from edge_tse.nn.baselines import Baseline
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
+from edge_tse.table import read_table
 from edge_tse.universal import reaches
+from quantization.arithmetic import Arithmetic, chosen
 from quantization.checkpoint import Checkpoint, check_teacher, load_checkpoint, student_of
 from quantization.freeze import freeze
 from quantization.loop import Plan, Teacher, fit, launch
@@ -186,6 +188,7 @@ def fine_tune(
     and if it was stopped before its last step, with what to do.
     """
     state: dict[str, Any] = {"step": 0, "resume": None}
+    begun_in: Arithmetic | None = None
     made_of = dict(of or {})
     if resume and stored.exists():
         state = load_state(stored, "half-made model")
@@ -195,21 +198,28 @@ def fine_tune(
             raise DataError(f"{stored} is of another fine-tuning, its {differs[0]} differs: begin without --resume")
         try:
             twin.load_state_dict(state["student"])
+            if "arithmetic" in state:  # older ones do not say
+                begun_in = read_table(Arithmetic, state["arithmetic"], f"{stored}: arithmetic", DataError)
             state = {"step": int(state["step"]), "resume": state["resume"]}
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise DataError(f"{stored} is of another model or recipe ({type(error).__name__}): begin without --resume") from error
 
+    fabric = launch()
+    arithmetic = fabric.broadcast(chosen(fabric.device.type, begun_in))
+
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
-        save_state(stored, {"of": made_of, "step": step, "resume": optimizers, "student": twin.state_dict()})
+        state = {"of": made_of, "step": step, "resume": optimizers, "arithmetic": asdict(arithmetic)}
+        save_state(stored, {**state, "student": twin.state_dict()})
 
     reached = fit(
         run,
         twin,
         Plan(steps=steps, lr=scheme.lr, warmup=min(50, steps // 4)),
-        launch(),
+        fabric,
         save,
         stored.with_suffix(".csv"),
         phase="fine-tuning",
+        arithmetic=arithmetic,
         start=state["step"],
         optimizer_state=state["resume"],
         teacher=teacher,

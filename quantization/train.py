@@ -25,7 +25,7 @@ from edge_tse.nn.growth import grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.network import Network, NetworkConfig, network_of
 from edge_tse.nn.student import Student, StudentConfig
-from quantization.arithmetic import fastest
+from quantization.arithmetic import Arithmetic, chosen
 from quantization.checkpoint import Checkpoint, check_teacher, load_checkpoint, may_go_on, of_external_size
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
@@ -204,7 +204,8 @@ def _train(
         run = TrainingRun(made, data, folder, watch, encoder, external, fabric.device, refine=refine, heard=begins.heard)
     torch.manual_seed(made.seed)
     student = _going_on(begins.previous or begun, run, made.student)
-    arithmetic = fabric.broadcast(fastest(fabric.device.type))
+    begun_in = begins.previous.arithmetic if begins.previous else None
+    arithmetic = fabric.broadcast(chosen(fabric.device.type, begun_in))
     watch(TrainingProgress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers
     average = None
@@ -214,7 +215,9 @@ def _train(
             average = Averaged(student, made.average, goes_on.step, goes_on.student.state_dict())
     if teaches:
         teaches.student.mixed_precision = student.mixed_precision
-    keeper = _Keeper(begins, run, student, average, folder, stop_at, watch, curve=made.constant and not fabric.global_rank)
+    keeper = _Keeper(
+        begins, run, student, average, arithmetic, folder, stop_at, watch, curve=made.constant and not fabric.global_rank
+    )
     fit(
         run,
         student,
@@ -223,6 +226,7 @@ def _train(
         keeper.save,
         folder / "log.csv",
         phase="extraction",
+        arithmetic=arithmetic,
         start=goes_on.step if goes_on else 0,
         optimizer_state=(goes_on.resume or None) if goes_on else None,
         stop_at=stop_at,
@@ -241,13 +245,14 @@ class _Keeper:
         run: TrainingRun,
         student: Network,
         average: Averaged | None,
+        arithmetic: Arithmetic,
         folder: Path,
         stop_at: float | None,
         watch: Watch,
         *,
         curve: bool,
     ) -> None:
-        self._begins, self._run, self._student, self._average = begins, run, student, average
+        self._begins, self._run, self._student, self._average, self._arithmetic = begins, run, student, average, arithmetic
         self._last, self._stop_at, self._watch = folder / "last.pt", stop_at, watch
         self._curve = Log(folder / "validation.csv", CURVE, append=begins.goes_on is not None) if curve else None
         self._judged = time.monotonic()
@@ -266,6 +271,7 @@ class _Keeper:
             "begun": self._begins.learned,
             "heard": self._begins.heard,
             "own_moments": made.own_moments,
+            "arithmetic": dataclasses.asdict(self._arithmetic),
             "teacher": self._begins.teaches.digest if self._begins.teaches else None,
         }
         weights = average.state if average else student.state_dict()

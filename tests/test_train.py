@@ -29,8 +29,10 @@ from edge_tse.nn.front import TorchFront  # noqa: E402
 from edge_tse.nn.losses import Taught, Teaching, Weights, extraction_losses  # noqa: E402
 from edge_tse.nn.stage import Depthwise  # noqa: E402
 from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
+from quantization import arithmetic  # noqa: E402
 from quantization import quantize as quantizing  # noqa: E402
 from quantization import train as training  # noqa: E402
+from quantization.arithmetic import Arithmetic  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
 from quantization.loop import Plan, Teacher, items_of  # noqa: E402
 from quantization.quantize import SCHEMES, fine_tune, prepare, quantize, teacher_of  # noqa: E402
@@ -59,6 +61,28 @@ def test_resumed_run_equals_uninterrupted_one(data, smoke_run, tmp_path):
     assert whole.step == halves.step == recipe("smoke").steps
     for name, value in whole.student.state_dict().items():
         assert torch.equal(value, halves.student.state_dict()[name]), name
+
+
+def test_a_run_goes_on_in_the_arithmetic_that_it_was_begun_in(data, tmp_path, monkeypatch):
+    """Which one is faster is a matter of the moment on some machines, and the weights differ with it."""
+
+    def interrupt(progress):
+        if progress.phase == "extraction" and progress.step == 2:
+            raise KeyboardInterrupt
+
+    def weights(folder):
+        return load_checkpoint(folder).student.state_dict()
+
+    begun_in, faster_now = (Arithmetic(device="cpu", layers=both, steps=both, times_ms={}) for both in (True, False))
+    monkeypatch.setattr(arithmetic, "fastest", lambda device: begun_in)
+    train("smoke", tmp_path / "whole", data, steps=4)
+    train("smoke", tmp_path / "halves", data, steps=4, watch=interrupt)
+    monkeypatch.setattr(arithmetic, "fastest", lambda device: faster_now)
+    train("smoke", tmp_path / "halves", data, steps=4, resume=True)
+    train("smoke", tmp_path / "other", data, steps=4)
+    whole, halves, other = (weights(tmp_path / name) for name in ("whole", "halves", "other"))
+    assert all(torch.equal(value, halves[name]) for name, value in whole.items())
+    assert not all(torch.equal(value, other[name]) for name, value in whole.items()), "the two differ"
 
 
 def test_training_changes_weights_and_reports_validation(smoke_run):
@@ -150,7 +174,8 @@ def test_what_was_heard_is_not_heard_again(data, smoke_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("part", "found"), [("begun", 1), ("heard", -1), ("heard", True), ("teacher", 3), ("own_moments", -1), ("own_moments", False)]
+    ("part", "found"),
+    [("begun", 1), ("heard", -1), ("heard", True), ("teacher", 3), ("own_moments", -1), ("own_moments", False), ("arithmetic", 1)],
 )
 def test_a_part_that_is_none_is_refused_and_one_that_older_runs_lack_is_not_missed(smoke_run, tmp_path, part, found):
     state = load_state(smoke_run / "last.pt", "checkpoint")
@@ -159,7 +184,7 @@ def test_a_part_that_is_none_is_refused_and_one_that_older_runs_lack_is_not_miss
         load_checkpoint(tmp_path / "other.pt")
     save_state(tmp_path / "older.pt", {name: value for name, value in state.items() if name != part})
     older = load_checkpoint(tmp_path / "older.pt")
-    unsaid = {"begun": True, "heard": 0, "teacher": "", "own_moments": None}[part]
+    unsaid = {"begun": True, "heard": 0, "teacher": "", "own_moments": None, "arithmetic": None}[part]
     assert getattr(older.recipe if part == "own_moments" else older, part) == unsaid
 
 
