@@ -151,9 +151,9 @@ class TestWhereNothingCanBeTold:
         )
         return done.returncode, done.stderr if shell else done.stdout
 
-    @pytest.mark.parametrize("as_json", [(), ("--json",)])
-    def test_a_full_disk_behind_standard_output(self, as_json: tuple[str, ...]) -> None:
-        code, err = self.told(["targets", *as_json], "> /dev/full")
+    @pytest.mark.parametrize("arguments", [["targets"], ["targets", "--json"], ["--help"], ["train", "--help"]])
+    def test_a_full_disk_behind_standard_output(self, arguments: list[object]) -> None:
+        code, err = self.told(arguments, "> /dev/full")
         assert (code, err) == (
             2,
             "edge-tse: standard output could not be written: No space left on device; give it another place\n",

@@ -26,6 +26,7 @@ VERBS = tuple(
 INTERRUPTED = 130  # as shells report SIGINT
 _UNREACHABLE = (errno.EACCES, errno.ENAMETOOLONG)
 """A folder that this user may not enter, a name that no file can have."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +61,8 @@ def _run(arguments: list[str]) -> int:
             raise
         return _complain(str(failure))
     except OSError as failure:
+        if failure.errno in _FULL and failure.filename is None:  # what verbs print is told by themselves; pages of help are not
+            return _complain(f"standard output could not be written: {failure.strerror}; give it another place")
         # To ask pathlib whether such a file is there is an error of its own, wherever it is asked.
         if failure.errno not in _UNREACHABLE or failure.filename is None:
             raise
