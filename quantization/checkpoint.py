@@ -175,8 +175,10 @@ def check_teacher(path: Path, teaches: Checkpoint, student: NetworkConfig, whose
 
 
 def encoder_of(made: Recipe, state: dict[str, Any]) -> Encoder:
-    encoder = Encoder(bands=made.student.frame.bands)
-    encoder.load_state_dict(state)
+    """The encoder of a stored state, of whatever size. ``KeyError`` or ``RuntimeError`` if it is none for the recipe's bands."""
+    encoder = Encoder.of_state(state)
+    if encoder.stem.in_features != made.student.frame.bands:
+        raise RuntimeError(f"an encoder of {encoder.stem.in_features} bands, the recipe has {made.student.frame.bands}")
     return encoder.eval()
 
 

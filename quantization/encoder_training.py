@@ -17,6 +17,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
 from edge_tse.nn.front import TorchFront
 from edge_tse.voice import MIN_SPEECH_S, POOL, active_levels, pooled_levels
+from quantization.arithmetic import chosen as chosen_arithmetic
 from quantization.corpus import Speech
 from quantization.narrowband import draw_pass_band
 from quantization.recipes import EncoderRecipe
@@ -153,9 +154,10 @@ def train_encoder(
             f"{len(talkers)} of {len(levels)} talkers have enough speech to train on: the most that one has is {longest_s:.1f} s, "
             f"each of at least 2 needs {recipe.frames[0] * period_s:.1f} s; give recordings in which somebody talks"
         )
-    encoder = Encoder(bands=levels[talkers[0]][0].shape[1]).to(device)
+    encoder = Encoder(levels[talkers[0]][0].shape[1], hidden=recipe.hidden, blocks=recipe.blocks)
     if start is not None:
-        encoder.load_state_dict(start.state_dict())
+        encoder = start.cpu().grown(recipe.hidden, recipe.blocks)
+    encoder = encoder.to(device)
     criterion = _criterion(recipe, encoder, len(talkers)).to(device)
     if start is not None and isinstance(criterion, AdditiveMargin):
         criterion.centres.data.copy_(_centres(encoder, levels, talkers))
@@ -176,12 +178,15 @@ def train_encoder(
         return torch.from_numpy(batch).to(device), torch.from_numpy(chosen).to(device)
 
     encoder.train()
+    mixed = chosen_arithmetic(device.type, None).layers
     with ThreadPoolExecutor(1) as ahead:
         pending = ahead.submit(draw, 0)
         for step in range(recipe.steps):
             batch, chosen = pending.result()
             pending = ahead.submit(draw, step + 1)
-            loss = criterion(encoder(batch), chosen)
+            with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+                embedding = encoder(batch)
+            loss = criterion(embedding.float(), chosen)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(parameters, 3.0)
             optimizer.step()

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import AudioError, DataError
-from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.mask2flow import Mask2Flow, Solver
 from edge_tse.nn.network import voice_size
 from edge_tse.nn.student import Student
@@ -46,7 +45,7 @@ def enroll(source: Checkpoint, trial: Trial) -> Tensor:
         # No heads belong to a voice here; the widths of theirs say how long the unit vector is, and what follows it.
         arrays["code.weight"] = np.zeros((1, config.embedding), np.float32)
         arrays["local.mean"] = np.zeros(voice_size(config) - config.embedding, np.float32)
-        model = VoiceModel(config.frame, BLOCKS, arrays)
+        model = VoiceModel(config.frame, len(source.encoder.blocks), arrays)
     else:
         model = float_voice_model(source.student, source.encoder)
     return torch.from_numpy(enroll_clips(model, enrollment_clips(trial)).voice.embedding)[None]

@@ -13,7 +13,7 @@ from torch.nn import functional
 from edge_tse.artifact import Artifact
 from edge_tse.golden import Golden
 from edge_tse.graph import IntegerGraph, State
-from edge_tse.nn.encoder import BLOCKS, Encoder
+from edge_tse.nn.encoder import Encoder
 from edge_tse.nn.stage import Block, Stage
 from edge_tse.nn.student import Student
 from edge_tse.operators import Add, Append, Depthwise, Node, Pointwise, Sigmoid, Tail, Tanh, Tensor
@@ -167,7 +167,7 @@ def freeze_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
             arrays[f"{name}.scale"] = scale
         else:
             arrays[name] = value.astype(np.float32)
-    return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=arrays)
+    return VoiceModel(frame=student.config.frame, blocks=len(encoder.blocks) if encoder else 0, arrays=arrays)
 
 
 @torch.no_grad()
@@ -184,4 +184,4 @@ def float_voice_model(student: Student, encoder: Encoder | None) -> VoiceModel:
             weights[f"local.{i}.weight"], weights[f"local.{i}.bias"] = _weight(head), _weight(head, "bias")
         for name, layer in student.local_films.items():
             weights[f"local.film.{name.replace('_', '.')}.weight"] = _weight(layer)
-    return VoiceModel(frame=student.config.frame, blocks=BLOCKS if encoder else 0, arrays=weights)
+    return VoiceModel(frame=student.config.frame, blocks=len(encoder.blocks) if encoder else 0, arrays=weights)

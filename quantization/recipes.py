@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from edge_tse.errors import DataError
 from edge_tse.nn.baselines import BAND_SPLIT, GATED_CRN, SPEAKERBEAM, SPEX, VOICEFILTER
+from edge_tse.nn.encoder import BLOCKS
 from edge_tse.nn.flow_losses import FlowWeights
 from edge_tse.nn.losses import Teaching, Weights
 from edge_tse.nn.mask2flow import MINI, PAPER_V1, PAPER_V2, TINY
@@ -31,6 +32,9 @@ __all__ = ["RECIPES", "EncoderRecipe", "Recipe", "recipe"]
 class EncoderRecipe:
     """Enrollment encoder, trained as a speaker classifier."""
 
+    hidden: int = 256
+    """Hidden units of a block."""
+    blocks: int = BLOCKS
     steps: int = 1500
     batch: int = 64
     frames: tuple[int, int] = (60, 200)

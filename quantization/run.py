@@ -111,6 +111,10 @@ def _reuser(watch: Watch, what: str) -> Callable[[Path], None]:
     return lambda path: watch(TrainingProgress(phase="", step=0, steps=None, figures={}, note=f"{what}: taken from {path}"))
 
 
+_UNSAID = {"hidden": 256, "blocks": 4}
+"""What older files of voices do not say of their encoder: all were of one size."""
+
+
 def _enrollments(
     run: TrainingRun, stored: Path, watch: Watch, encoder: Encoder | None, embeddings: Embeddings | None, refine: bool
 ) -> tuple[Encoder | None, Enrollments, Enrollments]:
@@ -124,7 +128,8 @@ def _enrollments(
         check_finite(stored, state, ("encoder", "train", "validation"))
         if missing := {"encoder", "train", "validation"} - state.keys():
             raise DataError(f"{stored}: there is no {', '.join(sorted(missing))} in it: delete the file, it is made again")
-        if state.get("how") != how:
+        found = state.get("how")
+        if (found and {**_UNSAID, **found}) != how:
             raise DataError(
                 f"{stored}: its enrollments are not made as {made.name!r} makes them: choose another folder, or delete the file"
             )

@@ -346,6 +346,41 @@ class TestEncoderTraining:
         train_encoder(levels, how, 0, torch.device("cpu"), lambda step, value: seen.append(value))
         assert np.mean(seen[-5:]) < 0.8 * np.mean(seen[:3])
 
+    def test_a_larger_encoder_begins_as_the_smaller_one(self, encoder):
+        levels = torch.rand(3, 150, 96) - 0.5
+        large = encoder.grown(hidden=320, blocks=6)
+        with torch.no_grad():
+            torch.testing.assert_close(large(levels), encoder(levels))
+        assert not large.training
+        again = Encoder.of_state(large.state_dict()).eval()
+        assert (len(again.blocks), again.blocks[0].expand.out_features) == (6, 320)
+        with torch.no_grad():
+            assert torch.equal(again(levels), large(levels))
+        large(levels).sum().backward()
+        learns = [name for name, weight in large.named_parameters() if weight.grad is not None and weight.grad.abs().max() > 0]
+        assert {"blocks.0.project.weight", "blocks.5.project.weight"} <= set(learns)
+        assert float(large.blocks[0].project.weight.grad[:, 256:].abs().max()) > 0
+        for hidden, blocks in ((200, 6), (320, 3)):
+            with pytest.raises(ValueError, match="cannot hold the smaller one"):
+                encoder.grown(hidden, blocks)
+
+    def test_training_goes_on_in_a_larger_encoder_whose_voices_lie_where_they_lay(self, encoder):
+        levels = self._levels(talkers=6, apart=0.3)
+        how = EncoderRecipe(steps=4, batch=16, frames=(60, 80), hidden=320, blocks=5, lr=1e-4)
+        made = train_encoder(levels, how, 0, torch.device("cpu"), start=encoder)
+        assert (len(made.blocks), made.blocks[0].expand.out_features) == (5, 320)
+        clips = [torch.from_numpy(clips[0])[None] for clips in levels.values()]
+        with torch.no_grad():
+            assert min(float((made(x) * encoder(x)).sum()) for x in clips) > 0.9
+
+    def test_the_numpy_encoder_has_as_many_blocks(self, local, encoder):
+        plain, large = Student(NANO).eval(), encoder.grown(hidden=320, blocks=6)
+        levels = active_levels(np.random.default_rng(0).uniform(-0.5, 0.5, (800, 96)).astype(np.float32))
+        model = freeze_voice_model(plain, large)
+        assert model.blocks == 6
+        with torch.no_grad():
+            assert large(torch.from_numpy(levels)[None])[0].numpy() @ model.embed(levels) > 0.999
+
     def test_crops_are_as_long_as_enrollments_and_some_are_noisy(self, encoder):
         """2 to 15 s of speech, or as much as the utterance has."""
         levels = self._levels(talkers=3, frames=(40, 200, 1500))

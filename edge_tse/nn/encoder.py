@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -38,20 +39,49 @@ class Encoder(nn.Module):
     Attentive statistics pooling after Okabe et al., Interspeech 2018.
     """
 
-    def __init__(self, bands: int = 96, channels: int = CHANNELS, hidden: int = 256, dimension: int = 128) -> None:
+    def __init__(
+        self, bands: int = 96, channels: int = CHANNELS, hidden: int = 256, dimension: int = 128, blocks: int = BLOCKS
+    ) -> None:
         super().__init__()
         self.stem = nn.Linear(bands, channels, bias=False)
         self.stem_norm = nn.BatchNorm1d(channels)
-        self.blocks = nn.ModuleList(_Block(channels, hidden, 2**i) for i in range(BLOCKS))
+        self.blocks = nn.ModuleList(_Block(channels, hidden, 2**i) for i in range(blocks))
         self.attend = nn.Linear(channels, 64)
         self.score = nn.Linear(64, channels)
         self.out = nn.Linear(2 * channels, dimension)
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Tensor]) -> Encoder:
+        """The encoder whose ``state_dict`` this is, of whatever size. ``KeyError`` or ``RuntimeError`` if it is none."""
+        (channels, bands), dimension = state["stem.weight"].shape, len(state["out.bias"])
+        blocks = len({name.split(".")[1] for name in state if name.startswith("blocks.")})
+        encoder = cls(bands, channels, len(state["blocks.0.project.weight"].T), dimension, blocks)
+        encoder.load_state_dict(state)
+        return encoder
+
+    @torch.no_grad()
+    def grown(self, hidden: int, blocks: int) -> Encoder:
+        """A larger encoder that makes the same embeddings until it is trained (Net2Net, Chen et al., ICLR 2016).
+
+        What is new begins as in any new encoder, but nothing that was there listens to it. ``ValueError`` if a size is smaller.
+        """
+        (channels, bands), kept = self.stem.weight.shape, self.state_dict()
+        if hidden < len(kept["blocks.0.expand.weight"]) or blocks < len(self.blocks):
+            raise ValueError("an encoder of this size cannot hold the smaller one")
+        large = Encoder(bands, channels, hidden, len(self.out.bias), blocks)
+        for name, new in large.state_dict().items():  # the parameters themselves
+            old = kept.get(name)
+            if "project" in name:
+                new[:] = 0
+            if old is not None:
+                new[tuple(slice(n) for n in old.shape)] = old
+        return large.train(self.training)
 
     def forward(self, levels_BTG: Tensor) -> Tensor:
         return self.describe(levels_BTG)[0]
 
     def describe(self, levels_BTG: Tensor) -> tuple[Tensor, Tensor]:
-        """The unit vector ``[B, dimension]`` and the average over time of each block's output ``[B, BLOCKS, channels]``."""
+        """The unit vector ``[B, dimension]`` and the average over time of each block's output ``[B, blocks, channels]``."""
         x = functional.relu(self.stem_norm(self.stem(levels_BTG).flatten(0, 1)).unflatten(0, levels_BTG.shape[:2]))
         averages = []
         for block in self.blocks:
