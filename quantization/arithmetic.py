@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Arithmetic", "Muon", "chosen", "fastest", "orthogonalize"]
+__all__ = ["Arithmetic", "Muon", "fastest", "orthogonalize"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +39,29 @@ class Arithmetic:
 _WORTH_IT = 0.8
 
 
-@cache
-def fastest(device: str) -> Arithmetic:
-    """The faster arithmetic, tried once a process, in 1 s: a layer of the shipped models' size and an iteration for its weights.
+def fastest(device: str, begun: Arithmetic | None = None) -> Arithmetic:
+    """The faster arithmetic, or that in which something was ``begun`` on such a device.
 
-    A GPU takes bfloat16 untried. A CPU takes it where it saves a fifth of the time: smaller differences are of the moment, and one
-    machine would decide now so, now so.
+    A GPU takes bfloat16 untried. A CPU tries a layer of the shipped models' size and an iteration for its weights, and turns from
+    float32, or from what was begun, to the other where that saves a fifth of the time. Smaller differences are of the moment, by
+    which one machine would decide now so, now so; larger ones are another machine's, whose sums are others in any case.
     """
     if device != "cpu":
         return Arithmetic(device=device, layers=True, steps=True, times_ms={})
+    times_ms = _tried()
+    known = begun if begun is not None and begun.device == device else None
+
+    def bfloat16(what: str, own: bool) -> bool:
+        now, other = (times_ms[f"{what}_{('float32', 'bfloat16')[b]}"] for b in (own, not own))
+        return own if other > _WORTH_IT * now else not own
+
+    layers = bfloat16("layer", known is not None and known.layers)
+    return Arithmetic(device=device, layers=layers, steps=bfloat16("step", known is not None and known.steps), times_ms=times_ms)
+
+
+@cache
+def _tried() -> dict[str, float]:
+    """Times in ms of a layer and of an iteration in each arithmetic, tried once a process, in 1 s."""
     layer, x = nn.Linear(128, 208), torch.randn(4, 750, 128)
 
     def train(mixed: bool) -> None:
@@ -55,19 +69,12 @@ def fastest(device: str) -> Arithmetic:
             out = layer(x.detach().requires_grad_())
         out.sum().backward()
 
-    times = {
+    return {
         "layer_float32": _best_ms(lambda: train(False)),
         "layer_bfloat16": _best_ms(lambda: train(True)),
         "step_float32": _best_ms(lambda: orthogonalize(layer.weight.detach(), torch.float32)),
         "step_bfloat16": _best_ms(lambda: orthogonalize(layer.weight.detach(), torch.bfloat16)),
     }
-    layers, steps = (times[f"{what}_bfloat16"] < _WORTH_IT * times[f"{what}_float32"] for what in ("layer", "step"))
-    return Arithmetic(device=device, layers=layers, steps=steps, times_ms=times)
-
-
-def chosen(device: str, begun: Arithmetic | None) -> Arithmetic:
-    """The arithmetic that something was begun in on such a device, else the faster one."""
-    return begun if begun is not None and begun.device == device else fastest(device)
 
 
 def _best_ms(run: Callable[[], object], seconds: float = 0.2) -> float:

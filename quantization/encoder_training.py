@@ -17,7 +17,7 @@ from edge_tse.frame import FrameSpec
 from edge_tse.nn.encoder import AdditiveMargin, Encoder, GeneralizedEndToEnd
 from edge_tse.nn.front import TorchFront
 from edge_tse.voice import MIN_SPEECH_S, POOL, active_levels, pooled_levels
-from quantization.arithmetic import chosen as chosen_arithmetic
+from quantization.arithmetic import fastest
 from quantization.corpus import Speech
 from quantization.narrowband import draw_pass_band
 from quantization.recipes import EncoderRecipe
@@ -178,7 +178,7 @@ def train_encoder(
         return torch.from_numpy(batch).to(device), torch.from_numpy(chosen).to(device)
 
     encoder.train()
-    mixed = chosen_arithmetic(device.type, None).layers
+    mixed = fastest(device.type).layers
     with ThreadPoolExecutor(1) as ahead:
         pending = ahead.submit(draw, 0)
         for step in range(recipe.steps):

@@ -24,7 +24,7 @@ from edge_tse.nn.student import Student
 from edge_tse.quant import quantize as to_int8
 from edge_tse.table import read_table
 from edge_tse.universal import reaches
-from quantization.arithmetic import Arithmetic, chosen
+from quantization.arithmetic import Arithmetic, fastest
 from quantization.checkpoint import Checkpoint, check_teacher, load_checkpoint, student_of
 from quantization.freeze import freeze
 from quantization.loop import Plan, Teacher, fit, launch
@@ -205,7 +205,7 @@ def fine_tune(
             raise DataError(f"{stored} is of another model or recipe ({type(error).__name__}): begin without --resume") from error
 
     fabric = launch()
-    arithmetic = fabric.broadcast(chosen(fabric.device.type, begun_in))
+    arithmetic = fabric.broadcast(fastest(fabric.device.type, begun_in))
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
         state = {"of": made_of, "step": step, "resume": optimizers, "arithmetic": asdict(arithmetic)}

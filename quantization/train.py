@@ -25,7 +25,7 @@ from edge_tse.nn.growth import grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.network import Network, NetworkConfig, network_of
 from edge_tse.nn.student import Student, StudentConfig
-from quantization.arithmetic import Arithmetic, chosen
+from quantization.arithmetic import Arithmetic, fastest
 from quantization.checkpoint import Checkpoint, check_teacher, load_checkpoint, may_go_on, of_external_size
 from quantization.external import Embeddings, open_embeddings
 from quantization.loop import Averaged, Log, Plan, Teacher, fit, launch
@@ -205,7 +205,7 @@ def _train(
     torch.manual_seed(made.seed)
     student = _going_on(begins.previous or begun, run, made.student)
     begun_in = begins.previous.arithmetic if begins.previous else None
-    arithmetic = fabric.broadcast(chosen(fabric.device.type, begun_in))
+    arithmetic = fabric.broadcast(fastest(fabric.device.type, begun_in))
     watch(TrainingProgress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers
     average = None

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch", reason="training extra not installed")
 pytest.importorskip("lightning_fabric", reason="training extra not installed")
 
 from quantization import arithmetic  # noqa: E402
-from quantization.arithmetic import Arithmetic, Muon, chosen, fastest, orthogonalize  # noqa: E402
+from quantization.arithmetic import Arithmetic, Muon, fastest, orthogonalize  # noqa: E402
 
 
 def _weights():
@@ -50,13 +50,23 @@ def test_singular_values_become_about_one(shape):
     assert 0.6 < float(found.min()) <= float(found.max()) < 1.3
 
 
+def _times(layer, step):
+    """Times of float32, then of bfloat16."""
+    return {
+        f"{what}_{kind}": time
+        for what, times in (("layer", layer), ("step", step))
+        for kind, time in zip(("float32", "bfloat16"), times, strict=True)
+    }
+
+
 @pytest.mark.parametrize(("layers", "steps"), [(True, False), (False, True)])
 def test_the_faster_one_is_taken_and_said(monkeypatch, layers, steps):
     times = iter([2.0, 1.0 if layers else 3.0, 2.0, 1.0 if steps else 3.0])
     monkeypatch.setattr(arithmetic, "_best_ms", lambda run: next(times))
-    fastest.cache_clear()
+    arithmetic._tried.cache_clear()
     found = fastest("cpu")
-    fastest.cache_clear()
+    assert fastest("cpu") == found, "tried once"
+    arithmetic._tried.cache_clear()
     assert (found.layers, found.steps) == (layers, steps)
     assert str(found) == f"layers in {'bfloat16' if layers else 'float32'}, steps in {'bfloat16' if steps else 'float32'}"
     assert fastest("cuda").layers
@@ -64,18 +74,19 @@ def test_the_faster_one_is_taken_and_said(monkeypatch, layers, steps):
 
 def test_a_difference_of_the_moment_decides_nothing(monkeypatch):
     """On one machine an iteration took 0.69 ms in either: runs took now one, now the other, and other weights came out."""
-    times = iter([1.0, 0.97, 0.691, 0.69])
-    monkeypatch.setattr(arithmetic, "_best_ms", lambda run: next(times))
-    fastest.cache_clear()
-    found = fastest("cpu")
-    fastest.cache_clear()
-    assert not found.layers
-    assert not found.steps
+    mixed, plain = (Arithmetic(device="cpu", layers=both, steps=both, times_ms={}) for both in (True, False))
+    monkeypatch.setattr(arithmetic, "_tried", lambda: _times((1.0, 0.97), (0.69, 0.691)))
+    for begun in (None, plain):
+        assert not fastest("cpu", begun).layers
+        assert not fastest("cpu", begun).steps
+    assert fastest("cpu", mixed).layers
+    assert fastest("cpu", mixed).steps
+    assert not fastest("cpu", Arithmetic(device="cuda", layers=True, steps=True, times_ms={})).layers, "begun elsewhere"
 
 
-def test_what_was_begun_on_such_a_device_goes_on_in_its_arithmetic(monkeypatch):
-    begun = Arithmetic(device="cpu", layers=True, steps=True, times_ms={})
-    other = Arithmetic(device="cpu", layers=False, steps=False, times_ms={})
-    monkeypatch.setattr(arithmetic, "fastest", lambda device: other)
-    assert chosen("cpu", begun) == begun
-    assert chosen("cuda", begun) == chosen("cpu", None) == other
+def test_what_is_begun_on_one_machine_and_slow_on_another_turns(monkeypatch):
+    mixed, plain = (Arithmetic(device="cpu", layers=both, steps=both, times_ms={}) for both in (True, False))
+    monkeypatch.setattr(arithmetic, "_tried", lambda: _times((1.0, 2.0), (2.0, 1.0)))
+    for begun in (mixed, plain):
+        found = fastest("cpu", begun)
+        assert (found.layers, found.steps) == (False, True)

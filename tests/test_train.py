@@ -32,7 +32,6 @@ from edge_tse.nn.student import BASE, NANO, SMALL, Student  # noqa: E402
 from quantization import arithmetic  # noqa: E402
 from quantization import quantize as quantizing  # noqa: E402
 from quantization import train as training  # noqa: E402
-from quantization.arithmetic import Arithmetic  # noqa: E402
 from quantization.checkpoint import load_checkpoint  # noqa: E402
 from quantization.loop import Plan, Teacher, items_of  # noqa: E402
 from quantization.quantize import SCHEMES, fine_tune, prepare, quantize, teacher_of  # noqa: E402
@@ -73,11 +72,14 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_was_begun_in(data, tmp_path, mo
     def weights(folder):
         return load_checkpoint(folder).student.state_dict()
 
-    begun_in, faster_now = (Arithmetic(device="cpu", layers=both, steps=both, times_ms={}) for both in (True, False))
-    monkeypatch.setattr(arithmetic, "fastest", lambda device: begun_in)
+    def times(bfloat16):
+        """A clear difference, or hardly any."""
+        return {f"{what}_{kind}": ms for what in ("layer", "step") for kind, ms in (("float32", 1.0), ("bfloat16", bfloat16))}
+
+    monkeypatch.setattr(arithmetic, "_tried", lambda: times(0.5))
     train("smoke", tmp_path / "whole", data, steps=4)
     train("smoke", tmp_path / "halves", data, steps=4, watch=interrupt)
-    monkeypatch.setattr(arithmetic, "fastest", lambda device: faster_now)
+    monkeypatch.setattr(arithmetic, "_tried", lambda: times(1.1))
     train("smoke", tmp_path / "halves", data, steps=4, resume=True)
     train("smoke", tmp_path / "other", data, steps=4)
     whole, halves, other = (weights(tmp_path / name) for name in ("whole", "halves", "other"))
