@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import RESULTS, ceilings, compute, geometry, live_figures, parity, scale_page, streams
+from benchmarks import RESULTS, ceilings, compute, geometry, live_figures, parity, release_figures, scale_page, streams
 from benchmarks.readme_figures import fill, renew
 from edge_tse.artifact import Artifact
 from edge_tse.demo.cases import shipped_cases
@@ -220,3 +220,27 @@ def test_stated_commands_name_what_they_need() -> None:
                 missing = [option for option in needed[name] if option not in given.split()]
                 assert not missing, f"{page.name}: python -m benchmarks.{name}{options}"
     assert checked > 40
+
+
+class TestFiguresOfARelease:
+    def test_every_step_is_a_benchmark_that_takes_its_options(self, tmp_path: Path) -> None:
+        steps = [step for entry in release_figures.accuracy(tmp_path, tmp_path, tmp_path) for step in entry.values()]
+        steps += [*release_figures.times(tmp_path).values(), *([f"benchmarks.{page}"] for page in release_figures.PAGES)]
+        assert len(steps) > 15
+        for module, *options in steps:
+            source = (RESULTS.parent / f"{module.removeprefix('benchmarks.')}.py").read_text()
+            for option in options:
+                assert not option.startswith("--") or f'"{option}"' in source or option == "--workers", (module, option)
+
+    def test_what_was_done_of_these_models_is_left_and_what_failed_is_said_at_the_end(self, tmp_path: Path) -> None:
+        told: list[str] = []
+        good, bad = {"good": ["platform"]}, {"bad": ["no_such_module"], "after": ["platform"]}
+        do = release_figures.Doer(tmp_path, {"small": "a"}, told.append)
+        (failed,) = release_figures.failures(do, [bad, good], 1)
+        assert re.fullmatch(rf"bad: exit code 1 after \d+ s: {tmp_path}/bad.log says why", failed)
+        assert "No module named no_such_module" in (tmp_path / "bad.log").read_text()
+        assert [line.partition(":")[0] for line in told] == ["good"], "what follows a failure is not begun"
+        assert not release_figures.failures(do, [good], 1)
+        assert told[-1] == "good: done before"
+        assert not release_figures.failures(release_figures.Doer(tmp_path, {"small": "b"}, told.append), [good], 1)
+        assert told[-1] != "good: done before", "of other models"
