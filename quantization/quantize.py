@@ -208,8 +208,8 @@ def fine_tune(
     arithmetic = fabric.broadcast(fastest(fabric.device.type, begun_in))
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
-        state = {"of": made_of, "step": step, "resume": optimizers, "arithmetic": asdict(arithmetic)}
-        save_state(stored, {**state, "student": twin.state_dict()})
+        so_far = {"of": made_of, "step": step, "resume": optimizers, "arithmetic": asdict(arithmetic)}
+        save_state(stored, {**so_far, "student": twin.state_dict()})
 
     reached = fit(
         run,
