@@ -23,7 +23,7 @@ from benchmarks import one_line
 from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.files import write_bytes
 
-__all__ = ["PAGES", "Doer", "Failed", "Steps", "accuracy", "failures", "times"]
+__all__ = ["PAGES", "Doer", "Steps", "accuracy", "failures", "times"]
 
 ROOT = Path(__file__).parent.parent
 CHECKPOINT = ROOT / "quantization" / "checkpoints" / "small.pt"
@@ -62,28 +62,26 @@ def times(peers: Path | None) -> Steps:
     return {"compute": ["benchmarks.compute", *against], "streams": ["benchmarks.streams"], "realtime": ["benchmarks.realtime"]}
 
 
-class Failed(Exception):
-    """A step ended with an error; its output says which."""
-
-
 class Doer:
     """Does steps that were not done for these models yet: ``digests`` by name."""
 
     def __init__(self, work: Path, digests: dict[str, str], told: Callable[[str], None]) -> None:
         self._work, self._digests, self._told = work, digests, told
 
-    def __call__(self, steps: Steps) -> None:
-        """Do them in order. ``Failed`` by the first that does not end well."""
+    def __call__(self, steps: Steps) -> str:
+        """Do them in order; returns what is to be said of the first that did not end well, with which they stop, or nothing."""
         for name, arguments in steps.items():
             note = self._work / f"{name}.done"
             if note.exists() and json.loads(note.read_text()) == self._digests:
                 self._told(f"{name}: done before")
                 continue
-            self.again({name: arguments})
+            if failure := self.again({name: arguments}):
+                return failure
             write_bytes(note, json.dumps(self._digests).encode())
+        return ""
 
-    def again(self, steps: Steps) -> None:
-        """Do them in order, whether they were done or not. ``Failed`` by the first that does not end well."""
+    def again(self, steps: Steps) -> str:
+        """As a call, whether they were done or not."""
         for name, arguments in steps.items():
             began, output = time.monotonic(), self._work / f"{name}.log"
             with output.open("w") as file:
@@ -91,17 +89,15 @@ class Doer:
                 code = subprocess.run(command, cwd=ROOT, env=alone, stdout=file, stderr=file, check=False).returncode
             took = f"{time.monotonic() - began:.0f} s"
             if code:
-                raise Failed(f"{name}: exit code {code} after {took}: {output} says why")
+                return f"{name}: exit code {code} after {took}: {output} says why"
             self._told(f"{name}: {took}")
+        return ""
 
 
-def failures(do: Callable[[Steps], None], entries: Sequence[Steps], workers: int) -> list[str]:
+def failures(do: Callable[[Steps], str], entries: Sequence[Steps], workers: int) -> list[str]:
     """Do all entries, ``workers`` at a time; what failed, once everything else is done."""
     with ThreadPoolExecutor(workers) as pool:
-        ends = [future.exception() for future in [pool.submit(do, steps) for steps in entries]]
-    if strange := next((end for end in ends if end is not None and not isinstance(end, Failed)), None):
-        raise strange
-    return [str(end) for end in ends if end is not None]
+        return [failure for failure in pool.map(do, entries) if failure]
 
 
 @one_line

@@ -103,13 +103,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
     state = {**_UNSAID, **load_state(path, "checkpoint")}
     _check_parts(path, state)
     check_finite(path, state, ("student", "encoder", "current"))
-    arithmetic = state["arithmetic"] and read_table(Arithmetic, state["arithmetic"], f"{path}: arithmetic", DataError)
+    begun_in = state["arithmetic"]
+    arithmetic = None if begun_in is None else read_table(Arithmetic, begun_in, f"{path}: arithmetic", DataError)
     try:
         made = _recipe_of(path, state)
         student = network_of(made.student)
         student.load_state_dict(state["student"])
         encoder = None if state["encoder"] is None else encoder_of(made, state["encoder"])
-    except (KeyError, RuntimeError, ValueError, TypeError) as error:  # names and shapes of weights that are another network's
+    # Names, shapes and kinds of weights that are another network's.
+    except (AttributeError, KeyError, RuntimeError, ValueError, TypeError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise DataError(f"{path}: not a checkpoint of this version ({type(error).__name__}: {first}): {_AGAIN}") from error
     return Checkpoint(

@@ -154,9 +154,10 @@ def train_encoder(
             f"{len(talkers)} of {len(levels)} talkers have enough speech to train on: the most that one has is {longest_s:.1f} s, "
             f"each of at least 2 needs {recipe.frames[0] * period_s:.1f} s; give recordings in which somebody talks"
         )
-    encoder = Encoder(levels[talkers[0]][0].shape[1], hidden=recipe.hidden, blocks=recipe.blocks)
-    if start is not None:
-        encoder = start.cpu().grown(recipe.hidden, recipe.blocks)
+    if start is None:
+        encoder = Encoder(levels[talkers[0]][0].shape[1], hidden=recipe.hidden, blocks=recipe.blocks)
+    else:
+        encoder = start.grown(max(recipe.hidden, start.hidden), max(recipe.blocks, len(start.blocks)))
     encoder = encoder.to(device)
     criterion = _criterion(recipe, encoder, len(talkers)).to(device)
     if start is not None and isinstance(criterion, AdditiveMargin):

@@ -372,6 +372,8 @@ class TestEncoderTraining:
         clips = [torch.from_numpy(clips[0])[None] for clips in levels.values()]
         with torch.no_grad():
             assert min(float((made(x) * encoder(x)).sum()) for x in clips) > 0.9
+        smaller = train_encoder(levels, replace(how, hidden=256, blocks=4, steps=1), 0, torch.device("cpu"), start=made)
+        assert (len(smaller.blocks), smaller.hidden) == (5, 320), "it stays as large as it was"
 
     def test_the_numpy_encoder_has_as_many_blocks(self, local, encoder):
         plain, large = Student(NANO).eval(), encoder.grown(hidden=320, blocks=6)

@@ -190,6 +190,17 @@ def test_a_part_that_is_none_is_refused_and_one_that_older_runs_lack_is_not_miss
     assert getattr(older.recipe if part == "own_moments" else older, part) == unsaid
 
 
+def test_an_arithmetic_and_an_encoder_that_are_none_are_one_line(smoke_run, tmp_path):
+    state = load_state(smoke_run / "last.pt", "checkpoint")
+    save_state(tmp_path / "other.pt", {**state, "arithmetic": {}})
+    with pytest.raises(DataError, match="arithmetic: device, layers, steps, times_ms missing"):
+        load_checkpoint(tmp_path / "other.pt")
+    for weight in (3, torch.zeros(3)):
+        save_state(tmp_path / "other.pt", {**state, "encoder": {**state["encoder"], "stem.weight": weight}})
+        with pytest.raises(DataError, match="not a checkpoint of this version"):
+            load_checkpoint(tmp_path / "other.pt")
+
+
 def test_enrollments_made_in_another_way_are_not_taken(data, smoke_run, tmp_path):
     """A cache that outlives the recipe's change would train on what the recipe no longer says."""
     (tmp_path / "run").mkdir()

@@ -61,8 +61,11 @@ def _run(arguments: list[str]) -> int:
             raise
         return _complain(str(failure))
     except OSError as failure:
-        if failure.errno in _FULL and failure.filename is None:  # what verbs print is told by themselves; pages of help are not
-            return _complain(f"standard output could not be written: {failure.strerror}; give it another place")
+        # What verbs print is told by themselves, and what they write; pages of help are not.
+        if failure.errno in _FULL and {"--help", "-h"} & set(arguments or ["--help"]):
+            from edge_tse.cli.output import unwritten
+
+            return _complain(unwritten(failure))
         # To ask pathlib whether such a file is there is an error of its own, wherever it is asked.
         if failure.errno not in _UNREACHABLE or failure.filename is None:
             raise

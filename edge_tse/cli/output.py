@@ -42,9 +42,15 @@ __all__ = [
     "result",
     "steps",
     "table",
+    "unwritten",
     "warn",
     "warn_of_mixture",
 ]
+
+
+def unwritten(failure: OSError) -> str:
+    """What to say where standard output takes nothing more."""
+    return f"standard output could not be written: {failure.strerror or failure}; give it another place"
 
 
 def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) -> None:
@@ -60,9 +66,7 @@ def result(figures: Mapping[str, object], as_json: bool, *shown: Table | str) ->
     except BrokenPipeError:  # whoever read it has read enough
         raise
     except OSError as failure:
-        raise EdgeTseError(
-            f"standard output could not be written: {failure.strerror or failure}; give it another place"
-        ) from failure
+        raise EdgeTseError(unwritten(failure)) from failure
 
 
 def table(title: str, rows: Mapping[str, str]) -> Table:

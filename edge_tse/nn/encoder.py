@@ -43,6 +43,8 @@ class Encoder(nn.Module):
         self, bands: int = 96, channels: int = CHANNELS, hidden: int = 256, dimension: int = 128, blocks: int = BLOCKS
     ) -> None:
         super().__init__()
+        self.hidden = hidden
+        """Hidden units of a block."""
         self.stem = nn.Linear(bands, channels, bias=False)
         self.stem_norm = nn.BatchNorm1d(channels)
         self.blocks = nn.ModuleList(_Block(channels, hidden, 2**i) for i in range(blocks))
@@ -66,7 +68,7 @@ class Encoder(nn.Module):
         What is new begins as in any new encoder, but nothing that was there listens to it. ``ValueError`` if a size is smaller.
         """
         (channels, bands), kept = self.stem.weight.shape, self.state_dict()
-        if hidden < len(kept["blocks.0.expand.weight"]) or blocks < len(self.blocks):
+        if hidden < self.hidden or blocks < len(self.blocks):
             raise ValueError("an encoder of this size cannot hold the smaller one")
         large = Encoder(bands, channels, hidden, len(self.out.bias), blocks)
         for name, new in large.state_dict().items():  # the parameters themselves
