@@ -27,10 +27,10 @@ __all__ = ["COVARIANCE_LIFT", "COVARIANCE_LOUDEST", "COVARIANCE_SILENCE", "Beam"
 Float = NDArray[np.float32]
 Complex = NDArray[np.complex64]
 
-TARGET_KEEPS, TARGET_TAKES = np.float32(0.996), np.float32(0.004)
-"""The talker's covariance: weight of its past and of the new hop, a time constant of 1 s at 4 ms."""
-NOISE_KEEPS, NOISE_TAKES = np.float32(0.999), np.float32(0.001)
-"""The noise's covariance: weight of its past and of the new hop, a time constant of 4 s."""
+TARGET_KEEPS, TARGET_TAKES = np.float32(0.998), np.float32(0.002)
+"""The talker's covariance: weight of its past and of the new hop, a time constant of 2 s at 4 ms."""
+NOISE_KEEPS, NOISE_TAKES = np.float32(0.997), np.float32(0.003)
+"""The noise's covariance: weight of its past and of the new hop, a time constant of 1.3 s."""
 COVARIANCE_LIFT = np.float32(2.0**19)
 COVARIANCE_SILENCE, COVARIANCE_LOUDEST = np.float32(2.0**-51), np.float32(2.0**60)
 """Bounds of lifted covariances: 210 dB below a full-scale sine is zero, above 123 dB over it a bin is forgotten."""

@@ -152,7 +152,7 @@ def base() -> Recipe:
 
 
 def _of_two_ears(name: str, student: StudentConfig) -> Recipe:
-    encoder = EncoderRecipe(steps=3500, batch=96, lr=1.5e-3, narrow=0.5, pull=8.0, goes_on=True)
+    encoder = EncoderRecipe(hidden=512, blocks=6, steps=5000, batch=96, lr=1.5e-3, narrow=0.5, pull=8.0, goes_on=True)
     return Recipe(
         name=name,
         student=student,

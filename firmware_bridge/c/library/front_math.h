@@ -478,12 +478,12 @@ ETSE_INLINE void etse_beam_learn(const etse_front_t *f, const float *restrict pa
     for (uint32_t b = 0; b < f->bands; b++) {
         const float kept = part[b], left_out = 1.0f - kept, unit = f->power_unit * ETSE_COVARIANCE_LIFT;
         for (uint32_t k = f->edges[b]; k < f->edges[b + 1]; k++) {
-            talker[k] = (0.004f * (kept * kept)) * unit;
-            noise[k] = (0.001f * (left_out * left_out)) * unit;
+            talker[k] = (0.002f * (kept * kept)) * unit;
+            noise[k] = (0.003f * (left_out * left_out)) * unit;
         }
     }
-    etse_beam_take(f, s, 0.996f, talker, l_re, l_im, r_re, r_im);
-    etse_beam_take(f, n, 0.999f, noise, l_re, l_im, r_re, r_im);
+    etse_beam_take(f, s, 0.998f, talker, l_re, l_im, r_re, r_im);
+    etse_beam_take(f, n, 0.997f, noise, l_re, l_im, r_re, r_im);
 }
 
 /* Write gain, mask and share of each bin to scratch, [3][half + 1]: gain and share lifted, the mask not. */
