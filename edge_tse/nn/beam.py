@@ -14,7 +14,7 @@ from torch import Tensor
 
 from edge_tse.beam import COVARIANCE_LIFT, LOADING, LOADING_FLOOR, NOISE_KEEPS, TARGET_KEEPS, TRACE_FLOOR
 
-__all__ = ["beamform"]
+__all__ = ["HopBeam", "beamform"]
 
 _TARGET_KEEPS, _NOISE_KEEPS = float(TARGET_KEEPS), float(NOISE_KEEPS)
 _LOADING, _LOADING_FLOOR = float(LOADING), float(LOADING_FLOOR / COVARIANCE_LIFT)
@@ -61,15 +61,15 @@ class _Memory:
         frames = torch.arange(1, _STRETCH + 1, device=like.device, dtype=torch.float32)[:, None]
         self._up, self._down = (1 - keeps) * keeps**-frames, keeps**frames
         nothing = torch.zeros_like(like[:, :1])
-        self._now = _Covariance(nothing, nothing, nothing, nothing)
+        self.now = _Covariance(nothing, nothing, nothing, nothing)
 
     def before(self, products: _Covariance, weight_BTK: Tensor) -> _Covariance:
         """Recursion ``c <- keeps * c + (1 - keeps) * weight * products``, as it stands *before* each frame."""
         frames = weight_BTK.shape[1]
         weight_BTK, down = weight_BTK * self._up[:frames], self._down[:frames]
-        after = [((weight_BTK * new).cumsum(dim=1) + now) * down for new, now in zip(products, self._now, strict=True)]
-        before = (torch.cat([now, x[:, :-1]], dim=1) for now, x in zip(self._now, after, strict=True))
-        self._now = _Covariance(*(x[:, -1:] for x in after))
+        after = [((weight_BTK * new).cumsum(dim=1) + now) * down for new, now in zip(products, self.now, strict=True)]
+        before = (torch.cat([now, x[:, :-1]], dim=1) for now, x in zip(self.now, after, strict=True))
+        self.now = _Covariance(*(x[:, -1:] for x in after))
         return _Covariance(*before)
 
 
@@ -89,6 +89,29 @@ def beamform(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | Non
         n = noise.before(products, (1 - part).square() * unit)
         out.append(_filter(s, n, goes))
     return torch.cat(out, dim=2)
+
+
+class HopBeam:
+    """The beam a hop at a time, as a device makes it: what was heard may then point the filters of the next hop.
+
+    ``unit`` is that of a full-scale sine, ``keeps`` the weights of the past in the covariances of talker and noise.
+    """
+
+    def __init__(self, items: int, bins: int, unit: float, keeps: tuple[float, float] = (_TARGET_KEEPS, _NOISE_KEEPS)) -> None:
+        like = torch.zeros(items, 1, bins)
+        self._target, self._noise = (_Memory(weight, like) for weight in keeps)
+        self._unit = unit
+
+    def filter(self, spectra: Tensor) -> Tensor:
+        """Both ears of a hop through the filters of the hop before, ``complex [B, 2, 1, K]``."""
+        (ears,) = _Ears.stretches(spectra)
+        return _filter(self._target.now, self._noise.now, ears)
+
+    def learn(self, spectra: Tensor, part_B1K: Tensor) -> None:
+        """Take a hop into the covariances, in each bin of which ``part`` in [0, 1] is the talker's."""
+        (ears,) = _Ears.stretches(spectra)
+        self._target.before(ears.products, part_B1K.square() * self._unit)
+        self._noise.before(ears.products, (1 - part_B1K).square() * self._unit)
 
 
 def _filter(s: _Covariance, n: _Covariance, ears: _Ears) -> Tensor:
