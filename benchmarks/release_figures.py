@@ -42,6 +42,11 @@ def accuracy(data: Path, work: Path, peers: Path | None) -> list[Steps]:
         for name in models
     ]
     likeness = {f"likeness-{name}": ["benchmarks.likeness", *corpus, "--artifact", name, "--keep", str(work)] for name in models}
+    voices = [
+        {"enrollment": ["benchmarks.enrollment", *corpus]},
+        {"scene_enrollment": ["benchmarks.scene_enrollment", *corpus, "--per-condition", "30"]},
+    ]
+    pointing = ["benchmarks.pointing", *corpus, "--checkpoint", str(CHECKPOINT)]
     images = [{f"firmware-{name}": ["benchmarks.firmware", "--artifact", name]} for name in models]
     around = ["benchmarks.two_ears", *corpus, "--checkpoint", str(CHECKPOINT), "--work", str(work / "two_ears")]
     against = ["benchmarks.peers_quality", *corpus, "--peers", str(peers), "--per-condition", "40"]
@@ -49,6 +54,8 @@ def accuracy(data: Path, work: Path, peers: Path | None) -> list[Steps]:
         likeness,
         *quality,
         {"two_ears": around},
+        {"pointing": pointing},
+        *voices,
         *([{"peers_quality": against}] if peers else []),
         {"parity": ["benchmarks.parity", *corpus]},
         *images,
