@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import likeness as benchmark
+from benchmarks import likeness_page
 from benchmarks.likeness_page import ASSETS, written
 from edge_tse import audio
 from edge_tse.artifact import Artifact
@@ -119,6 +120,18 @@ class TestAsset:
         """If this fails: ``python -m benchmarks.likeness_page``."""
         for path, text in written().items():
             assert path.read_text() == text, path.name
+
+    def test_a_model_that_is_still_to_be_measured_is_not_on_the_page(
+        self, small: Artifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Both models of a release are new: the first that is measured drops what was of the second's predecessor."""
+        known = json.loads((ASSETS / ASSET).read_text())
+        del known[small.digest]
+        (tmp_path / ASSET).write_text(json.dumps(known))
+        monkeypatch.setattr(likeness_page, "ASSETS", tmp_path)
+        text = written()[likeness_page.PAGE]
+        assert "## nano" in text
+        assert "## small" not in text
 
     def test_the_asset_and_the_result_are_of_one_measurement(self) -> None:
         for digest, trust in read_trust((ASSETS / ASSET).read_bytes()).items():
