@@ -24,7 +24,7 @@ def heard():
         for name, parameter in student.named_parameters():
             if "project" in name or "head" in name:
                 parameter.normal_(std=0.1)
-    spectra = front.analyze(0.1 * torch.randn(2, 2, 64 * 200))
+    spectra = front.analyze(0.1 * torch.randn(2, 2, 64 * 96))
     return student, front, spectra, torch.nn.functional.normalize(torch.randn(2, 128), dim=-1)
 
 
@@ -55,7 +55,7 @@ def test_an_ideal_mask_is_one_where_the_talker_is_alone_and_points_at_her(heard)
     silence = torch.zeros_like(spectra)
     assert pointing.ideal_mask(front, spectra, silence).min() > 0.999
     assert pointing.ideal_mask(front, silence, spectra).max() == 0
-    talker = 0.5 * spectra.roll(50, dims=2)
+    talker = 0.5 * spectra.roll(24, dims=2)
     mask = pointing.ideal_mask(front, talker, spectra - talker)
     pointer = pointing.Pointer(ideal=True)
     ideal = pointing.hear(student, front, spectra, voice, pointer, mask)
