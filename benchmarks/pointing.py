@@ -24,13 +24,13 @@ from rich.table import Table
 from torch import Tensor
 
 from benchmarks import RESULTS, mixtures, one_line
-from edge_tse.beam import LOUDEST_RATIO, NOISE_KEEPS, RATIO_FLOOR, RATIO_SLOPE, TARGET_KEEPS
+from edge_tse.beam import NOISE_KEEPS, RATIO_FLOOR, TARGET_KEEPS
 from edge_tse.errors import AudioError, DataError
 from edge_tse.metrics import si_sdr
 from edge_tse.nn.beam import HopBeam
 from edge_tse.nn.front import TorchFront
 from edge_tse.nn.stage import Block, Depthwise
-from edge_tse.nn.student import Student
+from edge_tse.nn.student import Moves, Student
 from edge_tse.report import Report, environment
 from quantization.checkpoint import load_checkpoint, student_of
 from quantization.float_listener import enroll
@@ -118,21 +118,19 @@ def hear(
         mask = ideal_BTG
     entering = student.from_hidden(hidden) + student.from_gain(mask)
     beam, refine = HopBeam(len(spectra), spectra.shape[-1], front.unit, keeps), _Refiner(student, voice_BE)
-    out = []
+    part, out = mask[:, :1], []
     for t, now in enumerate(spectra.split(1, dim=2)):
-        before = front.energy(now).mean(dim=1) + float(RATIO_FLOOR)
-        towards = beam.filter(now)
-        ratio = (front.energy(towards).mean(dim=1) + float(RATIO_FLOOR)) / before
-        towards = front.amplify(towards, (float(LOUDEST_RATIO) / ratio).clamp_max(1).sqrt())
-        levels = (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
-        velocity, share = refine(entering[:, t], torch.cat([features[:, t], levels[:, 0]], dim=-1))
-        gain = (mask[:, t] + velocity).clamp_min(0) - share * mask[:, t]
-        heard = front.amplify(now, gain[:, None]) + front.amplify(towards, share[:, None])
+        towards, levels = front.hold(beam.filter(now), now)
+        whole = torch.cat([features[:, t], levels[:, 0]], dim=-1)
+        moved, shared = refine(entering[:, t], whole)
+        here = mask[:, t : t + 1]
+        moves = Moves(here, moved[:, None], shared[:, None], towards, hidden[:, t : t + 1], whole[:, None], part)
+        heard = moves.apply(front, now)
         out.append(heard)
         if pointer.ideal and ideal_BTG is not None:
             part = ideal_BTG[:, t : t + 1]
         else:
-            part = pointer.mask * mask[:, t : t + 1] + (1 - pointer.mask) * front.remaining(heard, now)
+            part = pointer.mask * here + (1 - pointer.mask) * front.remaining(heard, now)
         beam.learn(now, front.over_bins(part))
     return torch.cat(out, dim=2)
 

@@ -12,7 +12,7 @@ from benchmarks import likeness as benchmark
 from benchmarks import likeness_page
 from benchmarks.likeness_page import ASSETS, written
 from edge_tse import audio
-from edge_tse.artifact import Artifact
+from edge_tse.artifact import Artifact, shipped_names
 from edge_tse.enrollment.likeness import Pair, likeness, pairs
 from edge_tse.enrollment.recordings import enroll_clips
 from edge_tse.errors import ArtifactError
@@ -108,6 +108,11 @@ class TestAsset:
         assert found.model == "small"
         assert found.one_ear.slope_db < 0
         assert 0 < found.confidence.doubtful < 1
+
+    def test_every_shipped_model_was_measured_and_no_other(self) -> None:
+        """Same."""
+        known = read_trust((ASSETS / ASSET).read_bytes())
+        assert {digest: trust.model for digest, trust in known.items()} == {Artifact.shipped(n).digest: n for n in shipped_names()}
 
     def test_another_model_was_not(self, small: Artifact) -> None:
         assert Trust.of(small.with_graph(small.graph)) is None

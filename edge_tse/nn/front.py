@@ -99,7 +99,10 @@ class TorchFront(nn.Module):
 
         Nowhere more than 3 dB louder than the mixture in a band.
         """
-        beam = beamform(spectra, self.over_bins(part_BTG), self.unit)
+        return self.hold(beamform(spectra, self.over_bins(part_BTG), self.unit), spectra)
+
+    def hold(self, beam: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:
+        """The beam of a mixture, nowhere more than 3 dB louder than that in a band, and its level features ``[B, T, G]``."""
         ratio = (self.energy(beam).mean(dim=1) + _RATIO_FLOOR) / (self.energy(spectra).mean(dim=1) + _RATIO_FLOOR)
         held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
