@@ -161,7 +161,8 @@ class FakeStream:
     def call(self, heard: np.ndarray | None, frames: int, status: int = 0) -> np.ndarray | None:
         data = None if heard is None else np.ascontiguousarray(heard, np.float32).tobytes()
         out, flag = self.asked.stream_callback(data, frames, {}, status)
-        self.on = flag == 0
+        if flag:  # a block that was under way does not open a stream again that is closed meanwhile
+            self.on = False
         return None if out is None else np.frombuffer(out, np.float32).reshape(frames, self.asked.channels)
 
     def is_active(self) -> bool:
