@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 # What is compiled when the package is installed.
-COMPILED := edge_tse/_front.c firmware_bridge/c/library/front_math.h firmware_bridge/c/library/exact.h
+COMPILED := edge_tse/_front.c edge_tse/nn/_beam.c firmware_bridge/c/library/front_math.h firmware_bridge/c/library/exact.h
 # Workers take runs of neighbouring tests, and what is left of the other's: the fixtures of a file are made by one of them.
 WORKERS := -n auto --dist worksteal
 # -qq: errors only.

@@ -97,7 +97,7 @@ class _Refiner:
 
 def ideal_mask(front: TorchFront, target: Tensor, rest: Tensor) -> Tensor:
     """Amplitude ratio of the talker in each band of both ears, ``2 x complex [B, 2, T, K] -> [B, T, G]``."""
-    talker, others = (front.energy(x).mean(dim=1) for x in (target, rest))
+    talker, others = (front.loudness(x) for x in (target, rest))
     return (talker / (talker + others + float(RATIO_FLOOR))).sqrt()
 
 
@@ -120,7 +120,8 @@ def hear(
     beam, refine = HopBeam(len(spectra), spectra.shape[-1], front.unit, keeps), _Refiner(student, voice_BE)
     part, out = mask[:, :1], []
     for t, now in enumerate(spectra.split(1, dim=2)):
-        towards, levels = front.hold(beam.filter(now), now)
+        loudness = front.loudness(now)
+        towards, levels = front.hold(beam.filter(now), loudness)
         whole = torch.cat([features[:, t], levels[:, 0]], dim=-1)
         moved, shared = refine(entering[:, t], whole)
         here = mask[:, t : t + 1]
@@ -130,7 +131,7 @@ def hear(
         if pointer.ideal and ideal_BTG is not None:
             part = ideal_BTG[:, t : t + 1]
         else:
-            part = pointer.mask * here + (1 - pointer.mask) * front.remaining(heard, now)
+            part = pointer.mask * here + (1 - pointer.mask) * front.remaining(heard, loudness)
         beam.learn(now, front.over_bins(part))
     return torch.cat(out, dim=2)
 

@@ -93,8 +93,8 @@ def shadow(front: TorchFront, spectra: Tensor, moves: Moves, part: Tensor) -> Te
     if moves.beam is None or moves.share is None:
         return front.amplify(part, moves.gain)
     bins = front.over_bins(moves.part)
-    free = front.energy(beamform(spectra, bins, front.unit)).mean(dim=1)
-    held = (front.energy(moves.beam).mean(dim=1) / (free + 1e-20)).clamp_max(1).sqrt()
+    free = front.loudness(beamform(spectra, bins, front.unit))
+    held = (front.loudness(moves.beam) / (free + 1e-20)).clamp_max(1).sqrt()
     through = front.amplify(beamform(spectra, bins, front.unit, part), held)
     return front.amplify(part, moves.gain - moves.share * moves.mask) + front.amplify(through, moves.share)
 

@@ -21,6 +21,7 @@ import torch
 from lightning_fabric import Fabric
 
 from edge_tse.errors import DataError
+from edge_tse.nn.beam import COMPILED
 from edge_tse.nn.growth import grow
 from edge_tse.nn.losses import Teaching
 from edge_tse.nn.network import Network, NetworkConfig, network_of
@@ -206,7 +207,8 @@ def _train(
     student = _going_on(begins.previous or begun, run, made.student)
     begun_in = begins.previous.arithmetic if begins.previous else None
     arithmetic = fabric.broadcast(fastest(fabric.device.type, begun_in))
-    watch(TrainingProgress(phase=f"arithmetic: {arithmetic}", step=1, steps=1, figures=arithmetic.times_ms))
+    beam = "compiled" if COMPILED and arithmetic.device == "cpu" else "in torch"
+    watch(TrainingProgress(phase=f"arithmetic: {arithmetic}, beam {beam}", step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers
     average = None
     if made.average:

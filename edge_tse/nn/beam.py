@@ -3,24 +3,37 @@
 ``B`` items, 2 ears, ``T`` frames, ``K`` bins. A recursion that forgets is a running sum of what was scaled up before and is scaled
 down after, so the frames of a stretch are made together. Stretches are short: what a stretch needs then stays in a processor's
 second cache.
+
+On a CPU that is done in C, a few times as fast, by one pass through all of it (``_beam.c``). That is optional, as the front end's
+is: without it, on a GPU, and where something else goes through the filters, torch does it.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from edge_tse.beam import COVARIANCE_LIFT, LOADING, LOADING_FLOOR, NOISE_KEEPS, TARGET_KEEPS, TRACE_FLOOR
 
-__all__ = ["HopBeam", "beamform"]
+try:
+    from edge_tse.nn import _beam
+except ImportError:  # no compiler where this was installed
+    COMPILED = False
+else:
+    COMPILED = True
+
+__all__ = ["COMPILED", "HopBeam", "beamform"]
 
 _TARGET_KEEPS, _NOISE_KEEPS = float(TARGET_KEEPS), float(NOISE_KEEPS)
 _LOADING, _LOADING_FLOOR = float(LOADING), float(LOADING_FLOOR / COVARIANCE_LIFT)
 _TRACE_FLOOR = float(TRACE_FLOOR)
 _STRETCH = 64
 """Frames made together."""
+_ROWS = 8
+"""Values of two covariances."""
 
 
 class _Covariance(NamedTuple):
@@ -79,6 +92,10 @@ def beamform(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | Non
     ``W = N^-1 S / tr(N^-1 S)``, ``y = W^H x``, from the covariances of the hop before, in which a full-scale sine is 1. ``heard``
     is what goes through the filters instead of the sound that points them: a part of it, to see what becomes of that.
     """
+    single_on_cpu = spectra.dtype == torch.complex64 and spectra.device.type == "cpu"
+    if COMPILED and single_on_cpu and heard is None and not spectra.requires_grad:
+        made: Tensor = _Compiled.apply(spectra, part_BTK, unit)
+        return made
     target, noise = (_Memory(keeps, part_BTK) for keeps in (_TARGET_KEEPS, _NOISE_KEEPS))
     pointing = _Ears.stretches(spectra)
     through = pointing if heard is None else _Ears.stretches(heard)
@@ -89,6 +106,36 @@ def beamform(spectra: Tensor, part_BTK: Tensor, unit: float, heard: Tensor | Non
         n = noise.before(products, (1 - part).square() * unit)
         out.append(_filter(s, n, goes))
     return torch.cat(out, dim=2)
+
+
+class _Compiled(torch.autograd.Function):
+    """What :func:`beamform` says, in C, with the gradient of the parts."""
+
+    @staticmethod
+    def forward(ctx: Any, spectra: Tensor, part_BTK: Tensor, unit: float) -> Tensor:
+        ears, part = torch.view_as_real(spectra.resolve_conj()).contiguous(), part_BTK.detach().float().contiguous()
+        items, frames, bins = part.shape
+        ctx.constants = (unit, _TARGET_KEEPS, _NOISE_KEEPS, _LOADING, _LOADING_FLOOR, _TRACE_FLOOR)
+        keeps = ctx.needs_input_grad[1]
+        past = torch.empty(items, frames + 1 if keeps else 1, _ROWS, bins)
+        past[:, 0] = 0
+        out = torch.empty_like(ears)
+        for each in zip(ears.numpy(), part.numpy(), past.numpy(), out.numpy(), strict=True):
+            _beam.beam(frames, bins, ctx.constants, *each)
+        ctx.save_for_backward(ears, part, past if keeps else None)
+        return torch.view_as_complex(out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_out: Tensor) -> tuple[None, Tensor, None]:
+        ears, part, past = ctx.saved_tensors
+        items, frames, bins = part.shape
+        slopes = torch.view_as_real(by_out.resolve_conj()).contiguous()
+        by_part, by_past = torch.empty_like(part), torch.zeros(items, _ROWS, bins)
+        arrays = (x.numpy() for x in (ears, part, past, slopes, by_past, by_part))
+        for each in zip(*arrays, strict=True):
+            _beam.slope(frames, bins, ctx.constants, *each)
+        return None, by_part, None
 
 
 class HopBeam:

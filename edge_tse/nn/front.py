@@ -55,6 +55,10 @@ class TorchFront(nn.Module):
         """Band energies relative to a full-scale sine, ``[B, E, T, K] -> [B, E, T, G]``."""
         return _parts(spectra).square() @ self.part_sum * self.unit
 
+    def loudness(self, spectra: Tensor) -> Tensor:
+        """Mean of both ears' band energies, ``[B, E, T, K] -> [B, T, G]``, for the price of one: ears are added before bins."""
+        return _parts(spectra).square().mean(dim=1) @ self.part_sum * self.unit
+
     def running_level(self, energy_BTG: Tensor) -> Tensor:
         """Factor ``[B, T, 1]`` that brings a slow running level of the sum over bands to -20 dB: fast to rise, 2 s to fall."""
         total_BT = energy_BTG.detach().sum(dim=-1)
@@ -65,8 +69,8 @@ class TorchFront(nn.Module):
         return (_REFERENCE / torch.stack(out, dim=1).clamp_min(_QUIETEST))[..., None]
 
     def product(self, left: Tensor, right: Tensor) -> Tensor:
-        """Real part of the band-summed cross spectrum, ``2 x [B, E, T, K] -> [B, E, T, G]``."""
-        return (_parts(left) * _parts(right)) @ self.part_sum * self.unit
+        """Real part of the band-summed cross spectrum, mean of both ears, ``2 x [B, E, T, K] -> [B, T, G]``."""
+        return (_parts(left) * _parts(right)).mean(dim=1) @ self.part_sum * self.unit
 
     def features(self, spectra: Tensor) -> Tensor:
         """Features ``[B, E, T, K] -> [B, T, heard]`` in [-1, 1]: all but the beam's, which takes a mask."""
@@ -93,25 +97,23 @@ class TorchFront(nn.Module):
         deviation = (1 - (sum_groups(cross.real) + _FLOOR) * weight) * 0.5
         return torch.cat([levels, torch.cat([level, sine, deviation], dim=-1).clamp(-1, 1)], dim=-1)
 
-    def beam(self, spectra: Tensor, part_BTG: Tensor) -> tuple[Tensor, Tensor]:
+    def beam(self, spectra: Tensor, part_BTG: Tensor, loudness_BTG: Tensor) -> tuple[Tensor, Tensor]:
         """Beam pointed by the talker's part of each band, as two ears hear it, ``complex [B, 2, T, K]``, and its level features
         ``[B, T, G]``.
 
-        Nowhere more than 3 dB louder than the mixture in a band.
+        Nowhere more than 3 dB louder than the mixture in a band, whose loudness is given.
         """
-        return self.hold(beamform(spectra, self.over_bins(part_BTG), self.unit), spectra)
+        return self.hold(beamform(spectra, self.over_bins(part_BTG), self.unit), loudness_BTG)
 
-    def hold(self, beam: Tensor, spectra: Tensor) -> tuple[Tensor, Tensor]:
-        """The beam of a mixture, nowhere more than 3 dB louder than that in a band, and its level features ``[B, T, G]``."""
-        ratio = (self.energy(beam).mean(dim=1) + _RATIO_FLOOR) / (self.energy(spectra).mean(dim=1) + _RATIO_FLOOR)
+    def hold(self, beam: Tensor, loudness_BTG: Tensor) -> tuple[Tensor, Tensor]:
+        """The beam, nowhere more than 3 dB louder than the mixture in a band, and its level features ``[B, T, G]``."""
+        ratio = (self.loudness(beam) + _RATIO_FLOOR) / (loudness_BTG + _RATIO_FLOOR)
         held = (_LOUDEST_RATIO / ratio.detach()).clamp_max(1).sqrt()
         return self.amplify(beam, held), (ratio.log2() * float(RATIO_SLOPE)).clamp(-1, 1)
 
-    def remaining(self, heard: Tensor, spectra: Tensor) -> Tensor:
-        """Amplitude left of each band in the sound that both ears hear of a mixture, ``2 x complex [B, 2, T, K] -> [B, T, G]`` in
-        [0, 1]."""
-        after, before = (self.energy(x).mean(dim=1) + _RATIO_FLOOR for x in (heard, spectra))
-        return (after / before).clamp_max(1).sqrt()
+    def remaining(self, heard: Tensor, loudness_BTG: Tensor) -> Tensor:
+        """Amplitude left of each band in what both ears hear of a mixture, ``complex [B, 2, T, K] -> [B, T, G]`` in [0, 1]."""
+        return ((self.loudness(heard) + _RATIO_FLOOR) / (loudness_BTG + _RATIO_FLOOR)).clamp_max(1).sqrt()
 
     @staticmethod
     def level(energy: Tensor) -> Tensor:

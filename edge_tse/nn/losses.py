@@ -84,9 +84,8 @@ def extraction_losses(
     # Energies of mixture and target by band, and the gain that would fit best.
     spectra = front.analyze(mixture_BEN)
     wanted = front.analyze(target_BEN)
-    power = front.energy(spectra).sum(dim=1)
-    cross = front.product(spectra, wanted).sum(dim=1)
-    clean = front.energy(wanted).sum(dim=1)
+    ears = spectra.shape[1]
+    power, cross, clean = (ears * x for x in (front.loudness(spectra), front.product(spectra, wanted), front.loudness(wanted)))
     best = (cross / (power + 1e-12)).clamp(0, _MAX_GAIN)
 
     # The student's decisions for the mixture.
@@ -117,7 +116,7 @@ def extraction_losses(
     else:  # what the velocity adds to a beam is no longer the way from the mask to the best gain
         flow = output_db.new_zeros(())
         loud = power.sqrt() + 1e-5
-        heard = (front.energy(talker).sum(dim=1) + 1e-12).sqrt()
+        heard = (ears * front.loudness(talker) + 1e-12).sqrt()
 
     # magnitude: compressed, what is missing weighs more than what is left over.
     magnitude = _magnitude_error(heard, clean.sqrt(), loud, weights.suppression)
@@ -151,7 +150,7 @@ def sound_losses(baseline: Baseline, mixture_BEN: Tensor, target_BEN: Tensor, vo
     output_db = _sound_error(estimate, target_BEN, mixture_BEN, delay)
 
     def amplitude(sound_BEN: Tensor) -> Tensor:
-        return (front.energy(front.analyze(sound_BEN)).sum(dim=1) + 1e-12).sqrt()
+        return (sound_BEN.shape[1] * front.loudness(front.analyze(sound_BEN)) + 1e-12).sqrt()
 
     aligned = functional.pad(estimate[..., delay:], (0, delay))
     magnitude = _magnitude_error(amplitude(aligned), amplitude(target_BEN), amplitude(mixture_BEN) + 1e-5, weights.suppression)

@@ -254,23 +254,22 @@ class Student(nn.Module):
         """
         features = front.features(spectra)
         hidden, mask = self.predict_mask(features, voice_BE)
-        part = mask
-        for _ in range(rounds if self.config.frame.beam and spectra.shape[1] == 2 else 0):
+        if not self.config.frame.beam or spectra.shape[1] == 1:
+            return self._decide(voice_BE, hidden, mask, features, mask, None)
+        loudness, part = front.loudness(spectra), mask
+        for _ in range(rounds):
             with torch.no_grad():
-                heard = self._decide(front, spectra, voice_BE, hidden, mask, features, part).apply(front, spectra)
-                remaining = front.remaining(heard, spectra)
+                heard = self._decide(voice_BE, hidden, mask, features, part, front.beam(spectra, part, loudness))
+                remaining = front.remaining(heard.apply(front, spectra), loudness)
             part = (mask + remaining) / 2
-        return self._decide(front, spectra, voice_BE, hidden, mask, features, part)
+        return self._decide(voice_BE, hidden, mask, features, part, front.beam(spectra, part, loudness))
 
     def _decide(
-        self, front: TorchFront, spectra: Tensor, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor
+        self, voice_BE: Tensor, hidden: Tensor, mask: Tensor, features: Tensor, part: Tensor, made: tuple[Tensor, Tensor] | None
     ) -> Moves:
-        """Decisions of the second stage, with a beam that is pointed by ``part``."""
-        beam = None
+        """Decisions of the second stage, with what ``part`` made of two ears: the beam and its level features."""
+        beam, levels = made or (None, torch.zeros_like(mask))
         if self.config.frame.beam:
-            levels = torch.zeros_like(mask)
-            if spectra.shape[1] == 2:
-                beam, levels = front.beam(spectra, part)
             features = torch.cat([features, levels], dim=-1)
         velocity, share = self.predict_velocity(hidden, mask, voice_BE, features_BTF=features)
         return Moves(mask, velocity, share, beam, hidden, features, part)
