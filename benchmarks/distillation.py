@@ -44,7 +44,7 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
     run = TrainingRun(made, data, folder, lambda progress: None, source.encoder)
     front, plan = TorchFront(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
     teacher = Teacher(source.student)
-    arithmetic = fastest("cpu")
+    arithmetic = fastest("cpu", source.student)
     source.student.mixed_precision = arithmetic.layers
     config = made.student
     assert isinstance(config, StudentConfig)

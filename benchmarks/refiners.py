@@ -178,7 +178,7 @@ def compare(checkpoint: Path, data: Path, folder: Path, steps: int, told: Callab
         torch.manual_seed(made.seed)
         refiners[name] = Refiner(student_of(source), bins)
         trained = nn.ModuleList(m for n, m in refiners[name].named_children() if n not in ("student", "front"))
-        chosen[name] = (trained, optimizers_of(trained, made.lr, made.weight_decay, fastest("cpu").steps))
+        chosen[name] = (trained, optimizers_of(trained, made.lr, made.weight_decay, fastest("cpu", trained).steps))
     errors: dict[str, list[float]] = {name: [] for name in refiners}
     began = time.monotonic()
     for step in range(steps):

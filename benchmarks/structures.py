@@ -74,10 +74,11 @@ def compare(names: list[str], made: Recipe, data: Path, folder: Path, told: Call
     """Train the named structures for the recipe's steps; figures by name."""
     run = TrainingRun(made, data, folder, lambda progress: None)
     front, plan = TorchFront(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
-    students, chosen, arithmetic = {}, {}, fastest("cpu")
+    students, chosen = {}, {}
     for name in names:
         torch.manual_seed(made.seed)
         student = STRUCTURES[name].make().train()
+        arithmetic = fastest("cpu", student)
         student.mixed_precision = arithmetic.layers
         students[name], chosen[name] = student, optimizers_of(student, made.lr, made.weight_decay, arithmetic.steps)
     spent: dict[str, list[float]] = {name: [] for name in names}

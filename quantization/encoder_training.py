@@ -179,7 +179,7 @@ def train_encoder(
         return torch.from_numpy(batch).to(device), torch.from_numpy(chosen).to(device)
 
     encoder.train()
-    mixed = fastest(device.type).layers
+    mixed = fastest(device.type, encoder).layers
     with ThreadPoolExecutor(1) as ahead:
         pending = ahead.submit(draw, 0)
         for step in range(recipe.steps):

@@ -205,7 +205,7 @@ def fine_tune(
             raise DataError(f"{stored} is of another model or recipe ({type(error).__name__}): begin without --resume") from error
 
     fabric = launch()
-    arithmetic = fabric.broadcast(fastest(fabric.device.type, begun_in))
+    arithmetic = fabric.broadcast(fastest(fabric.device.type, twin, begun_in))
 
     def save(step: int, optimizers: list[dict[str, Any]]) -> None:
         so_far = {"of": made_of, "step": step, "resume": optimizers, "arithmetic": asdict(arithmetic)}

@@ -39,6 +39,8 @@ __all__ = ["train"]
 
 VALIDATE_EVERY_S = 900.0
 """Interval of validation in a run without a planned end (curve: ``RUN/validation.csv``); others are validated when they stop."""
+_GROWN_MOMENTS = 120
+"""Steps after which a network that was grown keeps its moments: only those of what is new are not known when it begins."""
 
 
 def train(
@@ -157,8 +159,9 @@ def _beginning(
         made = made.without_easy_start
     if previous:
         made = dataclasses.replace(made, own_moments=previous.recipe.own_moments)
-    elif begun and begun.recipe.student == made.student and made.own_moments is not None:
-        made = dataclasses.replace(made, own_moments=0)  # moments of a network that was grown are not known yet
+    elif begun and made.own_moments is not None:
+        grown = begun.recipe.student != made.student
+        made = dataclasses.replace(made, own_moments=min(made.own_moments, _GROWN_MOMENTS) if grown else 0)
     if cut is not None and not 0 <= cut < math.inf:
         raise DataError(f"a cut of {cut:g} minutes: a number of them is needed")
     if cut is not None and previous and previous.falls_from is None:
@@ -206,7 +209,7 @@ def _train(
     torch.manual_seed(made.seed)
     student = _going_on(begins.previous or begun, run, made.student)
     begun_in = begins.previous.arithmetic if begins.previous else None
-    arithmetic = fabric.broadcast(fastest(fabric.device.type, begun_in))
+    arithmetic = fabric.broadcast(fastest(fabric.device.type, student, begun_in))
     beam = "compiled" if COMPILED and arithmetic.device == "cpu" else "in torch"
     watch(TrainingProgress(phase=f"arithmetic: {arithmetic}, beam {beam}", step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers

@@ -10,6 +10,8 @@ pytest.importorskip("lightning_fabric", reason="training extra not installed")
 from quantization import arithmetic  # noqa: E402
 from quantization.arithmetic import Arithmetic, Muon, fastest, orthogonalize  # noqa: E402
 
+LAYER = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 12), torch.nn.BatchNorm1d(12))
+
 
 def _weights():
     generator = torch.Generator().manual_seed(0)
@@ -62,31 +64,34 @@ def _times(layer, step):
 @pytest.mark.parametrize(("layers", "steps"), [(True, False), (False, True)])
 def test_the_faster_one_is_taken_and_said(monkeypatch, layers, steps):
     times = iter([2.0, 1.0 if layers else 3.0, 2.0, 1.0 if steps else 3.0])
-    monkeypatch.setattr(arithmetic, "_best_ms", lambda run: next(times))
+    tried = []
+    monkeypatch.setattr(arithmetic, "orthogonalize", lambda weight, dtype: tried.append(weight.shape))
+    monkeypatch.setattr(arithmetic, "_best_ms", lambda run: (run(), next(times))[1])
     arithmetic._tried.cache_clear()
-    found = fastest("cpu")
-    assert fastest("cpu") == found, "tried once"
+    found = fastest("cpu", LAYER)
+    assert fastest("cpu", LAYER) == found, "tried once"
+    assert tried == [(12, 8)] * 2, "on the largest layer"
     arithmetic._tried.cache_clear()
     assert (found.layers, found.steps) == (layers, steps)
     assert str(found) == f"layers in {'bfloat16' if layers else 'float32'}, steps in {'bfloat16' if steps else 'float32'}"
-    assert fastest("cuda").layers
+    assert fastest("cuda", LAYER).layers
 
 
 def test_a_difference_of_the_moment_decides_nothing(monkeypatch):
     """On one machine an iteration took 0.69 ms in either: runs took now one, now the other, and other weights came out."""
     mixed, plain = (Arithmetic(device="cpu", layers=both, steps=both, times_ms={}) for both in (True, False))
-    monkeypatch.setattr(arithmetic, "_tried", lambda: _times((1.0, 0.97), (0.69, 0.691)))
+    monkeypatch.setattr(arithmetic, "_tried", lambda *shape: _times((1.0, 0.97), (0.69, 0.691)))
     for begun in (None, plain):
-        assert not fastest("cpu", begun).layers
-        assert not fastest("cpu", begun).steps
-    assert fastest("cpu", mixed).layers
-    assert fastest("cpu", mixed).steps
-    assert not fastest("cpu", Arithmetic(device="cuda", layers=True, steps=True, times_ms={})).layers, "begun elsewhere"
+        assert not fastest("cpu", LAYER, begun).layers
+        assert not fastest("cpu", LAYER, begun).steps
+    assert fastest("cpu", LAYER, mixed).layers
+    assert fastest("cpu", LAYER, mixed).steps
+    assert not fastest("cpu", LAYER, Arithmetic(device="cuda", layers=True, steps=True, times_ms={})).layers, "begun elsewhere"
 
 
 def test_what_is_begun_on_one_machine_and_slow_on_another_turns(monkeypatch):
     mixed, plain = (Arithmetic(device="cpu", layers=both, steps=both, times_ms={}) for both in (True, False))
-    monkeypatch.setattr(arithmetic, "_tried", lambda: _times((1.0, 2.0), (2.0, 1.0)))
+    monkeypatch.setattr(arithmetic, "_tried", lambda *shape: _times((1.0, 2.0), (2.0, 1.0)))
     for begun in (mixed, plain):
-        found = fastest("cpu", begun)
+        found = fastest("cpu", LAYER, begun)
         assert (found.layers, found.steps) == (False, True)

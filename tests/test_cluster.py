@@ -28,7 +28,7 @@ from quantization import arithmetic, loop
 from quantization.train import train
 
 # Two runs are compared, and each would try for itself which arithmetic is faster: the weights differ with it.
-arithmetic._tried = lambda: {f"{what}_{kind}": 1.0 for what in ("layer", "step") for kind in ("float32", "bfloat16")}
+arithmetic._tried = lambda *shape: {f"{what}_{kind}": 1.0 for what in ("layer", "step") for kind in ("float32", "bfloat16")}
 loop.CHECKPOINT_EVERY_S = 0.0
 data, run, mark = map(Path, sys.argv[1:])
 

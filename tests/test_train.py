@@ -76,10 +76,10 @@ def test_a_run_goes_on_in_the_arithmetic_that_it_was_begun_in(data, tmp_path, mo
         """A clear difference, or hardly any."""
         return {f"{what}_{kind}": ms for what in ("layer", "step") for kind, ms in (("float32", 1.0), ("bfloat16", bfloat16))}
 
-    monkeypatch.setattr(arithmetic, "_tried", lambda: times(0.5))
+    monkeypatch.setattr(arithmetic, "_tried", lambda *shape: times(0.5))
     train("smoke", tmp_path / "whole", data, steps=4)
     train("smoke", tmp_path / "halves", data, steps=4, watch=interrupt)
-    monkeypatch.setattr(arithmetic, "_tried", lambda: times(1.1))
+    monkeypatch.setattr(arithmetic, "_tried", lambda *shape: times(1.1))
     train("smoke", tmp_path / "halves", data, steps=4, resume=True)
     train("smoke", tmp_path / "other", data, steps=4)
     whole, halves, other = (weights(tmp_path / name) for name in ("whole", "halves", "other"))
@@ -287,6 +287,12 @@ class TestWithoutEnd:
     def test_a_network_that_was_grown_has_moments_of_its_own(self, data, smoke_run, tmp_path):
         train("smoke_beam", tmp_path / "grown", data, start=smoke_run, steps=1)
         assert load_checkpoint(tmp_path / "grown").recipe.own_moments == recipe("smoke_beam").own_moments == 2
+
+    def test_they_are_known_sooner_than_those_of_a_new_one(self, data, smoke_run, tmp_path, monkeypatch):
+        monkeypatch.setattr("quantization.train._GROWN_MOMENTS", 1)
+        train("smoke_beam", tmp_path / "grown", data, start=smoke_run, steps=1)
+        train("smoke_beam", tmp_path / "grown", data, steps=1, resume=True)
+        assert load_checkpoint(tmp_path / "grown").recipe.own_moments == 1
 
     def test_what_is_kept_is_an_average(self, run):
         checkpoint = load_checkpoint(run)
