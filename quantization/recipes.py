@@ -147,7 +147,7 @@ def small() -> Recipe:
 
 
 def base() -> Recipe:
-    """Model for phones: at most 2.3 M multiply-accumulates a hop."""
+    """Model for phones and computers: at most 4 M multiply-accumulates a hop."""
     return _of_two_ears("base", BASE_BEAM)
 
 

@@ -75,7 +75,7 @@ SMALL = StudentConfig(StageConfig(128, 208, (*_OCTAVES, 2)), StageConfig(64, 96,
 BASE = StudentConfig(StageConfig(224, 368, (*_OCTAVES, 2, 4)), StageConfig(128, 192, _OCTAVES[:4]))
 NANO_BEAM = StudentConfig(NANO.mask, StageConfig(64, 96, _OCTAVES[:5]), _TWO_EARS)
 SMALL_BEAM = StudentConfig(SMALL.mask, StageConfig(112, 176, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
-BASE_BEAM = StudentConfig(BASE.mask, StageConfig(144, 208, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
+BASE_BEAM = StudentConfig(StageConfig(288, 480, (*_OCTAVES, 2, 4)), StageConfig(176, 288, (*_OCTAVES[:7], 2, 1)), _TWO_EARS)
 TEACHER_S = replace(SMALL, taps=5, ahead=True)
 TEACHER = StudentConfig(
     StageConfig(320, 640, (*_OCTAVES, 2, 4, 8, 16, 32, 64, 128)), StageConfig(192, 320, _OCTAVES[:4]), taps=5, ahead=True
