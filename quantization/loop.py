@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -309,7 +310,9 @@ def launch() -> Fabric:
     """Start one process, or join as many as ``torchrun`` started: gloo between CPUs, nccl between GPUs."""
     _keep_pages()
     ranks, here = (int(os.environ.get(name, "1")) for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"))
-    fabric = Fabric(accelerator="auto", devices=here, num_nodes=ranks // here, strategy="ddp" if ranks > 1 else "auto")
+    # A batch of one ear leaves the share of the beam without a gradient, one of two the flow's time.
+    strategy = DDPStrategy(find_unused_parameters=True) if ranks > 1 else "auto"
+    fabric = Fabric(accelerator="auto", devices=here, num_nodes=ranks // here, strategy=strategy)
     fabric.launch()
     return fabric
 

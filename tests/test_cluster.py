@@ -37,7 +37,8 @@ def watch(told):
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
-train("smoke", run, data, resume=True, watch=watch)
+# With a beam: a batch of one ear leaves other weights without a gradient than a batch of two.
+train("smoke_beam", run, data, steps=6, resume=True, watch=watch)
 """
 
 
@@ -71,17 +72,16 @@ def test_a_process_that_is_killed_changes_no_weight(data: Path, tmp_path: Path) 
     torch = pytest.importorskip("torch", reason="training extra not installed")
     pytest.importorskip("lightning_fabric", reason="training extra not installed")
     from quantization.checkpoint import load_checkpoint
-    from quantization.recipes import recipe
 
     program, mark = tmp_path / "program.py", tmp_path / "mark"
     program.write_text(PROGRAM)
     two_machines(program, data, tmp_path / "killed", mark, dies=True)
     assert mark.exists()
-    assert load_checkpoint(tmp_path / "killed").step < recipe("smoke").steps
+    assert load_checkpoint(tmp_path / "killed").step < 6
     two_machines(program, data, tmp_path / "killed", mark)
     two_machines(program, data, tmp_path / "whole", mark)
     killed, whole = load_checkpoint(tmp_path / "killed"), load_checkpoint(tmp_path / "whole")
-    assert killed.step == whole.step == recipe("smoke").steps > 4
+    assert killed.step == whole.step == 6
     for name, value in whole.student.state_dict().items():
         assert torch.equal(value, killed.student.state_dict()[name]), name
 
