@@ -89,6 +89,9 @@ def _best_ms(run: Callable[[], object], seconds: float = 0.2) -> float:
     return 1e3 * best
 
 
+_FORGOTTEN = 1e-20
+"""Momentum that counts as none. What a unit that no longer fires has left of it halves every 14 steps, and after 1,700 of them is
+denormal: products of such numbers took ten times as long as the rest of the step (0.55 s of 1.0)."""
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
@@ -124,6 +127,7 @@ class Muon(torch.optim.Muon):
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(weight.grad)
                 held = state["momentum_buffer"].lerp_(weight.grad, 1 - momentum)
+                torch.hardshrink(held, _FORGOTTEN, out=held)
                 update = orthogonalize(weight.grad.lerp(held, momentum), self._dtype)
                 weight.mul_(1 - lr * group["weight_decay"])
                 weight.add_(update, alpha=-0.2 * lr * math.sqrt(max(weight.shape)))

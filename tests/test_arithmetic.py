@@ -34,6 +34,20 @@ def test_steps_are_those_of_pytorch(bfloat16, tolerance):
         assert (a - b).abs().max() <= tolerance * (b - begun).abs().max()
 
 
+def test_a_unit_that_no_longer_fires_leaves_nothing_denormal():
+    """Products of such numbers took ten times as long as all the rest of a step."""
+    torch.manual_seed(1)
+    (weight,) = weights = [torch.nn.Parameter(torch.randn(8, 30))]
+    own = Muon(weights, 1e-4, 0.0, False)
+    for step in range(2500):
+        weight.grad = torch.randn(8, 30)
+        weight.grad[3:] *= step < 5
+        own.step()
+    held = own.state[weight]["momentum_buffer"].abs()
+    assert (held[:3] > 1e-3).any()
+    assert not held[3:].any()
+
+
 def test_a_state_of_pytorchs_goes_on():
     weights = _weights()
     reference = torch.optim.Muon(weights, lr=1e-2, adjust_lr_fn="match_rms_adamw")
