@@ -1,20 +1,14 @@
 /* The beam of edge_tse/nn/beam.py on whole signals and its gradient, compiled: what torch makes of a few dozen operations over long
  * arrays is made here in one pass through them. beam.py defines it; a test holds the two equal, gradients too.
  *
- * Arrays are float32: ears [ear][frame][bin][2] (real and imaginary), part [frame][bin], past [frame][row][bin]. Sums may be rounded
- * otherwise by one processor than by another, as those of torch are: no device computes with what is here.
+ * Arrays are float32: ears [ear][frame][bin][2] (real and imaginary), part [frame][bin], past [frame][row][bin]. No device computes
+ * with what is here.
  */
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030B0000 /* the limited API of Python 3.11: one binary for that and all later ones */
 #include <Python.h>
 #include <stddef.h>
 
-/* Wider vectors where the processor has them, chosen when the module is loaded. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__x86_64__) && defined(__gnu_linux__)
-#define FOR_EACH_PROCESSOR __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
-#else
-#define FOR_EACH_PROCESSOR
-#endif
 #if defined(__clang__)
 #define BINS_ARE_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__)
@@ -138,7 +132,6 @@ static inline void slopes_of(const filters_t *f, ears_t x, ears_t g, const const
 }
 
 /* A frame through the filters of the past, and then into it: now -> next, which may be the same. */
-FOR_EACH_PROCESSOR
 static void beam_frame(const constants_t *restrict constants, size_t bins, const float *left, const float *right, const float *part,
                        const float *now, float *next, float *out_left, float *out_right) {
     const constants_t c = *constants;
@@ -160,7 +153,6 @@ static void beam_frame(const constants_t *restrict constants, size_t bins, const
 }
 
 /* The same backwards: slopes by the past after the frame become those by the past before it; by_part is the slope by its part. */
-FOR_EACH_PROCESSOR
 static void slope_frame(const constants_t *restrict constants, size_t bins, const float *left, const float *right, const float *part,
                         const float *past, const float *by_left, const float *by_right, float *by_past, float *by_part) {
     const constants_t c = *constants;
