@@ -91,7 +91,7 @@ def _best_ms(run: Callable[[], object], seconds: float = 0.2) -> float:
 
 _FORGOTTEN = 1e-20
 """Momentum that counts as none. What a unit that no longer fires has left of it halves every 14 steps, and after 1,700 of them is
-denormal: products of such numbers took ten times as long as the rest of the step (0.55 s of 1.0)."""
+denormal: products of such numbers took 0.57 s of a step of 1.0 (decision 0063)."""
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _ITERATIONS = 5
 
