@@ -44,15 +44,14 @@ def compare(made: Recipe, source: Checkpoint, data: Path, folder: Path, told: Ca
     run = TrainingRun(made, data, folder, lambda progress: None, source.encoder)
     front, plan = TorchFront(made.student.frame), Plan(steps=made.steps, lr=made.lr, warmup=made.warmup)
     teacher = Teacher(source.student)
-    arithmetic = fastest("cpu", source.student)
-    source.student.mixed_precision = arithmetic.layers
     config = made.student
     assert isinstance(config, StudentConfig)
     students, chosen = {}, {}
     for name in ARMS:
         torch.manual_seed(made.seed)
         students[name] = Student(config).train()
-        students[name].mixed_precision = arithmetic.layers
+        arithmetic = fastest("cpu", students[name])
+        source.student.mixed_precision = students[name].mixed_precision = arithmetic.layers
         chosen[name] = optimizers_of(students[name], made.lr, made.weight_decay, arithmetic.steps)
     outputs: dict[str, list[float]] = {name: [] for name in ARMS}
     for step in range(made.steps):

@@ -210,8 +210,10 @@ def _train(
     student = _going_on(begins.previous or begun, run, made.student)
     begun_in = begins.previous.arithmetic if begins.previous else None
     arithmetic = fabric.broadcast(fastest(fabric.device.type, student, begun_in))
-    beam = "compiled" if COMPILED and arithmetic.device == "cpu" else "in torch"
-    watch(TrainingProgress(phase=f"arithmetic: {arithmetic}, beam {beam}", step=1, steps=1, figures=arithmetic.times_ms))
+    chosen = f"arithmetic: {arithmetic}"
+    if made.student.frame.beam:
+        chosen += ", beam compiled" if COMPILED and arithmetic.device == "cpu" else ", beam in torch"
+    watch(TrainingProgress(phase=chosen, step=1, steps=1, figures=arithmetic.times_ms))
     student.mixed_precision = arithmetic.layers
     average = None
     if made.average:

@@ -294,6 +294,15 @@ class TestWithoutEnd:
         train("smoke_beam", tmp_path / "grown", data, steps=1, resume=True)
         assert load_checkpoint(tmp_path / "grown").recipe.own_moments == 1
 
+    @pytest.mark.parametrize(("name", "compiled", "said"), [("smoke_beam", True, 1), ("smoke_beam", False, 1), ("smoke", True, 0)])
+    def test_it_says_what_makes_the_beam_if_there_is_one(self, data, smoke_run, tmp_path, monkeypatch, name, compiled, said):
+        monkeypatch.setattr("quantization.train.COMPILED", compiled)
+        told = []
+        train(name, tmp_path / "run", data, start=smoke_run, steps=0, watch=lambda progress: told.append(progress.phase))
+        (arithmetic,) = (phase for phase in told if phase.startswith("arithmetic"))
+        assert arithmetic.count("beam") == said
+        assert arithmetic.endswith("beam compiled" if compiled else "beam in torch") == bool(said)
+
     def test_what_is_kept_is_an_average(self, run):
         checkpoint = load_checkpoint(run)
         own, averaged = checkpoint.current, checkpoint.student.state_dict()

@@ -65,18 +65,19 @@ static inline matrix_t products(ears_t x) {
 
 static inline float dot(matrix_t a, matrix_t b) { return a.left * b.left + a.right * b.right + a.re * b.re + a.im * b.im; }
 
+static inline matrix_t scaled(float a, matrix_t A) { return (matrix_t){a * A.left, a * A.right, a * A.re, a * A.im}; }
+
 /* a A + b B */
 static inline matrix_t blend(float a, matrix_t A, float b, matrix_t B) {
     return (matrix_t){a * A.left + b * B.left, a * A.right + b * B.right, a * A.re + b * B.re, a * A.im + b * B.im};
 }
 
 static inline filters_t filters_of(matrix_t s, matrix_t n, const constants_t *c) {
-    const matrix_t none = {0.0f, 0.0f, 0.0f, 0.0f};
     filters_t f;
     f.s_unit = 1.0f / (s.left + s.right + c->loading_floor);
     f.n_unit = 1.0f / (n.left + n.right + c->loading_floor);
-    f.s = s = blend(f.s_unit, s, 0.0f, none);
-    n = blend(f.n_unit, n, 0.0f, none);
+    f.s = s = scaled(f.s_unit, s);
+    n = scaled(f.n_unit, n);
     const float load = c->loading * (n.left + n.right) + c->loading_floor * f.n_unit;
     n.left += load;
     n.right += load;
@@ -114,21 +115,23 @@ static inline void slopes_of(const filters_t *f, ears_t x, ears_t g, const const
     const float by_b21 = g.left_re * c + g.left_im * d, by_b21i = g.left_re * d - g.left_im * c;
     const float by_b12 = g.right_re * a + g.right_im * b, by_b12i = g.right_re * b - g.right_im * a;
     const float by_across = g.left_im * a - g.left_re * b + g.right_re * d - g.right_im * c, by_along = -(by_b11 + by_b22);
-    *by_s = (matrix_t){
-        f->s_unit * (n.right * by_b11 - n.re * by_b21 + n.im * by_b21i),
-        f->s_unit * (n.left * by_b22 - n.re * by_b12 - n.im * by_b12i),
-        f->s_unit * (n.right * by_b12 + n.left * by_b21 + n.re * by_along + n.im * by_across),
-        f->s_unit * (n.right * by_b12i - n.left * by_b21i + n.im * by_along - n.re * by_across),
+    const matrix_t slope_s = {
+        n.right * by_b11 - n.re * by_b21 + n.im * by_b21i,
+        n.left * by_b22 - n.re * by_b12 - n.im * by_b12i,
+        n.right * by_b12 + n.left * by_b21 + n.re * by_along + n.im * by_across,
+        n.right * by_b12i - n.left * by_b21i + n.im * by_along - n.re * by_across,
     };
     const float by_left = s.right * by_b22 + s.re * by_b21 - s.im * by_b21i + n.right * by_determinant;
     const float by_right = s.left * by_b11 + s.re * by_b12 + s.im * by_b12i + n.left * by_determinant;
     const float by_load = constants->loading * (by_left + by_right);
-    *by_n = (matrix_t){
-        f->n_unit * (by_left + by_load),
-        f->n_unit * (by_right + by_load),
-        f->n_unit * (s.re * by_along - s.im * by_across - s.right * by_b12 - s.left * by_b21 - 2.0f * n.re * by_determinant),
-        f->n_unit * (s.im * by_along + s.re * by_across - s.right * by_b12i + s.left * by_b21i - 2.0f * n.im * by_determinant),
+    const matrix_t slope_n = {
+        by_left + by_load,
+        by_right + by_load,
+        s.re * by_along - s.im * by_across - s.right * by_b12 - s.left * by_b21 - 2.0f * n.re * by_determinant,
+        s.im * by_along + s.re * by_across - s.right * by_b12i + s.left * by_b21i - 2.0f * n.im * by_determinant,
     };
+    *by_s = scaled(f->s_unit, slope_s);
+    *by_n = scaled(f->n_unit, slope_n);
 }
 
 /* A frame through the filters of the past, and then into it: now -> next, which may be the same. */
@@ -187,6 +190,15 @@ static int sized(const Py_buffer *view, size_t floats, const char *name) {
     return -1;
 }
 
+/* Ends a call: None, or an error that is set already. */
+static PyObject *finished(Py_buffer *const *views, size_t count, int wrong) {
+    for (size_t i = 0; i < count; i++)
+        PyBuffer_Release(views[i]);
+    if (wrong)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(beam_doc, "beam(frames, bins, constants, ears, part, past, out): one item; past has a frame more where each is kept, else one.");
 
 static PyObject *beam(PyObject *module, PyObject *arguments) {
@@ -214,11 +226,7 @@ static PyObject *beam(PyObject *module, PyObject *arguments) {
         Py_END_ALLOW_THREADS
     }
     Py_buffer *const all[] = {&ears, &part, &past, &out};
-    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-        PyBuffer_Release(all[i]);
-    if (wrong)
-        return NULL;
-    Py_RETURN_NONE;
+    return finished(all, sizeof(all) / sizeof(*all), wrong);
 }
 
 PyDoc_STRVAR(slope_doc, "slope(frames, bins, constants, ears, part, past, by_out, by_past, by_part): by_past is room for one frame, of zeros.");
@@ -248,11 +256,7 @@ static PyObject *slope(PyObject *module, PyObject *arguments) {
         Py_END_ALLOW_THREADS
     }
     Py_buffer *const all[] = {&ears, &part, &past, &by_out, &by_past, &by_part};
-    for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++)
-        PyBuffer_Release(all[i]);
-    if (wrong)
-        return NULL;
-    Py_RETURN_NONE;
+    return finished(all, sizeof(all) / sizeof(*all), wrong);
 }
 
 static PyMethodDef methods[] = {
