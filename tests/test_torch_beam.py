@@ -45,9 +45,15 @@ def made_of(ears: Tensor, part: Tensor, **given: Tensor) -> tuple[Tensor, Tensor
 
 
 @compiled
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("sound", ["two talkers", "a dead ear", "the same twice", "silence, then steps"])
-def test_it_is_the_beam_in_torch_and_so_is_its_gradient(sound: str) -> None:
-    """Held against torch in double precision, to which it must be about as near as torch is in single precision."""
+def test_it_is_the_beam_in_torch_and_so_is_its_gradient(sound: str, large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held against torch in double precision, to which it must be about as near as torch is in single precision.
+
+    Loads and floors are so small that little of an output or a gradient comes from them: also with large ones.
+    """
+    for constant in ("_LOADING", "_LOADING_FLOOR", "_TRACE_FLOOR") if large else ():
+        monkeypatch.setattr(beam, constant, 0.3)
     ears, part = scene(sound)
     out, slope = made_of(ears, part)
     exact, exact_slope = made_of(ears.to(torch.complex128), part.double())
