@@ -32,6 +32,13 @@ def moved():
         return front, spectra, student.listen(front, spectra, torch.nn.functional.normalize(torch.randn(2, 128), dim=-1))
 
 
+def test_energies_and_products_of_bands_are_means_of_both_ears(moved):
+    front, spectra, _ = moved
+    ears = front.energy(spectra)
+    torch.testing.assert_close(front.loudness(spectra), (ears[:, 0] + ears[:, 1]) / 2)
+    torch.testing.assert_close(front.product(spectra, 0.5 * spectra), (ears[:, 0] + ears[:, 1]) / 4)
+
+
 def test_the_shadow_of_a_mixture_is_what_is_heard_and_shadows_add_up(moved):
     front, spectra, moves = moved
     part = front.analyze(0.05 * torch.randn(2, 2, 64 * 400))
